@@ -1,0 +1,18 @@
+"""The code that runs on the device: numpy, opencv and one model runtime, nothing else.
+
+The imports wait for the call, so that whoever needs one module of `edge` gets that one alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+
+def load(folder, threads: int = 1):
+    """The detector in a model folder, on `threads` CPU threads; ModelError when it is not usable."""
+    return importlib.import_module("edge.detector").load(folder, threads)
+
+
+def predict(folder, image, threads: int = 1):
+    """The verdict of a model folder on one picture, uint8 [H, W, 3] RGB; use `load` for more than one."""
+    return load(folder, threads).predict(image)

@@ -1,0 +1,32 @@
+"""From a picture file to the array that a model takes; the same code trains, evaluates and deploys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+class ImageError(ValueError):
+    """A picture that can't be read; the message names the file."""
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """The picture as uint8 [H, W, 3] in RGB, grey pictures with three equal channels; ImageError when it is broken."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise ImageError(f"{path}: can't be read: {error.strerror}") from None
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise ImageError(f"{path}: not a readable picture; replace or remove it")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Stretches to height x width: area averaging when it shrinks (no aliasing), bilinear when it grows."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = image.shape[0] * image.shape[1] > height * width
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

@@ -1,0 +1,36 @@
+"""From a map to a score, a verdict and a map to show; the same rules choose thresholds, evaluate and deploy."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def image_score(map: np.ndarray, rule: str = "max", smooth: int = 3, output: float | None = None) -> float:
+    """The score of one picture from its float map [h, w]: the maximum after a mean filter of side `smooth` (odd,
+    borders replicated), or, with rule "output", the model's own second output; ValueError when that is absent."""
+    if rule == "output":
+        if output is None:
+            raise ValueError("the score rule is 'output', but the model returned a map only")
+        return float(output)
+    if rule != "max":
+        raise ValueError(f"score rule {rule!r}: must be 'max' or 'output'")
+    map = np.asarray(map, np.float32)
+    if smooth > 1:
+        map = cv2.blur(map, (smooth, smooth), borderType=cv2.BORDER_REPLICATE)
+    return float(map.max())
+
+
+def is_defect(score: float, threshold: float) -> bool:
+    """The verdict: a score above the threshold is a defect, one that equals it is good."""
+    return score > threshold
+
+
+def anomaly_map(map: np.ndarray, height: int, width: int, sigma: float) -> np.ndarray:
+    """The map [h, w] as float32 [height, width] to show and to compare with masks: bilinear, then a Gaussian blur of
+    `sigma` pixels (0: none), cut off at 4 sigma, borders replicated."""
+    map = cv2.resize(np.asarray(map, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    if sigma <= 0:
+        return map
+    side = 2 * int(4 * sigma + 0.5) + 1
+    return cv2.GaussianBlur(map, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)

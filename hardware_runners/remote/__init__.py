@@ -1,0 +1,1 @@
+"""What runs on the measured machine: the standard library, numpy and `edge`."""

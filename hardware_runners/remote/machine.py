@@ -1,0 +1,84 @@
+"""What a measured machine is, and the state it is in: read from Linux files, null where one can't be read."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+THERMAL = Path("/sys/class/thermal")
+
+
+def describe() -> dict:
+    """What stays the same between two measurements; memory in MiB."""
+    return {
+        "platform": platform.system(),
+        "architecture": platform.machine(),
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "memory_mb": _kilobytes("/proc/meminfo", "MemTotal"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def state() -> dict:
+    """What may change between two measurements: governor, MHz and degrees Celsius of now, load average of 1 min."""
+    frequency = _number(CPU / "scaling_cur_freq")
+    temperatures = [_number(path) for path in THERMAL.glob("thermal_zone*/temp")]
+    temperatures = [t / 1000 for t in temperatures if t is not None]
+    return {
+        "governor": _text(CPU / "scaling_governor"),
+        "frequency_mhz": None if frequency is None else frequency / 1000,
+        "temperature_c": max(temperatures) if temperatures else None,
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def cores() -> int:
+    """The CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_model() -> str | None:
+    """The name of the CPU (x86), else of the board (ARM)."""
+    for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip().lower() == "model name" and value.strip():
+            return value.strip()
+    return (_text(Path("/proc/device-tree/model")) or "").strip("\0") or platform.processor() or None
+
+
+def peak_rss_mb() -> float:
+    """The most memory this process has held, in MiB. Linux counts VmHWM from the start of the program, whereas
+    ru_maxrss begins with the memory of the process that started it."""
+    peak = _kilobytes("/proc/self/status", "VmHWM")
+    if peak is not None:
+        return peak
+    import resource
+
+    value = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return value / 2**20 if platform.system() == "Darwin" else value / 2**10
+
+
+def _kilobytes(path: str, key: str) -> float | None:
+    """The value of a `key:  123 kB` line, in MiB."""
+    for line in (_text(Path(path)) or "").splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) / 1024
+    return None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(_text(path) or "")
+    except ValueError:
+        return None

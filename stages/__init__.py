@@ -1,0 +1,1 @@
+"""What makes the model: one package per stage of dvc.yaml."""

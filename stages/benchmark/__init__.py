@@ -1,0 +1,1 @@
+"""Latency, memory and start-up of one variant on one device, measured there."""

@@ -1,0 +1,94 @@
+"""Feature extractors: any Hugging Face backbone by name or folder, and a small ResNet to train from nothing."""
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, ResNetConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
+
+from stages.common.errors import UserError
+
+
+def small_resnet_config() -> ResNetConfig:
+    """A ResNet of one basic block per stage (0.3 M parameters), light enough to train on a CPU in minutes."""
+    return ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 128], depths=[1, 1, 1], layer_type="basic")
+
+
+def build(config, layers: list[int]) -> nn.Module:
+    """The untrained backbone of a config that returns the feature maps of `layers` (stage numbers, or ViT blocks)."""
+    if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+        raise UserError(f"teacher.backbone: {config.model_type} has no backbone class; use e.g. a ResNet or DINOv2")
+    config.out_features = None
+    try:
+        config.out_indices = list(layers)
+        return MODEL_FOR_BACKBONE_MAPPING[type(config)](config).eval()
+    except (ValueError, IndexError):
+        raise UserError(f"teacher.layers = {layers}: the backbone has {config.stage_names}, counted from 0") from None
+
+
+def pretrained(name: str, layers: list[int]) -> nn.Module:
+    """A backbone with its published weights, from a hub name or a local folder in hub layout."""
+    local = Path(name).is_dir()
+    if not local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise UserError(f"teacher.backbone = {name}: no such folder; give a folder, a Hugging Face name or simclr")
+    try:
+        config = AutoConfig.from_pretrained(name, local_files_only=local)
+        cls = type(build(config, layers))
+        return cls.from_pretrained(name, config=config, local_files_only=local).eval()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"teacher.backbone = {name}: can't be loaded ({reason}); check the name or folder") from None
+
+
+def local_contrast(images: torch.Tensor, window: int = 17) -> torch.Tensor:
+    """Subtracts the local mean and divides by the local deviation (Jarrett et al., ICCV 2009), so that light and
+    exposure, which a small backbone has no data to learn to ignore, do not reach the features."""
+
+    def mean(x):
+        return F.avg_pool2d(x, window, 1, window // 2, count_include_pad=False)
+
+    centred = images - mean(images)
+    return centred / (mean(centred.square()).sqrt() + 0.03)
+
+
+def imagenet(images: torch.Tensor) -> torch.Tensor:
+    """The normalisation that networks pretrained on ImageNet expect."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    return (images - mean) / std
+
+
+NORMALISATIONS = {"imagenet": imagenet, "local_contrast": local_contrast}
+
+
+class FeatureExtractor(nn.Module):
+    """Backbone plus its input normalisation: images [N, 3, S, S] in 0..1 to a list of feature maps, finest first."""
+
+    def __init__(self, backbone: nn.Module, normalisation: str):
+        super().__init__()
+        self.backbone, self.normalisation = backbone, normalisation
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return list(self.backbone(NORMALISATIONS[self.normalisation](images)).feature_maps)
+
+    def save(self, folder: Path) -> None:
+        """Writes config and weights, so that later stages need neither the hub nor the folder it came from."""
+        config = self.backbone.config.to_dict()
+        for volatile in ("_name_or_path", "transformers_version", "architectures"):
+            config.pop(volatile, None)
+        config |= {"out_features": None, "out_indices": list(self.backbone.config.out_indices)}
+        saved = {"config": config, "normalisation": self.normalisation}
+        (folder / "backbone.json").write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n")
+        save_file({k: v.contiguous() for k, v in self.backbone.state_dict().items()}, folder / "backbone.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> "FeatureExtractor":
+        saved = json.loads((folder / "backbone.json").read_text())
+        config = saved["config"]
+        layers = config.pop("out_indices")
+        backbone = build(AutoConfig.for_model(config.pop("model_type"), **config), layers)
+        backbone.load_state_dict(load_file(folder / "backbone.safetensors"))
+        return cls(backbone, saved["normalisation"]).eval()

@@ -1,0 +1,62 @@
+"""Batch norm outside of training: statistics measured anew, folded into the convolution, put back after a folding."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from stages.common.student import Conv, Student
+
+
+def recalibrate(model: Student, images: torch.Tensor, batch: int = 16) -> None:
+    """Replaces the running statistics by averages over `images`, which a network needs after channels were removed."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average
+    model.train()
+    with torch.no_grad():
+        for part in images.split(batch):
+            model(part)
+    model.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def reinsert(model: Student, images: torch.Tensor) -> None:
+    """Gives every conv whose norm is still fresh the statistics of `images` and the affine part that undoes them.
+
+    A pretrained network with folded batch norm keeps its function and can be trained and pruned again. The folded
+    bias is expected in `norm.bias`.
+    """
+    values = {"input": images}
+    with torch.no_grad():
+        for node in model.nodes:
+            op, inputs = model.ops[node.name], [values[name] for name in node.inputs]
+            if isinstance(op, Conv) and isinstance(op.norm, nn.BatchNorm2d):
+                raw = op.conv(torch.nn.functional.pad(inputs[0], op.pad))
+                mean, var = raw.mean(dim=(0, 2, 3)), raw.var(dim=(0, 2, 3), unbiased=False)
+                op.norm.running_mean.copy_(mean)
+                op.norm.running_var.copy_(var)
+                op.norm.weight.copy_((var + op.norm.eps).sqrt())
+                op.norm.bias.add_(mean)
+            values[node.name] = op(*inputs)
+
+
+def fold(model: Student) -> Student:
+    """The same function with every batch norm merged into the weights and bias of its convolution."""
+    folded = Student([replace(n, norm=False) for n in model.nodes])
+    state = {}
+    for node in model.nodes:
+        if node.kind != "conv":
+            continue
+        op, key = model.ops[node.name], f"ops.{node.name}.conv"
+        if isinstance(op.norm, nn.BatchNorm2d):
+            gain = op.norm.weight / (op.norm.running_var + op.norm.eps).sqrt()
+            state[f"{key}.weight"] = (op.conv.weight * gain.view(-1, 1, 1, 1)).detach()
+            state[f"{key}.bias"] = (op.norm.bias - op.norm.running_mean * gain).detach()
+        else:
+            state[f"{key}.weight"], state[f"{key}.bias"] = op.conv.weight.detach(), op.conv.bias.detach()
+    folded.load_state_dict(state)
+    return folded.eval()

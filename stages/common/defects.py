@@ -1,0 +1,109 @@
+"""Synthetic defects pasted into good pictures, so that a student sees what the teacher's map does on damage."""
+
+import cv2
+import numpy as np
+
+
+def perlin(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
+    """Smooth gradient noise float32 [size, size] in about -1..1 (Perlin 1985, with the quintic fade)."""
+    angle = rng.uniform(0, 2 * np.pi, (cells + 1, cells + 1))
+    at = np.linspace(0, cells, size, endpoint=False)
+    cell, frac = at.astype(int), at % 1
+    fade = frac**3 * (frac * (frac * 6 - 15) + 10)
+
+    def corner(dy, dx):
+        a = angle[np.ix_(cell + dy, cell + dx)]
+        return np.cos(a) * (frac - dx)[None, :] + np.sin(a) * (frac - dy)[:, None]
+
+    top = corner(0, 0) + fade[None, :] * (corner(0, 1) - corner(0, 0))
+    bottom = corner(1, 0) + fade[None, :] * (corner(1, 1) - corner(1, 0))
+    return ((top + fade[:, None] * (bottom - top)) * np.sqrt(2)).astype(np.float32)
+
+
+def blob(rng, size: int) -> np.ndarray:
+    """A mask of irregular Perlin blobs inside a random window."""
+    noise = perlin(rng, size, int(rng.choice([4, 8, 16])))
+    window = np.zeros((size, size), bool)
+    h, w = (rng.uniform(0.12, 0.45, 2) * size).astype(int) + 2
+    y, x = rng.integers(0, size - h + 1), rng.integers(0, size - w + 1)
+    window[y : y + h, x : x + w] = True
+    inside = noise[window]
+    return window & (noise > np.quantile(inside, rng.uniform(0.3, 0.7)))
+
+
+def ellipse(rng, size: int) -> np.ndarray:
+    """A mask of one rotated ellipse."""
+    mask = np.zeros((size, size), np.uint8)
+    centre = tuple(int(v) for v in rng.integers(0, size, 2))
+    axes = tuple(max(1, int(v)) for v in rng.uniform(0.02, 0.12, 2) * size)
+    cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+    return mask > 0
+
+
+def scratch(rng, size: int) -> np.ndarray:
+    """A mask of one thin, slightly bent line."""
+    mask = np.zeros((size, size), np.uint8)
+    point, heading = rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi)
+    step = size * rng.uniform(0.02, 0.08)
+    points = [point]
+    for _ in range(int(rng.integers(4, 12))):
+        heading += rng.normal(0, 0.25)
+        points.append(points[-1] + step * np.array([np.cos(heading), np.sin(heading)]))
+    thickness = int(rng.integers(1, max(2, size // 40) + 1))
+    cv2.polylines(mask, [np.round(points).astype(np.int32)], False, 1, thickness)
+    return mask > 0
+
+
+def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`image` with one synthetic defect and its mask; strength goes down to the barely visible.
+
+    image, donor: uint8 [S, S, 3], donor another good picture. Returns uint8 [S, S, 3] and bool [S, S].
+    """
+    size = image.shape[0]
+    shape = (blob, ellipse, scratch)[rng.choice(3, p=[0.5, 0.25, 0.25])]
+    mask = shape(rng, size)
+    base = image.astype(np.float32)
+    strength = rng.uniform(0.4, 1.0)
+    fill = rng.choice(5)
+    if fill == 0:  # texture from elsewhere, turned and scaled
+        centre = tuple(float(v) for v in rng.uniform(0.3, 0.7, 2) * size)
+        turn = cv2.getRotationMatrix2D(centre, rng.uniform(20, 340), np.exp(rng.uniform(-1, 1)))
+        other = cv2.warpAffine(donor, turn, (size, size), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+        content = (other - other.mean()) * rng.uniform(0.7, 2.0) + other.mean() + rng.normal(0, 30)
+    elif fill == 1:  # darker or brighter
+        content = base + float(rng.choice([-1, 1]) * rng.uniform(25, 110))
+    elif fill == 2:  # deformed: the same texture, displaced
+        shift = rng.uniform(0.05, 0.15) * size
+        yy, xx = np.mgrid[:size, :size].astype(np.float32)
+        field = [perlin(rng, size, 8) * shift for _ in range(2)]
+        content = cv2.remap(base, xx + field[0], yy + field[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    elif fill == 3:  # smeared: detail gone
+        content = cv2.GaussianBlur(base, (0, 0), rng.uniform(0.02, 0.06) * size) + rng.normal(0, 15)
+    else:  # foreign speckle
+        noise = cv2.GaussianBlur(rng.normal(0, 1, (size, size)).astype(np.float32), (0, 0), rng.uniform(0.5, 3))
+        content = base.mean() + rng.normal(0, 40) + (noise / noise.std() * rng.uniform(5, 50))[..., None]
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.4, 1.2))[..., None] * strength
+    return np.clip(base * (1 - soft) + content * soft + 0.5, 0, 255).astype(np.uint8), mask
+
+
+def vary(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """The picture slightly shifted, brighter or darker; never mirrored, for many products have a handedness."""
+    size = image.shape[0]
+    dy, dx = np.round(rng.uniform(-0.04, 0.04, 2) * size)
+    shift = np.float32([[1, 0, dx], [0, 1, dy]])
+    moved = cv2.warpAffine(image, shift, (size, size), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
+    return np.clip(moved * rng.uniform(0.9, 1.1) + rng.uniform(-8, 8) + 0.5, 0, 255).astype(np.uint8)
+
+
+def training_pool(images: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` varied pictures uint8 [count, S, S, 3], every second one with a defect; masks bool [count, S, S]."""
+    pictures = np.empty((count, *images.shape[1:]), np.uint8)
+    masks = np.zeros(pictures.shape[:3], bool)
+    for i in range(count):
+        rng = np.random.default_rng([seed, i])
+        picture = vary(rng, images[rng.integers(len(images))])
+        if i % 2:
+            donor = images[rng.integers(len(images))]
+            picture, masks[i] = add_defect(rng, picture, donor)
+        pictures[i] = picture
+    return pictures, masks

@@ -1,0 +1,74 @@
+"""Reads params.yaml: validated as a whole, then narrowed to the keys that dvc.yaml declares for the stage."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from stages.common.errors import UserError
+from stages.common.schema import Schema
+
+
+def read_yaml(path: str | Path):
+    """The content of a YAML file; UserError when it is missing or broken."""
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: file not found; run from the folder that holds dvc.yaml") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def validate(tree, name: str = "params.yaml") -> Schema:
+    """The typed params; UserError names each wrong key, its value and what is allowed."""
+    try:
+        return Schema.model_validate(tree)
+    except ValidationError as error:
+        raise UserError("; ".join(f"{name}: {_explain(e)}" for e in error.errors())) from None
+
+
+def _explain(error: dict) -> str:
+    key = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key; remove it or correct its name"
+    if error["type"] == "missing":
+        return f"{key}: missing; add it"
+    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def declared_keys(stage: str, dvc_yaml: dict) -> list[str]:
+    """The params that dvc.yaml lists for `stage` (`compile@student-int8` takes the foreach body with its key)."""
+    name, _, key = stage.partition("@")
+    body = dvc_yaml["stages"][name]
+    body = body.get("do", body)
+    return [p.replace("${key}", key) for p in body.get("params", []) if isinstance(p, str)]  # others: another file's
+
+
+class StageParams(SimpleNamespace):
+    """A view of the params that holds the declared keys and nothing else."""
+
+    def __getattr__(self, name):
+        raise AttributeError(f"param '{name}' is not declared in dvc.yaml for this stage")
+
+
+def load(stage: str) -> StageParams:
+    """The validated params of one stage, e.g. `load("distill").student.width`."""
+    schema = validate(read_yaml("params.yaml"))
+    view = StageParams()
+    for dotted in declared_keys(stage, read_yaml("dvc.yaml")):
+        value, at = schema, view
+        *parents, leaf = dotted.split(".")
+        for part in parents:
+            value = _get(value, part, dotted)
+            at.__dict__.setdefault(part, StageParams())
+            at = at.__dict__[part]
+        at.__dict__[leaf] = _get(value, leaf, dotted)
+    return view
+
+
+def _get(value, part: str, dotted: str):
+    found = getattr(value, part, None) if isinstance(value, BaseModel) else value.get(part)
+    if found is None and not (isinstance(value, BaseModel) and part in type(value).model_fields):
+        raise UserError(f"params.yaml: {dotted}: missing; dvc.yaml declares it for this stage")
+    return found

@@ -1,0 +1,135 @@
+"""Fake quantization in TFLite's int8 scheme: what the network will compute on integers, trainable in float.
+
+Weights are symmetric per output channel in -127..127, activations asymmetric per tensor in -128..127, biases lie on
+the int32 grid s_input * s_weight (https://ai.google.dev/edge/litert/models/quantization_spec).
+"""
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stages.common import manifest
+from stages.common.student import Student
+
+INPUT_RANGE = (0.0, 1.0)  # int8 = uint8 - 128
+
+
+class Round(torch.autograd.Function):
+    """Round half to even; the gradient passes straight through (Bengio et al., 2013)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+def grid(low: float, high: float) -> tuple[float, int]:
+    """Scale and zero point of the int8 grid that spans low..high and holds 0 exactly."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / 255 or 1.0
+    return scale, round(max(-128.0, min(127.0, -128 - low / scale)))
+
+
+class FakeQuant(nn.Module):
+    """Rounds an activation to its int8 grid; the range is a moving average of batch extremes while `observe` is on."""
+
+    def __init__(self, limit: tuple[float, float] | None = None):
+        super().__init__()
+        self.limit, self.observe = limit, True
+        self.register_buffer("range", torch.tensor([float("nan")] * 2, dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, x: torch.Tensor) -> None:
+        now = torch.stack([x.min(), x.max()]).double()
+        if self.limit:
+            now = now.clamp(*self.limit)
+        self.range.copy_(now if self.range.isnan().any() else self.range.lerp(now, 0.05))
+
+    @property
+    def scale_zero(self) -> tuple[float, int]:
+        return grid(*self.range.tolist())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.observe and self.training:
+            self.update(x)
+        scale, zero = self.scale_zero
+        return (torch.clamp(Round.apply(x / scale) + zero, -128, 127) - zero) * scale
+
+
+def fake_quant_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weight on its per-channel grid, and the scales [out]."""
+    scale = (weight.detach().abs().amax(dim=(1, 2, 3)) / 127).clamp(min=1e-12)
+    view = scale.view(-1, 1, 1, 1)
+    return torch.clamp(Round.apply(weight / view), -127, 127) * view, scale
+
+
+class QuantStudent(nn.Module):
+    """A folded student that computes as its int8 file will; `network` holds the float weights being trained."""
+
+    def __init__(self, folded: Student):
+        super().__init__()
+        self.network = folded
+        self.quant = nn.ModuleDict({"input": FakeQuant()})
+        self.quant["input"].range.copy_(torch.tensor(INPUT_RANGE))
+        self.quant["input"].observe = False
+        for node in folded.nodes:
+            if node.kind != "up":  # resizing keeps the grid of what it resizes
+                self.quant[node.name] = FakeQuant((0.0, 6.0) if node.kind == "conv" and node.act else None)
+        self.source = {n.name: n.inputs[0] for n in folded.nodes if n.kind == "up"}
+
+    def quantizer(self, name: str) -> FakeQuant:
+        """The quantizer of the tensor that node `name` writes."""
+        return self.quantizer(self.source[name]) if name in self.source else self.quant[name]
+
+    def freeze_ranges(self) -> None:
+        for quant in self.quant.values():
+            quant.observe = False
+
+    def activations(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        values = {"input": self.quant["input"](images)}
+        for node in self.network.nodes:
+            op, inputs = self.network.ops[node.name], [values[name] for name in node.inputs]
+            if node.kind == "conv":
+                weight, scale = fake_quant_weight(op.conv.weight)
+                step = scale * self.quantizer(node.inputs[0]).scale_zero[0]
+                bias = Round.apply(op.conv.bias / step) * step
+                x = F.pad(inputs[0], op.pad) if any(op.pad) else inputs[0]
+                x = F.conv2d(x, weight, bias, op.conv.stride, 0, 1, op.conv.groups)
+                x = F.hardtanh(x, 0.0, 6.0) if op.act else x
+            elif node.kind == "up":
+                values[node.name] = self._resize(op, inputs[0], self.quantizer(node.name).scale_zero[0])
+                continue
+            else:
+                x = op(*inputs)
+            values[node.name] = self.quantizer(node.name)(x)
+        return values
+
+    @staticmethod
+    def _resize(op: nn.Module, x: torch.Tensor, scale: float) -> torch.Tensor:
+        """Bilinear resizing on the integers, halves rounded up: what the kernels do, where all else goes to even."""
+        steps = op(Round.apply(x / scale))  # multiples of 1/16, exact in float32
+        return (steps + (torch.floor(steps + 0.5) - steps).detach()) * scale
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.activations(images)[self.network.heads[0]]
+
+    def save(self, folder: Path) -> None:
+        """Writes the float weights as a student and the learned ranges beside them."""
+        self.network.save(folder)
+        ranges = {name: quant.range.tolist() for name, quant in self.quant.items()}
+        (folder / "ranges.json").write_text(json.dumps(ranges, indent=1, sort_keys=True) + "\n")
+        manifest.write(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "QuantStudent":
+        model = cls(Student.load(folder))
+        for name, values in json.loads((Path(folder) / "ranges.json").read_text()).items():
+            model.quant[name].range.copy_(torch.tensor(values, dtype=torch.float64))
+        model.freeze_ranges()
+        return model.eval()

@@ -1,0 +1,133 @@
+"""The typed schema of params.yaml: types, ranges, no unknown keys."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Synthetic(Section):
+    size: Annotated[int, Field(ge=32, le=1024)]
+    train: Annotated[int, Field(ge=4)]
+    test_good: Count
+    test_per_defect: Count
+
+
+class Data(Section):
+    source: Literal["synthetic", "mtd", "mvtec", "folder"]
+    category: str
+    path: str | None
+    url: str | None
+    hashes: str | None
+    val_fraction: Fraction
+    test_fraction: Fraction
+    seed: Annotated[int, Field(ge=0)]
+    synthetic: Synthetic
+
+
+class Input(Section):
+    size: Annotated[int, Field(ge=32, le=1024, multiple_of=16)]
+
+
+class Teacher(Section):
+    backbone: Annotated[str, Field(min_length=1)]
+    layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=4)]
+    simclr_steps: Annotated[int, Field(ge=0)]
+    simclr_batch: Annotated[int, Field(ge=2)]
+    patch_pool: Annotated[int, Field(ge=1, le=9)]
+    coreset_ratio: Annotated[float, Field(gt=0, le=1)]
+    coreset_max_patches: Annotated[int, Field(ge=100)]
+    projection_dim: Count
+    score: Literal["max", "reweighted"]
+
+
+class Student(Section):
+    init: Annotated[str, Field(min_length=1)]
+    width: Annotated[float, Field(ge=0.1, le=4)]
+
+
+class Distill(Section):
+    images: Annotated[int, Field(ge=2)]
+    epochs: Count
+    batch: Annotated[int, Field(ge=2)]
+    lr: Rate
+    map_weight: Weight
+    mask_weight: Weight
+
+    @model_validator(mode="after")
+    def something_to_learn(self):
+        if self.map_weight + self.mask_weight == 0:
+            raise ValueError("map_weight and mask_weight must not both be 0")
+        return self
+
+
+class Compress(Section):
+    prune_ratio: Annotated[float, Field(ge=0, lt=0.95)]
+    prune_steps: Count
+    finetune_epochs: Annotated[int, Field(ge=0)]
+    qat_epochs: Annotated[int, Field(ge=0)]
+    lr: Rate
+
+
+class Compile(Section):
+    calibration_images: Count
+    min_within_1_lsb: Annotated[float, Field(ge=0, le=1)]
+    smooth: Literal[1, 3, 5, 7]
+    map_sigma: Annotated[float, Field(ge=0, le=32)]
+    threshold_quantile: Annotated[float, Field(gt=0, le=1)]
+
+
+class Variant(Section):
+    model: Literal["teacher", "student", "pruned", "qat"]
+    format: Literal["tflite", "onnx"]
+    precision: Literal["float32", "int8"]
+
+    @model_validator(mode="after")
+    def can_be_made(self):
+        made = {("tflite", "float32"), ("onnx", "float32"), ("tflite", "int8")}
+        if (self.format, self.precision) not in made:
+            raise ValueError(f"{self.format} in {self.precision} is not built; choose one of {sorted(made)}")
+        if self.precision == "int8" and self.model != "qat":
+            raise ValueError("int8 needs model: qat, the network that learned its ranges")
+        if self.model == "teacher" and self.format != "onnx":
+            raise ValueError("the teacher is exported as onnx only")
+        return self
+
+
+class Evaluate(Section):
+    aupro_fpr_limit: Annotated[float, Field(gt=0, le=1)]
+
+
+class Benchmark(Section):
+    runs: Annotated[int, Field(ge=2)]
+    warmup: Count
+    threads: Annotated[list[Count], Field(min_length=1)]
+
+
+class Report(Section):
+    title: str
+    examples: Annotated[int, Field(ge=1, le=24)]
+
+
+class Schema(Section):
+    seed: Annotated[int, Field(ge=0)]
+    threads: Count
+    data: Data
+    input: Input
+    teacher: Teacher
+    student: Student
+    distill: Distill
+    compress: Compress
+    compile: Compile
+    variants: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")], Variant], Field(min_length=1)]
+    evaluate: Evaluate
+    benchmark: Benchmark
+    report: Report

@@ -1,0 +1,1 @@
+"""From trained networks to deployed models, one folder per variant."""

@@ -1,0 +1,73 @@
+"""Float TFLite to full-int8 TFLite with the ranges that quantization-aware training learned, and the check of it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.common.errors import UserError
+from stages.common.quantize import QuantStudent
+from stages.compile.tflite import open_interpreter, operations
+
+
+def quantize(float_path: Path, path: Path, model: QuantStudent, names: dict[str, str]) -> None:
+    """Writes the int8 file; no calibration data, each tensor gets the range of its node (names: tensor -> node)."""
+    from ai_edge_quantizer import quantizer, recipe
+
+    ranges = {}
+    for tensor, node in names.items():
+        low, high = model.quantizer(node).range.tolist()
+        ranges[tensor] = {"min": np.float32([[[[low]]]]), "max": np.float32([[[[high]]]])}
+    tool = quantizer.Quantizer(str(float_path))
+    tool.load_quantization_recipe(recipe.static_wi8_ai8())
+    tool.quantize(ranges, enable_progress_report=False).export_model(str(path), overwrite=True)
+    check_grids(path, model, names)
+
+
+def check_grids(path: Path, model: QuantStudent, names: dict[str, str]) -> None:
+    """UserError unless the file is all integer and every activation lies on the grid that training used."""
+    interpreter = open_interpreter(path)
+    tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
+    produced = {int(i) for op in operations(interpreter) for i in op["outputs"]}
+    produced.add(int(interpreter.get_input_details()[0]["index"]))
+    placed = set()
+    for index in produced:
+        tensor = tensors[index]
+        if tensor["dtype"] != np.int8:
+            raise UserError(f"{path.name}: {tensor['name']} is {tensor['dtype'].__name__}, not int8; not all integer")
+        node = names.get(tensor["name"])
+        if node is None:
+            continue
+        scale, zero = model.quantizer(node).scale_zero
+        found_scale, found_zero = tensor["quantization"]
+        if abs(found_scale / scale - 1) > 1e-5 or found_zero != zero:
+            raise UserError(
+                f"{path.name}: {node} was trained on the grid ({scale:.8g}, {zero}) "
+                f"but the file has ({found_scale:.8g}, {found_zero})"
+            )
+        placed.add(node)
+    missing = set(names.values()) - placed
+    if missing:
+        raise UserError(f"{path.name}: no tensor carries the learned range of {sorted(missing)}")
+
+
+def agreement(runtime, model: QuantStudent, images: np.ndarray) -> dict:
+    """How far the file's outputs lie from the fake-quantized network, in steps of the output grid (LSB).
+
+    runtime: an edge runtime; images: uint8 [N, S, S, 3]. Returns exact, within_1 (shares), max_lsb, images.
+    """
+    scale, _ = model.quantizer(model.network.heads[0]).scale_zero
+    steps = []
+    for image in images:
+        found, _ = runtime.run(image)
+        with torch.inference_mode():
+            tensor = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(torch.float32) / 255
+            wanted = model(tensor)[0, 0].numpy()
+        steps.append(np.rint(np.abs(found - wanted) / scale))
+    steps = np.stack(steps)
+    return {
+        "exact": float((steps == 0).mean()),
+        "within_1": float((steps <= 1).mean()),
+        "max_lsb": int(steps.max()),
+        "images": len(images),
+    }

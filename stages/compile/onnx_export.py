@@ -1,0 +1,59 @@
+"""Torch networks to ONNX, simplified, with fixed shapes."""
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+
+import onnx
+import onnxsim
+import torch
+from torch import nn
+
+from stages.common.errors import UserError
+
+OPSET = 17
+
+
+def export(model: nn.Module, size: int, path: Path, outputs: list[str]) -> onnx.ModelProto:
+    """Writes the network for one picture [1, 3, size, size] in 0..1; input `image`, outputs named as given."""
+    image = torch.zeros(1, 3, size, size)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model, (image,), path, input_names=["image"], output_names=outputs, opset_version=OPSET, dynamo=False
+        )
+    graph, same = onnxsim.simplify(onnx.load(path))
+    if not same:
+        raise UserError(f"{path.name}: the simplified ONNX graph computes something else; report the network")
+    for value in graph.graph.output:
+        dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        if not all(dims):
+            raise UserError(f"{path.name}: output {value.name} has no fixed shape {dims}; can't be deployed")
+    onnx.save(graph, path)
+    return graph
+
+
+def cost(graph: onnx.ModelProto) -> dict[str, int]:
+    """Parameters and multiply-accumulates of the exported graph, from its convolutions and matrix products."""
+    graph = onnx.shape_inference.infer_shapes(graph)
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in [*graph.graph.value_info, *graph.graph.output, *graph.graph.input]
+    }
+    weights = {t.name: list(t.dims) for t in graph.graph.initializer}
+    shapes |= weights
+    macs = 0
+    for node in graph.graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            out, right = shapes[node.output[0]], shapes[node.input[1]]
+            count = torch.Size(out).numel()
+            if node.op_type == "Conv":
+                macs += count * torch.Size(right[1:]).numel()
+            else:
+                transposed = any(a.name == "transB" and a.i for a in node.attribute)
+                macs += count * right[-1 if transposed else -2]
+    parameters = sum(
+        torch.Size(weights[t.name]).numel() for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT
+    )
+    return {"params": parameters, "macs": macs}

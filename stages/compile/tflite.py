@@ -1,0 +1,115 @@
+"""ONNX to float TFLite by onnx2tf, and the proof that every tensor of the file is one of the network's."""
+
+import contextlib
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.common.errors import UserError
+from stages.common.student import Student
+
+CALIBRATION_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
+TOLERANCE = 1e-3  # of the largest value of a tensor
+
+
+def to_tflite(onnx_path: Path, folder: Path) -> Path:
+    """Converts a fixed-shape ONNX file; returns the float32 TFLite file in `folder`."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    # onnx2tf compares its layers on sample pictures and downloads them unless the file lies in the working folder
+    samples = np.random.default_rng(0).random((20, 128, 128, 3), np.float32)
+    np.save(folder / CALIBRATION_FILE, samples)
+    with warnings.catch_warnings(), contextlib.chdir(folder):
+        warnings.simplefilter("ignore")
+        import onnx2tf
+
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        onnx2tf.convert(
+            input_onnx_file_path=str(onnx_path.resolve()),
+            output_folder_path="converted",
+            copy_onnx_input_output_names_to_tflite=True,
+            not_use_onnxsim=True,
+            non_verbose=True,
+            verbosity="error",
+        )
+    return folder / "converted" / f"{onnx_path.stem}_float32.tflite"
+
+
+def open_interpreter(path: Path):
+    """A TFLite interpreter on the plain kernels (no delegate) that keeps every intermediate tensor."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        str(path),
+        num_threads=1,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def operations(interpreter) -> list[dict]:
+    """The file's operations in order: op_name, inputs and outputs (tensor numbers)."""
+    return [op for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
+
+
+def match_tensors(path: Path, student: Student, image: np.ndarray) -> dict[str, str]:
+    """Maps every computed tensor of a float TFLite file to the node of the folded student with the same values.
+
+    Comparing values catches what names can't: onnx2tf renames tensors and can lay one out wrongly in silence.
+    image: float32 [1, S, S, 3] in 0..1. UserError when a tensor is no node's, or a node is missing.
+    """
+    interpreter = open_interpreter(path)
+    tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
+    entry, leave = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    interpreter.set_tensor(entry["index"], image)
+    interpreter.invoke()
+    with torch.inference_mode():
+        values = student.activations(torch.from_numpy(image).permute(0, 3, 1, 2))
+    values = {name: value.permute(0, 2, 3, 1).numpy() for name, value in values.items()}
+    matched = {entry["name"]: "input"}
+    for op in operations(interpreter):
+        for index in op["outputs"]:
+            found = interpreter.get_tensor(index)
+            if op["op_name"] == "PAD":  # an input with zeros around it keeps its grid
+                continue
+            node = _closest(found, values, set(matched.values()))
+            if node is None:
+                raise UserError(
+                    f"{path.name}: {op['op_name']} writes {tensors[index]['name']} {list(found.shape)}, which is no "
+                    "tensor of the network; the converter changed its layout or order"
+                )
+            matched[tensors[index]["name"]] = node
+    missing = set(values) - set(matched.values())
+    if missing or matched[leave["name"]] not in student.heads:
+        raise UserError(f"{path.name}: the converted file lacks {sorted(missing) or student.heads}")
+    return matched
+
+
+def _closest(found: np.ndarray, values: dict[str, np.ndarray], taken: set[str]) -> str | None:
+    best, best_error = None, TOLERANCE
+    for name, value in values.items():
+        if value.shape == found.shape and name not in taken:
+            error = np.abs(value - found).max() / (np.abs(value).max() + 1e-9)
+            if error < best_error:
+                best, best_error = name, error
+    return best
+
+
+def cost(path: Path) -> dict[str, int]:
+    """Parameters (weights and biases) and multiply-accumulates of a TFLite file, read from the file itself."""
+    interpreter = open_interpreter(path)
+    shapes = {t["index"]: [int(s) for s in t["shape"]] for t in interpreter.get_tensor_details()}
+    macs, constants = 0, {}
+    for op in operations(interpreter):
+        if op["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            weight = shapes[op["inputs"][1]]
+            per_output = weight[1] * weight[2] * (weight[3] if op["op_name"] == "CONV_2D" else 1)
+            macs += int(np.prod(shapes[op["outputs"][0]])) * per_output
+            constants |= {int(i): int(np.prod(shapes[i])) for i in op["inputs"][1:] if i >= 0}
+    return {"params": sum(constants.values()), "macs": macs}

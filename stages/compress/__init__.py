@@ -1,0 +1,1 @@
+"""Channel pruning, then quantization-aware training."""

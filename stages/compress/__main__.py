@@ -1,0 +1,61 @@
+"""Prunes the student and fine-tunes it, then trains it with fake quantization; both follow the student's own output."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from stages.common import atomic, defects
+from stages.common.batchnorm import fold
+from stages.common.curves import curves
+from stages.common.dataset import load_images, read_index
+from stages.common.patchcore import to_tensor
+from stages.common.quantize import QuantStudent
+from stages.common.stage import main
+from stages.common.student import Student
+from stages.common.torch_setup import prepare
+from stages.common.train import minimise
+from stages.compress.prune import prune
+
+DATA, STUDENT = Path("data/train"), Path("artifacts/student")
+PRUNED, QAT = Path("artifacts/pruned"), Path("artifacts/qat")
+
+
+def compress(params) -> None:
+    p = params.compress
+    prepare(params.seed, params.threads)
+    train = load_images(DATA, read_index(DATA, "train"), params.input.size)
+    images, _ = defects.training_pool(train, params.distill.images, params.seed + 1)
+    reference = fold(Student.load(STUDENT)).to(memory_format=torch.channels_last)
+
+    def follow(model):
+        def loss(pick: torch.Tensor) -> torch.Tensor:
+            batch = to_tensor(images[pick.numpy()])
+            with torch.no_grad():
+                wanted = reference(batch)
+            return F.smooth_l1_loss(model(batch), wanted)
+
+        return loss
+
+    with curves("compress") as log:
+        pruned = prune(Student.load(STUDENT), p.prune_ratio, p.prune_steps, to_tensor(images[:64]))
+        if p.prune_ratio:
+            arguments = (len(images), p.finetune_epochs, params.distill.batch, p.lr, params.seed, "finetune")
+            minimise(pruned, follow(pruned), *arguments, lambda step, **v: log(step, **v))
+        quantized = QuantStudent(fold(pruned))
+        quantized.train()
+        with torch.no_grad():  # first ranges
+            for part in to_tensor(images[:256]).split(16):
+                quantized(part)
+        arguments = (len(images), p.qat_epochs, params.distill.batch, p.lr / 4, params.seed, "qat")
+        minimise(quantized, follow(quantized), *arguments, log, lambda epoch: quantized.freeze_ranges())
+        quantized.freeze_ranges()
+        quantized.eval()
+    with atomic.directory(PRUNED) as folder:
+        pruned.save(folder)
+    with atomic.directory(QAT) as folder:
+        quantized.save(folder)
+
+
+if __name__ == "__main__":
+    main("compress", compress)

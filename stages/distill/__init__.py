@@ -1,0 +1,1 @@
+"""The compact student, taught by the teacher."""

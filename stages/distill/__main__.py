@@ -1,0 +1,70 @@
+"""Trains the student on the teacher's anomaly maps and on synthetic defect masks."""
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from stages.common import atomic, defects, patchcore
+from stages.common.curves import curves
+from stages.common.dataset import load_images, read_index
+from stages.common.patchcore import PatchCore, to_tensor
+from stages.common.progress import track
+from stages.common.stage import main
+from stages.common.student import Student, fuse_heads
+from stages.common.torch_setup import prepare
+from stages.common.train import minimise
+from stages.distill.init import new_student
+
+DATA, TEACHER, OUT = Path("data/train"), Path("artifacts/teacher"), Path("artifacts/student")
+STRIDE = 8
+
+
+def targets(images, masks, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the student learns, both [N, 1, size/8, size/8]: the teacher's standardised map, and the masks."""
+    stats = json.loads((TEACHER / "teacher.json").read_text())
+    teacher = PatchCore.load(TEACHER).to(memory_format=torch.channels_last)
+    maps, _ = patchcore.predict(teacher, images, progress=lambda x: track(x, "teacher maps"))
+    maps = (maps - stats["map_mean"]) / stats["map_std"]
+    grid = (size // STRIDE, size // STRIDE)
+    if maps.shape[-1] > grid[-1]:
+        maps = F.adaptive_max_pool2d(maps, grid)  # the worst of each cell
+    elif maps.shape[-1] < grid[-1]:
+        maps = F.interpolate(maps, size=grid, mode="bilinear", align_corners=False)
+    return maps, F.max_pool2d(torch.from_numpy(masks).float().unsqueeze(1), STRIDE)
+
+
+def head_scales(student: Student, val: torch.Tensor) -> dict[str, float]:
+    """One over the spread of each head on good validation pictures, so that both heads weigh the same in their sum."""
+    with torch.inference_mode():
+        outputs = [student(part) for part in val.split(16)]
+    return {name: 1 / float(torch.cat([o[i] for o in outputs]).std()) for i, name in enumerate(student.heads)}
+
+
+def distill(params) -> None:
+    p = params.distill
+    prepare(params.seed, params.threads)
+    size = params.input.size
+    train = load_images(DATA, read_index(DATA, "train"), size)
+    val = to_tensor(load_images(DATA, read_index(DATA, "val"), size))
+    images, masks = defects.training_pool(train, p.images, params.seed)
+    maps, areas = targets(images, masks, size)
+    student = new_student(params.student.init, params.student.width, to_tensor(images[:64]))
+
+    def loss(pick: torch.Tensor) -> torch.Tensor:
+        predicted_map, predicted_mask = student(to_tensor(images[pick.numpy()]))
+        map_loss = F.mse_loss(predicted_map, maps[pick])
+        mask_loss = F.binary_cross_entropy_with_logits(predicted_mask, areas[pick])
+        return p.map_weight * map_loss + p.mask_weight * mask_loss
+
+    with curves("distill") as log:
+        minimise(student, loss, len(images), p.epochs, p.batch, p.lr, params.seed, "distill", log)
+    weights = {"map": p.map_weight, "mask": p.mask_weight}
+    scales = {k: v if weights[k] else 0.0 for k, v in head_scales(student, val).items()}
+    with atomic.directory(OUT) as folder:
+        fuse_heads(student, scales).save(folder)
+
+
+if __name__ == "__main__":
+    main("distill", distill)

@@ -1,0 +1,1 @@
+"""Accuracy of each exported model file, scored by the code that runs on the device."""

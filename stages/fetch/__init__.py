@@ -1,0 +1,1 @@
+"""The fetch stage: download or generate the images, verify them, split them."""

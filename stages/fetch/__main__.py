@@ -1,0 +1,58 @@
+"""Download or generate the images, verify them, split them: writes data/train and data/test."""
+
+import shutil
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+from stages.common.atomic import directory
+from stages.common.dataset import Item, sha256, write_index
+from stages.common.stage import main
+from stages.fetch import folder, mtd, mvtec, synthetic
+from stages.fetch.picture import Picture, check
+from stages.fetch.split import split
+
+SOURCES = {"synthetic": synthetic, "mtd": mtd, "mvtec": mvtec, "folder": folder}
+
+
+def run(params) -> None:
+    """The stage: nothing is written before everything is verified."""
+    data = params.data
+    with scratch(Path("data/.fetch.tmp")) as work:
+        pictures = SOURCES[data.source].load(data, work)
+        check(pictures)
+        digests = [sha256(picture.file) for picture in pictures]
+        rows = split(pictures, digests, data)
+        with directory("data/train") as train, directory("data/test") as test:
+            for out, names in ((train, ("train", "val")), (test, ("test",))):
+                items = [place(out, pictures[i], digests[i], name, group) for i, name, group in rows if name in names]
+                write_index(out, sorted(items, key=lambda item: item.path))
+    for name in ("train", "val", "test"):
+        defects = Counter(pictures[i].defect for i, s, _ in rows if s == name)
+        print(f"{name}: " + ", ".join(f"{count} {defect}" for defect, count in sorted(defects.items())), flush=True)
+
+
+@contextmanager
+def scratch(path: Path):
+    """A folder for unpacked and drawn files, empty at first, gone at the end."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def place(out: Path, picture: Picture, digest: str, split_name: str, group: str) -> Item:
+    """Copies the picture and its mask byte for byte."""
+    path = f"images/{picture.name}"
+    mask = f"masks/{picture.defect}/{picture.mask.name}" if picture.mask else ""
+    for source, name in ((picture.file, path), (picture.mask, mask)):
+        if source:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, out / name)
+    return Item(path, split_name, int(picture.defect != "good"), picture.defect, mask, digest, group)
+
+
+if __name__ == "__main__":
+    main("fetch", run)

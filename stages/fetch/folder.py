@@ -1,0 +1,21 @@
+"""The user's own pictures in the layout of MVTec AD, under `data.path` (null: data/raw)."""
+
+from pathlib import Path
+
+from stages.common.errors import UserError
+from stages.fetch import archive, hashes, layout
+from stages.fetch.picture import Picture
+
+DEFAULT = "data/raw"
+
+
+def load(data, work: Path) -> list[Picture]:
+    """The pictures of the folder; masks are optional per defect type."""
+    root = archive.existing(data.path or DEFAULT)
+    if not root.is_dir():
+        raise UserError(f"{root}: not a folder; set data.path to the folder that holds train/good and test")
+    pictures = layout.read(root, data, masks="optional")
+    if data.hashes:
+        files = [f for p in pictures for f in (p.file, p.mask) if f]
+        hashes.verify(root, files, hashes.read(Path(data.hashes)))
+    return pictures

@@ -1,0 +1,45 @@
+"""Verifies the files of a source against a list in the format of sha256sum."""
+
+import re
+from pathlib import Path
+
+from stages.common.dataset import sha256
+from stages.common.errors import UserError
+from stages.common.progress import track
+
+
+def read(path: Path) -> dict[str, str]:
+    """Name to sha256, the names relative to the root of the source."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the list of hashes can't be read: {error}; correct data.hashes") from None
+    out = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)", line)
+        if not match:
+            raise UserError(f"{path}:{number}: not a line of sha256sum (64 hex digits, two spaces, a name); correct it")
+        out[match[2]] = match[1].lower()
+    if not out:
+        raise UserError(f"{path}: the list of hashes is empty; correct data.hashes")
+    return out
+
+
+def verify(root: Path, files: list[Path], expected: dict[str, str]) -> None:
+    """UserError when `files` under `root` are not exactly those expected; it names the first and says how many."""
+    present = {file.relative_to(root).as_posix(): file for file in files}
+    wrong = dict.fromkeys(sorted(expected.keys() - present.keys()), "missing")
+    wrong |= dict.fromkeys(sorted(present.keys() - expected.keys()), "not in the list")
+    for name in track(sorted(expected.keys() & present.keys()), "verify hashes"):
+        if sha256(present[name]) != expected[name]:
+            wrong[name] = "different"
+    if wrong:
+        first = min(wrong)
+        kinds = list(wrong.values())
+        counts = ", ".join(f"{kinds.count(k)} {k}" for k in ("different", "missing", "not in the list") if k in kinds)
+        raise UserError(
+            f"{root / first}: {wrong[first]} ({counts} of {len(expected)} listed files); "
+            "fetch the dataset again, or give your own list in data.hashes"
+        )

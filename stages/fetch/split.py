@@ -1,0 +1,99 @@
+"""Who learns and who is tested: whole groups, drawn in an order that hashes give, so the same on any machine."""
+
+import hashlib
+
+from stages.common.errors import UserError
+from stages.fetch.picture import Picture
+
+
+class Groups:
+    """Union-find; the smallest member names its group."""
+
+    def __init__(self):
+        self.parent = {}
+
+    def find(self, member):
+        above = self.parent.setdefault(member, member)
+        while above != member:
+            self.parent[member] = self.parent[above]
+            member = self.parent[member]
+            above = self.parent[member]
+        return member
+
+    def join(self, a, b) -> None:
+        low, high = sorted((self.find(a), self.find(b)))
+        self.parent[high] = low
+
+
+def merge(pictures: list[Picture], digests: list[str]) -> list[str]:
+    """The group of each picture after the groups that share a file of equal content became one."""
+    groups, first = Groups(), {}
+    for picture, digest in zip(pictures, digests, strict=True):
+        groups.join(picture.group, first.setdefault(digest, picture.group))
+    return [groups.find(picture.group) for picture in pictures]
+
+
+def split(pictures: list[Picture], digests: list[str], data) -> list[tuple[int, str, str]]:
+    """(index into `pictures`, split, group) of every picture that is kept; a line for each that is left out.
+
+    Defects and the test pictures of the source go to test. A train picture of the source that shares a group with one
+    of them is left out; where the split is ours, good pictures of such a group go to test (equal files are left out).
+    The rest of test is drawn from the good pictures (`test_fraction`), then val from those that remain
+    (`val_fraction`), each as many whole groups as fit, and at least one.
+    """
+    groups = merge(pictures, digests)
+    in_test, test_file = {}, {}
+    for i, picture in enumerate(pictures):
+        if picture.origin == "test":
+            in_test.setdefault(groups[i], i)
+            test_file.setdefault(digests[i], i)
+
+    kept, free, train = [], {}, {}
+    for i, picture in enumerate(pictures):
+        group = groups[i]
+        if picture.origin == "test" or (group in in_test and picture.origin == "any" and digests[i] not in test_file):
+            kept.append((i, "test", group))
+        elif group in in_test:
+            twin = test_file.get(digests[i])
+            why = "the same file as" if twin is not None else "in one group with"
+            other = pictures[in_test[group] if twin is None else twin].file
+            print(f"left out of train: {picture.file} is {why} the test picture {other}", flush=True)
+        else:
+            (free if picture.origin == "any" else train).setdefault(group, []).append(i)
+
+    if free:
+        given = sum(pictures[i].defect == "good" for i, _, _ in kept)
+        wanted = round(data.test_fraction * (given + _size(free))) - given
+        drawn = _draw(free, wanted, f"{data.seed}/test", at_least_one=not given)
+        kept += [(i, "test", g) for g in drawn for i in free[g]]
+        train |= {g: members for g, members in free.items() if g not in drawn}
+    drawn = _draw(train, round(data.val_fraction * _size(train)), f"{data.seed}/val", at_least_one=True)
+    kept += [(i, "val" if g in drawn else "train", g) for g, members in train.items() for i in members]
+
+    have = {(name, pictures[i].defect == "good") for i, name, _ in kept}
+    for name, good in (("test", False), ("test", True), ("val", True), ("train", True)):
+        if (name, good) not in have:
+            what = "good" if good else "defective"
+            good_groups = len({groups[i] for i, p in enumerate(pictures) if p.defect == "good"})
+            raise UserError(
+                f"no {what} picture for {name}: the source has {len(pictures)} pictures, the good ones in "
+                f"{good_groups} groups that can't be divided; add pictures, or check data.path for duplicates"
+            )
+    return kept
+
+
+def _draw(groups: dict[str, list[int]], wanted: int, salt: str, at_least_one: bool) -> set[str]:
+    """Names of whole groups with together at most `wanted` members, or the smallest group where none fits."""
+    order = sorted(groups, key=lambda name: hashlib.sha256(f"{salt}/{name}".encode()).digest())
+    drawn = set()
+    for name in order:
+        if len(groups[name]) <= wanted:
+            drawn.add(name)
+            wanted -= len(groups[name])
+    if not drawn and at_least_one and order:
+        drawn.add(min(order, key=lambda name: len(groups[name])))
+    return drawn
+
+
+def _size(groups: dict[str, list[int]]) -> int:
+    return sum(len(members) for members in groups.values())

@@ -1,0 +1,132 @@
+"""Test pictures with their ground truth, beside the maps of the teacher and of the smallest student."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+
+from edge.preprocess import ImageError, read_image
+from stages.common import dataset
+from stages.common.errors import UserError
+from stages.report import plots
+
+TEST = Path("data/test")
+COLUMNS = 6
+RIGHT, WRONG = "#1b6ca8", "#c2410c"
+STOPS = ((0, "#10162f"), (0.5, "#5b83b5"), (0.5, "#f08a24"), (1, "#fff4c9"))  # turns warm at the threshold
+HEAT = LinearSegmentedColormap.from_list("threshold", STOPS)
+
+
+def compared(variants: dict) -> list[str]:
+    """The variants to show: the teacher and the int8 student, else the first and the last."""
+    teacher = next((name for name, v in variants.items() if v.model == "teacher"), next(iter(variants)))
+    student = next((name for name, v in reversed(variants.items()) if v.precision == "int8"), list(variants)[-1])
+    return list(dict.fromkeys([teacher, student]))
+
+
+def choose(defects: list[str], scores: np.ndarray, wanted: int) -> list[int]:
+    """`wanted` pictures, one good and the rest taken in turn from the defect types, spread evenly over the ranks of
+    their scores: nobody picks the pretty ones."""
+    types = sorted(set(defects) - {"good"})
+    shares = dict.fromkeys(types, 0)
+    goods = 1 if "good" in defects and (wanted > 1 or not types) else 0
+    left, room = wanted - goods, {t: defects.count(t) for t in types}
+    while left > 0 and any(shares[t] < room[t] for t in types):
+        for t in types:
+            if left > 0 and shares[t] < room[t]:
+                shares[t] += 1
+                left -= 1
+    out = []
+    for name, share in [*shares.items(), ("good", goods)]:
+        ranked = sorted((i for i, d in enumerate(defects) if d == name), key=lambda i: (scores[i], i))
+        out += [ranked[int((k + 0.5) * len(ranked) / share)] for k in range(share)]
+    return out
+
+
+def draw(variants: dict, evals: dict, wanted: int, path: Path) -> str:
+    """Draws the pictures above their heat maps; returns the caption."""
+    plots.style()
+    items = {item.path: item for item in dataset.read_index(TEST)}
+    shown = compared(variants)
+    found = {name: read_maps(name, items) for name in shown}
+    first = found[shown[0]]
+    picked = choose(first["defect"].tolist(), first["score"], wanted)
+    columns = min(COLUMNS, len(picked))
+    bands = -(-len(picked) // columns)
+    rows = 1 + len(shown)
+    figure, grid = plt.subplots(
+        bands * rows, columns, figsize=(1.75 * columns + 0.4, 1.98 * bands * rows), squeeze=False, layout="constrained"
+    )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for at, i in enumerate(picked):
+        item = items[str(first["path"][i])]
+        column, top = at % columns, at // columns * rows
+        image, mask = picture(item)
+        show(grid[top, column], image, mask, item.defect, "#2b313b")
+        for k, name in enumerate(shown, 1):
+            heat(grid[top + k, column], found[name], evals[name]["threshold"], i, image.shape[:2], mask, item.label)
+    for band in range(bands):
+        for k, name in enumerate(["picture", *shown]):
+            axes = grid[band * rows + k, 0]
+            axes.annotate(
+                name, (0, 0.5), (-7, 0), "axes fraction", "offset points", rotation=90, ha="right", va="center"
+            )
+    plots.save(figure, path)
+    return (
+        "Test pictures, spread over the ranks of their scores, and the maps of "
+        + " and ".join(shown)
+        + " (measured). Cyan: ground truth. Warm colours: above the variant's threshold; each variant has one "
+        "scale, from the median of its good pictures to as far above the threshold. Over each map: score and verdict."
+    )
+
+
+def read_maps(name: str, items: dict) -> dict[str, np.ndarray]:
+    """The scores and small maps that `evaluate` kept; UserError when they are of other pictures."""
+    path = f"artifacts/eval/{name}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            found = {key: kept[key] for key in ("path", "defect", "score", "map")}
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; run dvc repro") from None
+    if set(found["path"].tolist()) != set(items):
+        raise UserError(f"{path}: made from other test pictures than data/test; run dvc repro")
+    order = np.argsort(found["path"])
+    return {key: value[order] for key, value in found.items()}
+
+
+def picture(item: dataset.Item) -> tuple[np.ndarray, np.ndarray | None]:
+    """The picture and its bool mask, None where it has none."""
+    try:
+        return read_image(TEST / item.path), read_image(TEST / item.mask).any(axis=2) if item.mask else None
+    except ImageError as error:
+        raise UserError(str(error)) from None
+
+
+def heat(axes, found: dict, threshold: float, i: int, shape: tuple, mask, label: int) -> None:
+    """One map, its score and verdict; every map of a variant has the same scale."""
+    score = float(found["score"][i])
+    low = float(np.median(found["map"][found["defect"] == "good"])) if "good" in found["defect"] else 0.0
+    low = low if low < threshold else threshold - 1e-6 - abs(threshold)
+    verdict = {(1, True): "found", (1, False): "missed", (0, True): "false alarm", (0, False): "good"}
+    right = (score > threshold) == bool(label)
+    relative = f"{score / threshold:.2f}\u00d7 threshold" if threshold > 0 else f"score {score:.3g}"
+    text = f"{relative}\n{verdict[label, score > threshold]}"
+    show(axes, found["map"][i].astype(np.float32), mask, text, RIGHT if right else WRONG, shape, low, threshold)
+
+
+def show(axes, image, mask, text: str, color: str, shape=None, low=0.0, threshold=0.5) -> None:
+    """A picture or a map stretched to a square cell, the outline of the ground truth over it, a line above it."""
+    height, width = shape or image.shape[:2]
+    extent = (0, width, height, 0)
+    scale = {"cmap": HEAT, "vmin": low, "vmax": 2 * threshold - low, "interpolation": "bilinear"} if shape else {}
+    axes.imshow(image, extent=extent, aspect=height / width, **scale)
+    if mask is not None and mask.any():
+        x, y = (np.arange(n) + 0.5 for n in (width, height))
+        padded = np.pad(mask, 1).astype(np.float32)
+        x, y = np.concatenate([[0], x, [width]]), np.concatenate([[0], y, [height]])
+        axes.contour(x, y, padded, [0.5], colors="#22e5ff", linewidths=0.7 if shape else 1.1)
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_title(text, fontsize=8, color=color, loc="center", pad=3)

@@ -1,0 +1,55 @@
+"""`python -m stages.report.readme [--check]`: the tables of reports/published/ between the markers of README.md."""
+
+import argparse
+import re
+from pathlib import Path
+
+from stages.common import atomic
+from stages.common.errors import UserError
+from stages.common.stage import fail
+from stages.report import summary
+
+README, PUBLISHED = Path("README.md"), Path("reports/published")
+BLOCK = re.compile(r"(<!-- published:([\w.-]+) -->\n).*?(<!-- /published -->)", re.DOTALL)
+
+
+def render(text: str, folder: Path = PUBLISHED) -> str:
+    """`text` with every marked block filled from `folder`/<name>/summary.json; UserError when one has no partner."""
+    published = {path.parent.name for path in folder.glob("*/summary.json")}
+    marked = [match[2] for match in BLOCK.finditer(text)]
+    if text.count("<!-- published:") != len(marked):
+        raise UserError(f"{README}: a <!-- published:NAME --> line has no <!-- /published --> after it")
+    if missing := sorted(published - set(marked)):
+        raise UserError(
+            f"{README}: no <!-- published:{missing[0]} --> ... <!-- /published --> for {folder}/{missing[0]}"
+        )
+    return BLOCK.sub(lambda match: f"{match[1]}{block(folder / match[2] / 'summary.json')}\n{match[3]}", text)
+
+
+def block(path: Path) -> str:
+    """The table of one published result and how its figures came about."""
+    table = summary.read_json(path)
+    notes = [f"Accuracy measured on the exported files. {summary.latency_note(table)}", *summary.reasons(table)]
+    return summary.compact_table(table) + "\n\n" + "\n".join(f"- {note}" for note in notes)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.report.readme", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when README.md would change")
+    check = parser.parse_args(argv).check
+    try:
+        if not README.exists():
+            raise UserError(f"{README}: not found; run from the folder that holds it")
+        old = README.read_text()
+        new = render(old)
+        if check and old != new:
+            raise UserError(f"{README} differs from {PUBLISHED}; run python -m stages.report.readme")
+    except UserError as error:
+        fail("readme", str(error))
+    if old != new:
+        with atomic.file(README) as temporary:
+            temporary.write_text(new)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The accurate, heavy detector (PatchCore) that knows what good looks like."""

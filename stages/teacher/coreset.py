@@ -1,0 +1,31 @@
+"""Greedy coreset (k-center) selection: the memory bank of PatchCore, in memory linear in the number of patches."""
+
+import torch
+
+
+def random_projection(features: torch.Tensor, dim: int, generator: torch.Generator) -> torch.Tensor:
+    """Johnson-Lindenstrauss projection [N, D] -> [N, dim], as PatchCore does before it compares distances."""
+    if dim >= features.shape[1]:
+        return features
+    matrix = torch.randn(features.shape[1], dim, generator=generator) / dim**0.5
+    return features @ matrix
+
+
+def greedy_coreset(
+    points: torch.Tensor, count: int, start: int = 0, progress=lambda x: x
+) -> tuple[list[int], list[float]]:
+    """Indices of `count` points, each the farthest from those before it, and the covering radius after each choice.
+
+    Holds one distance per point, never an N x N matrix (Sener & Savarese, ICLR 2018, algorithm 1).
+    """
+    norms = points.square().sum(1)
+    nearest = torch.full((len(points),), float("inf"))
+    chosen, radii = [start], []
+    for _ in progress(range(count)):
+        last = points[chosen[-1]]
+        nearest = torch.minimum(nearest, (norms - 2 * (points @ last) + norms[chosen[-1]]).clamp_(min=0))
+        nearest[chosen[-1]] = 0
+        radius, index = nearest.max(0)
+        radii.append(radius.sqrt().item())
+        chosen.append(int(index))
+    return chosen[:count], radii

@@ -1,0 +1,17 @@
+"""Shared fixtures: the folder of real images and weights, small pictures, a clean working folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder with real data/ and weights/ that EDGE_VISION_ASSETS names; skipped only where it is absent."""
+    folder = Path(os.environ.get("EDGE_VISION_ASSETS", ""))
+    if not os.environ.get("EDGE_VISION_ASSETS") or not (folder / "weights").is_dir():
+        pytest.skip("EDGE_VISION_ASSETS names no folder with data/ and weights/")
+    return folder.resolve()

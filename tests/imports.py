@@ -1,0 +1,41 @@
+"""The files of this repository that a module imports, found by reading the source (used by the dependency tests)."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("stages", "edge", "hardware_runners")
+
+
+def _file(module: str) -> Path | None:
+    base = ROOT / module.replace(".", "/")
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def closure(module: str) -> set[str]:
+    """Paths, relative to the root, of `module` and of everything of this repository that it imports."""
+    seen: set[str] = set()
+    todo = [module]
+    while todo:
+        for name in _parents(todo.pop()):
+            path = _file(name)
+            if path is None or str(path.relative_to(ROOT)) in seen:
+                continue
+            seen.add(str(path.relative_to(ROOT)))
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    found = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                else:
+                    continue
+                todo += [n for n in found if n.split(".")[0] in PACKAGES]
+    return seen

@@ -1,0 +1,59 @@
+"""The device: a fresh environment with edge/requirements.txt and nothing else of the project."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import tiny_models
+from conftest import ROOT
+
+import edge
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    """A folder with `edge/`, an int8 model folder, a picture, and the Python of its own environment."""
+    folder = tmp_path_factory.mktemp("device")
+    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+    python = folder / "env" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*install, "-r", ROOT / "edge" / "requirements.txt"], check=True)
+    shutil.copytree(ROOT / "edge", folder / "edge", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(tiny_models.build() / "int8", folder / "model")
+    image = np.random.default_rng(3).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "picture.png"), image[..., ::-1])
+    return folder, python, image
+
+
+def run(device, *arguments):
+    folder, python, _ = device
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    return subprocess.run([python, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_same_score_as_in_the_project(device):
+    done = run(device, "-m", "edge", "predict", "model", "picture.png", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    expected = edge.load(device[0] / "model").predict(device[2])
+    assert row["score"] == pytest.approx(expected.score, rel=1e-6)
+    assert row["verdict"] == ("defect" if expected.is_defect else "good")
+
+
+@pytest.mark.parametrize("name", ["torch", "tensorflow", "dvc", "onnx", "pydantic", "stages"])
+def test_build_packages_are_absent(device, name):
+    done = run(device, "-c", f"import {name}")
+    assert done.returncode == 1 and "ModuleNotFoundError" in done.stderr
+
+
+def test_onnx_without_its_runtime_is_one_line(device):
+    folder = device[0] / "onnx"
+    shutil.copytree(tiny_models.build() / "onnx", folder)
+    done = run(device, "-m", "edge", "predict", "onnx", "picture.png")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: no ONNX runtime: pip install onnxruntime"

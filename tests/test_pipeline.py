@@ -1,0 +1,229 @@
+"""The real stages on a toy-size dataset: what a run makes, what a changed key reruns, what a stage really reads."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import toy
+import yaml
+
+AFTER_TEACHER = {"distill", "compress", "compile@student-int8", "evaluate@student-int8", "report"}
+BENCHMARKS = {f"benchmark@local-{v}" for v in toy.VARIANTS}
+WATCH = """
+import json, os, sys
+log = os.environ.get("TOY_OPENED")
+def note(event, args):
+    if event == "open" and isinstance(args[0], (str, bytes)) and not getattr(note, "busy", False):
+        mode = args[1] or "r"
+        if "r" in mode and "+" not in mode:
+            note.busy = True
+            with open(log, "a") as stream:
+                stream.write(json.dumps([sys.orig_argv[1:], os.path.abspath(os.fsdecode(args[0]))]) + "\\n")
+            note.busy = False
+if log and "-m" in sys.orig_argv and any(a.startswith(("stages.", "hardware_runners.")) for a in sys.orig_argv):
+    sys.addaudithook(note)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A toy project after its first `dvc repro`; `opened` lists what every stage opened for reading."""
+    folder = toy.make(tmp_path_factory.mktemp("toy"))
+    watcher = tmp_path_factory.mktemp("watcher")
+    (watcher / "sitecustomize.py").write_text(WATCH)
+    log = watcher / "opened.jsonl"
+    result = toy.dvc(folder, "repro", PYTHONPATH=str(watcher), TOY_OPENED=str(log))
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    (folder / "first.lock").write_text((folder / "dvc.lock").read_text())
+    return folder, [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def test_first_run_ends_with_the_report(project):
+    folder, _ = project
+    rows = json.loads((folder / "reports/summary.json").read_text())
+    assert {row["variant"] for row in rows} == set(toy.VARIANTS)
+    for row in rows:
+        assert 0 <= row["image_auroc"] <= 1 and row["latency_ms"]["p50"] > 0 and row["size_bytes"] > 1000
+        assert row["macs"] > 1e5 and row["params"] > 1000
+    page = (folder / "reports/index.html").read_text()
+    assert "data:image/png;base64," in page and "not measured" in page
+    shown = toy.dvc(folder, "metrics", "show", "--json")
+    assert "student-int8" in shown.stdout
+    assert toy.dvc(folder, "plots", "show", "--out", "plots_html").returncode == 0
+
+
+def test_stages_read_only_what_they_declare(project):
+    """Opened files of the repository against the declared dependencies; test images only from evaluate on."""
+    folder, opened = project
+    stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    plan = yaml.safe_load((folder / "hardware_runners/plan.yaml").read_text())["plan"]
+    seen: dict[str, set[str]] = {}
+    for argv, path in opened:
+        verb = next(a for a in argv if a.startswith(("stages.", "hardware_runners."))).split(".")[1]
+        key = argv[-1] if verb in ("compile", "evaluate", "benchmark") else ""
+        verb, key = ("benchmark", "") if verb == "remote" else (verb, key)
+        inside = Path(os.path.realpath(path))
+        if inside.is_relative_to(folder.resolve()) and inside.is_file():
+            seen.setdefault(f"{verb}@{key}", set()).add(str(inside.relative_to(folder.resolve())))
+    assert {s.split("@")[0] for s in seen} == set(stages)
+    always = {"params.yaml", "dvc.yaml"}
+    for stage, files in seen.items():
+        verb, _, key = stage.partition("@")
+        body = stages[verb].get("do", stages[verb])
+        known = list(body["deps"]) + list(body.get("outs", [])) + list(body.get("plots", [])) + body.get("metrics", [])
+        if verb == "benchmark":
+            known += ["hardware_runners/plan.yaml"]  # declared as a parameter
+            known += [f"artifacts/models/{e['variant']}" for e in plan.values()] if not key else []
+        item = params["variants"].get(key) or plan.get(key) or {}
+        filled = [re.sub(r"\$\{(item\.)?(\w+)\}", lambda m: item[m[2]] if m[1] else key, k) for k in known]  # noqa: B023
+        outputs = tuple(f"{Path(k).parent}/." for k in filled)  # temporary places of outputs
+        extra = {
+            f
+            for f in files - always
+            if not any(f == k or f.startswith(f"{k}/") for k in filled)
+            and not f.startswith(outputs)
+            and "__pycache__" not in f
+        }
+        assert not extra, f"{stage} reads what dvc.yaml does not declare: {sorted(extra)[:5]}"
+        if verb not in ("fetch", "evaluate", "report"):
+            assert not [f for f in files if f.startswith("data/test")], f"{stage} opened a test image"
+    assert [f for s, files in seen.items() if s.startswith("evaluate") for f in files if f.startswith("data/test")]
+
+
+def test_second_run_runs_nothing(project):
+    folder, _ = project
+    result = toy.dvc(folder, "repro")
+    assert result.returncode == 0 and not toy.ran(result)
+    assert "up to date" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("report.title=Another", {"report"}),
+        ("benchmark.runs=6", BENCHMARKS | {"report"}),
+        ("student.width=0.5", AFTER_TEACHER | {"benchmark@local-student-int8"}),
+    ],
+)
+def test_a_changed_key_reruns_what_depends_on_it(project, change, expected):
+    folder, _ = project
+    result = toy.dvc(folder, "exp", "run", "-S", change)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert toy.ran(result) == expected
+
+
+def stage_processes(folder: Path) -> list[int]:
+    """Processes of stages whose working folder is `folder`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            if os.readlink(process / "cwd") == str(folder) and any(c.startswith(b"stages.") for c in command):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(condition, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_killed_runs_leave_no_orphan_and_equal_outputs(project, tmp_path):
+    """kill -9 of dvc, then of a stage; what is made afterwards equals the first project byte for byte."""
+    reference, _ = project
+    folder = toy.make(tmp_path / "second").resolve()
+    for victim in ("dvc", "stage"):
+        run = subprocess.Popen(
+            [*toy.dvc_command(), "repro", "distill"],
+            cwd=folder,
+            env=toy.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wanted = b"stages.teacher"
+
+        def running(verb=wanted):
+            return [p for p in stage_processes(folder) if verb in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+        assert wait_for(running, 60)
+        time.sleep(1.5)  # in the middle of its imports or its work
+        os.kill(run.pid if victim == "dvc" else running()[0], signal.SIGKILL)
+        assert run.wait(30) != 0
+        assert wait_for(lambda: not stage_processes(folder), 3), "a stage outlived its dvc"
+        assert not (folder / "artifacts/teacher").exists()
+    result = toy.dvc(folder, "repro", *(f"compile@{v}" for v in toy.VARIANTS))
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    first, second = (yaml.safe_load(p.read_text())["stages"] for p in (reference / "first.lock", folder / "dvc.lock"))
+    for name, stage in second.items():
+        wanted = {out["path"]: out["md5"] for out in first[name]["outs"]}
+        for out in stage["outs"]:
+            assert out["md5"] == wanted[out["path"]], f"{name}: {out['path']} differs between two runs"
+
+
+def test_damaged_cache_object_is_found_by_the_stage(project):
+    folder, _ = project
+    target = folder / "artifacts/teacher/bank.safetensors"
+    content = target.read_bytes()
+    target.chmod(0o644)
+    target.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    result = subprocess.run(
+        ["python", "-m", "stages.distill"], cwd=folder, env=toy.environment(), capture_output=True, text=True
+    )
+    target.write_bytes(content)
+    assert result.returncode == 1
+    assert (
+        result.stderr.strip().splitlines()[-1].startswith("error: distill: artifacts/teacher/bank.safetensors: damaged")
+    )
+    assert "Traceback" not in result.stderr
+
+
+def test_full_disk_is_one_line(project):
+    folder, _ = project
+    temporary = folder / "artifacts/eval/.student-int8.json.tmp"
+    temporary.symlink_to("/dev/full")
+    result = subprocess.run(
+        ["python", "-m", "stages.evaluate", "student-int8"],
+        cwd=folder,
+        env=toy.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("error: evaluate@student-int8: disk full")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("student.width=wide", "student.width = 'wide'"),
+        ("teacher.backbone=./nowhere", "teacher.backbone = ./nowhere: no such folder"),
+    ],
+)
+def test_bad_params_are_one_line(project, change, message):
+    folder, _ = project
+    stage = "teacher" if change.startswith("teacher") else "distill"
+    key, value = change.split("=")
+    tree = yaml.safe_load((folder / "params.yaml").read_text())
+    original = (folder / "params.yaml").read_text()
+    toy.put(tree, key, value)
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    result = subprocess.run(
+        ["python", "-m", f"stages.{stage}"], cwd=folder, env=toy.environment(), capture_output=True, text=True
+    )
+    (folder / "params.yaml").write_text(original)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 1 and len(errors) == 1 and message in errors[0]
+    assert "Traceback" not in result.stderr

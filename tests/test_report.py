@@ -1,0 +1,185 @@
+"""`report` on made-up results: a table, plots and a page that say how every figure came about."""
+
+import hashlib
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import report_project
+
+from stages.common.errors import UserError
+from stages.report import publish, readme, summary
+from stages.report.__main__ import run
+from stages.report.examples import choose
+
+KEYS = {
+    *("variant", "device", "status", "image_auroc", "average_precision", "f1", "pixel_auroc", "aupro", "size_bytes"),
+    *("params", "macs", "latency_ms", "latency_ms_threads", "init_ms", "warmup_ms", "peak_rss_mb", "energy", "how"),
+    "dataset",
+}
+
+
+class Links(HTMLParser):
+    """Collects what a page would load."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.others = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data", "poster", "action"):
+                (self.images if tag == "img" else self.others).append(value)
+
+
+def digests(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder in which `report` ran once."""
+    root = tmp_path_factory.mktemp("project")
+    params = report_project.make(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        run(params)
+    return root, params
+
+
+@pytest.fixture
+def inside(project, monkeypatch):
+    monkeypatch.chdir(project[0])
+    return project[1]
+
+
+def test_rows_have_every_key_and_an_unavailable_device_has_no_figure(inside):
+    rows = json.loads(Path("reports/summary.json").read_text())
+    assert all(set(row) >= KEYS for row in rows) and len(rows) == 7
+    gone = next(row for row in rows if row["device"] == "edgetpu")
+    assert gone["status"] == "unavailable" and gone["reason"] == "no such device here"
+    assert gone["energy"]["value_mj"] is None and gone["latency_ms"] is None and gone["latency_ms_threads"] == {}
+    numbers = [v for v in gone.values() if isinstance(v, (int, float))]
+    assert not numbers and all(how == "not measured (no such device here)" for how in gone["how"].values())
+    ran = next(row for row in rows if (row["device"], row["variant"]) == ("local", "student-int8"))
+    assert set(ran["latency_ms"]) == {"p50", "p90", "p99"} and set(ran["latency_ms_threads"]) == {"2"}
+    assert ran["how"] == {"accuracy": "measured", "latency": "measured", "energy": "measured (rapl)"}
+    board = next(row for row in rows if row["device"] == "board")
+    assert board["how"]["energy"] == "estimated (power profile)"
+
+
+def test_metrics_are_flat_numbers(inside):
+    metrics = json.loads(Path("reports/metrics.json").read_text())
+    assert list(metrics) == sorted(report_project.VARIANTS)
+    assert metrics["student-int8"]["image_auroc"] == 0.966 and metrics["student-int8"]["board"]["energy_mj"] == 8.4
+    assert "edgetpu" not in metrics["student-int8"]
+
+    def leaves(value):
+        return [leaf for v in value.values() for leaf in leaves(v)] if isinstance(value, dict) else [value]
+
+    assert all(isinstance(leaf, (int, float)) for leaf in leaves(metrics))
+
+
+def test_the_page_holds_everything_it_shows(inside):
+    html = Path("reports/index.html").read_text()
+    links = Links(html)
+    plots = {path.stem for path in Path("reports/plots").iterdir()}
+    assert plots == {"accuracy_latency", "size", "per_defect", "examples", "latency", "energy", "curves"}
+    assert len(links.images) == len(plots) and all(image.startswith("data:image/png;base64,") for image in links.images)
+    assert not links.others and "http" not in html.split("<body>")[0]
+    assert "url(" not in html and "<script" not in html and 'name="viewport"' in html
+    assert "unavailable: no such device here" in html and "Made-up CPU" in html
+    for how in ("measured", "estimated", "not-measured"):
+        assert f'class="how {how}"' in html
+
+
+def test_equal_input_gives_equal_bytes(inside):
+    first = digests(Path("reports"))
+    run(inside)
+    assert digests(Path("reports")) == first
+
+
+def test_without_masks_and_without_energy(tmp_path, monkeypatch):
+    params = report_project.make(tmp_path, masks=False, per_type=2)
+    monkeypatch.chdir(tmp_path)
+    plan = tmp_path / "hardware_runners/plan.yaml"
+    plan.write_text("plan:\n  local-student-fp32: {device: local, variant: student-fp32}\n")
+    run(params)
+    rows = json.loads(Path("reports/summary.json").read_text())
+    assert [row["device"] for row in rows] == [None, "local", None, None] and rows[0]["image_auroc"] == 0.991
+    assert rows[0]["aupro"] is None and rows[0]["latency_ms"] is None
+    assert "aupro" not in json.loads(Path("reports/metrics.json").read_text())["teacher-onnx"]
+    assert not Path("reports/plots/energy.png").exists()
+    html, text = Path("reports/index.html").read_text(), Path("reports/report.md").read_text()
+    assert "not measured (no energy source for this device)" in html
+    assert "| student-int8 | 0.966 | 0.956 | 0.910 | \u2013 | \u2013 | 1.70 MB" in text
+    plan.write_text("plan: {}\n")
+    run(params)
+    assert "not measured (no device in the plan)" in Path("reports/report.md").read_text()
+
+
+def test_what_a_user_can_cause_is_one_line(tmp_path, monkeypatch):
+    params = report_project.make(tmp_path, per_type=2)
+    monkeypatch.chdir(tmp_path)
+    bench = tmp_path / "artifacts/bench/local-teacher-onnx.json"
+    kept = bench.read_text()
+    bench.unlink()
+    with pytest.raises(UserError, match=r"local-teacher-onnx\.json: not found"):
+        run(params)
+    bench.write_text(kept)
+    (tmp_path / "artifacts/eval/teacher-onnx.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        run(params)
+    (tmp_path / "hardware_runners/plan.yaml").write_text("plan:\n  a: {device: local, variant: absent}\n")
+    with pytest.raises(UserError, match="absent is not in params"):
+        summary.read_benches(params.variants)
+
+
+def test_examples_are_spread_over_types_and_ranks():
+    defects = ["good"] * 5 + ["a"] * 5 + ["b"] * 1
+    scores = np.arange(11.0)
+    assert choose(defects, scores, 3) == [7, 10, 2]
+    assert sorted(choose(defects, scores, 5)) == [2, 5, 7, 9, 10]
+    assert len(choose(defects, scores, 24)) == 7 and choose(["good"] * 3, scores, 1) == [1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01234, "0.0123"), (9.1, "9.10"), (123.4, "123"), (12345, "12,300"), (0, "0.00"), (None, "\u2013")],
+)
+def test_three_significant_digits(value, text):
+    assert summary.significant(value) == text
+
+
+def test_published_results_fill_the_readme(inside, monkeypatch, capsys):
+    folder = publish.publish("demo")
+    assert sum(path.stat().st_size for path in folder.iterdir()) < publish.LIMIT
+    assert "samples_ms" not in "".join(path.read_text() for path in folder.iterdir())
+    page = Path("README.md")
+    page.write_text("# Title\n\n<!-- published:demo -->\nold\n<!-- /published -->\n\nend\n")
+    with pytest.raises(SystemExit) as stop:
+        readme.main(["--check"])
+    assert stop.value.code == 1 and capsys.readouterr().err.count("\n") == 1
+    readme.main([])
+    readme.main(["--check"])
+    text = page.read_text()
+    assert text.startswith("# Title\n\n<!-- published:demo -->\n| Variant") and text.endswith("\n\nend\n")
+    assert "| student-int8 | edgetpu | unavailable: no such device here |" in text and "old" not in text
+    page.write_text("# Title\n")
+    with pytest.raises(SystemExit):
+        readme.main(["--check"])
+    assert "no <!-- published:demo -->" in capsys.readouterr().err
+
+
+def test_the_readme_of_this_repository_is_up_to_date(monkeypatch):
+    monkeypatch.chdir(Path(__file__).resolve().parent.parent)
+    if not readme.README.exists():
+        pytest.skip("no README.md yet")
+    readme.main(["--check"])
