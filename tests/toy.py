@@ -23,7 +23,6 @@ SIZES = {
     "compress.qat_epochs": 1,
     "compress.prune_steps": 1,
     "compile.calibration_images": 4,
-    "compile.min_within_1_lsb": 0.9,
     "student.width": 0.25,
     "benchmark.runs": 5,
     "benchmark.warmup": 1,

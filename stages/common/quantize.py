@@ -119,6 +119,36 @@ class QuantStudent(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.activations(images)[self.network.heads[0]]
 
+    @torch.no_grad()
+    def simulate(self, images: torch.Tensor) -> torch.Tensor:
+        """The int8 outputs, as float64, that the runtime's kernels (XNNPACK) compute for uint8 images [N, 3, S, S].
+
+        Sums are exact integers; a convolution's sum is requantized by a float32 factor and rounded half to even, sums
+        of two tensors and resizing round half up.
+        """
+        values = {"input": images.double() - 128}
+        for node in self.network.nodes:
+            op, inputs = self.network.ops[node.name], [values[name] for name in node.inputs]
+            scale, zero = self.quantizer(node.name).scale_zero
+            grids = [self.quantizer(name).scale_zero for name in node.inputs]
+            if node.kind == "conv":
+                _, weight_scale = fake_quant_weight(op.conv.weight)
+                in_scale = torch.tensor(grids[0][0], dtype=torch.float32)
+                factor = in_scale * weight_scale / torch.tensor(scale, dtype=torch.float32)
+                weight = torch.round(op.conv.weight / weight_scale.view(-1, 1, 1, 1)).clamp(-127, 127).double()
+                bias = torch.round(op.conv.bias / (in_scale * weight_scale)).double()
+                x = F.pad(inputs[0] - grids[0][1], op.pad)
+                total = F.conv2d(x, weight, bias, op.conv.stride, 0, 1, op.conv.groups)
+                x = torch.round(total.float() * factor.view(-1, 1, 1)).double() + zero
+                x = x.clamp(zero, min(127, round(6 / scale) + zero)) if op.act else x
+            elif node.kind == "add":
+                terms = [(x - z) * (s / scale) for x, (s, z) in zip(inputs, grids, strict=True)]
+                x = torch.floor(sum(terms) + 0.5) + zero
+            else:
+                x = torch.floor(op(inputs[0]) + 0.5)
+            values[node.name] = x.clamp(-128, 127)
+        return values[self.network.heads[0]]
+
     def save(self, folder: Path) -> None:
         """Writes the float weights as a student and the learned ranges beside them."""
         self.network.save(folder)

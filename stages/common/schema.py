@@ -79,7 +79,7 @@ class Compress(Section):
 
 class Compile(Section):
     calibration_images: Count
-    min_within_1_lsb: Annotated[float, Field(ge=0, le=1)]
+    min_exact: Annotated[float, Field(ge=0, le=1)]
     smooth: Literal[1, 3, 5, 7]
     map_sigma: Annotated[float, Field(ge=0, le=32)]
     threshold_quantile: Annotated[float, Field(gt=0, le=1)]

@@ -123,12 +123,13 @@ def compile_variant(params, name: str) -> None:
         detector = load(folder, threads=params.threads)
         if variant.precision == "int8":
             found = int8.agreement(detector.runtime, QuantStudent.load(Path("artifacts") / variant.model), samples)
-            if found["within_1"] < p.min_within_1_lsb:
+            if found["exact"] < p.min_exact:
                 raise UserError(
-                    f"{name}: only {found['within_1']:.2%} of the int8 outputs are within 1 LSB of the trained network "
-                    f"(largest difference {found['max_lsb']}); compile.min_within_1_lsb asks for {p.min_within_1_lsb}"
+                    f"{name}: only {found['exact']:.2%} of the int8 outputs equal the trained network's (largest "
+                    f"difference {found['max_lsb']} LSB, {detector.runtime.details['delegate']} kernels); "
+                    f"compile.min_exact asks for {p.min_exact:.2%}"
                 )
-            info["quantization"]["agreement"] = found
+            info["quantization"]["agreement"] = found | {"kernels": detector.runtime.details["delegate"]}
         info["threshold"] = threshold(detector, val, p.threshold_quantile)
         write_model(folder, info)
 

@@ -52,18 +52,15 @@ def check_grids(path: Path, model: QuantStudent, names: dict[str, str]) -> None:
 
 
 def agreement(runtime, model: QuantStudent, images: np.ndarray) -> dict:
-    """How far the file's outputs lie from the fake-quantized network, in steps of the output grid (LSB).
+    """How far the file's outputs lie from the simulated integer network, in steps of the output grid (LSB).
 
     runtime: an edge runtime; images: uint8 [N, S, S, 3]. Returns exact, within_1 (shares), max_lsb, images.
     """
-    scale, _ = model.quantizer(model.network.heads[0]).scale_zero
     steps = []
     for image in images:
-        found, _ = runtime.run(image)
-        with torch.inference_mode():
-            tensor = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(torch.float32) / 255
-            wanted = model(tensor)[0, 0].numpy()
-        steps.append(np.rint(np.abs(found - wanted) / scale))
+        found = runtime.invoke(runtime.prepare(image))[0]
+        wanted = model.simulate(torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0))
+        steps.append(np.abs(found.reshape(-1) - wanted.numpy().reshape(-1)))
     steps = np.stack(steps)
     return {
         "exact": float((steps == 0).mean()),

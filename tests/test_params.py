@@ -1,0 +1,266 @@
+"""params.yaml: what the schema refuses and how it says so, what a stage sees of it, how the tracked file is written."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from stages.common import params
+from stages.common.errors import UserError
+
+TREE = yaml.safe_load((ROOT / "params.yaml").read_text())
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+MISSING = object()
+
+
+def changed(values: dict) -> dict:
+    """The tracked params with some keys set, or removed where the value is MISSING."""
+    tree = copy.deepcopy(TREE)
+    for dotted, value in values.items():
+        *parents, leaf = dotted.split(".")
+        at = tree
+        for part in parents:
+            at = at[part]
+        if value is MISSING:
+            del at[leaf]
+        else:
+            at[leaf] = value
+    return tree
+
+
+def refusal(tree) -> str:
+    """The message that refuses the params; it has to be one line."""
+    with pytest.raises(UserError) as caught:
+        params.validate(tree)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def leaves(view, prefix: str = "") -> set[str]:
+    """Dotted names of everything a stage's view holds."""
+    found = set()
+    for name, value in vars(view).items():
+        dotted = f"{prefix}{name}"
+        found |= leaves(value, f"{dotted}.") if isinstance(value, params.StageParams) else {dotted}
+    return found
+
+
+# the schema
+
+
+def test_tracked_file_is_valid_and_keeps_its_values():
+    assert params.validate(TREE).model_dump() == TREE
+
+
+REFUSED = [  # key, value, what the message has to say is allowed
+    ("student.width", "wide", "a valid number"),
+    ("student.width", None, "a valid number"),
+    ("student.width", True, "a valid number"),
+    ("distill.lr", "1e-3", "a valid number"),
+    ("seed", "0", "a valid integer"),
+    ("seed", True, "a valid integer"),
+    ("seed", 1.5, "a valid integer"),
+    ("teacher.simclr_steps", None, "a valid integer"),
+    ("teacher.layers", 3, "a valid list"),
+    ("teacher.backbone", 5, "a valid string"),
+    ("data.path", 5, "a valid string"),
+    ("student", "wide", "a valid dictionary"),
+    ("data.source", "cifar", "'synthetic', 'mtd', 'mvtec' or 'folder'"),
+    ("teacher.score", "mean", "'max' or 'reweighted'"),
+    ("variants.student-int8.precision", "int4", "'float32' or 'int8'"),
+    ("compile.smooth", 4, "1, 3, 5 or 7"),
+    ("data.val_fraction", 1.5, "less than 1"),
+    ("data.val_fraction", 0.0, "greater than 0"),
+    ("student.width", 0.01, "greater than or equal to 0.1"),
+    ("student.width", 5, "less than or equal to 4"),
+    ("input.size", 16, "greater than or equal to 32"),
+    ("input.size", 100, "a multiple of 16"),
+    ("compress.prune_ratio", 0.95, "less than 0.95"),
+    ("compress.qat_epochs", -1, "greater than or equal to 0"),
+    ("compile.map_sigma", float("nan"), "32"),
+    ("threads", 0, "greater than or equal to 1"),
+    ("student.init", "", "at least 1 character"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), REFUSED)
+def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(key, value, allowed):
+    message = refusal(changed({key: value}))
+    assert message.startswith(f"params.yaml: {key} = {value!r}: ") and allowed in message
+    assert message.count("params.yaml") == 1, "nothing but the one key is at fault"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "culprit", "allowed"),
+    [
+        ("teacher.layers", [0, -1], "teacher.layers.1 = -1", "greater than or equal to 0"),
+        ("teacher.layers", [], "teacher.layers = []", "at least 1 item"),
+        ("teacher.layers", [0, 1, 2, 3, 4], "teacher.layers = [0, 1, 2, 3, 4]", "at most 4 items"),
+        ("benchmark.threads", [1, "two"], "benchmark.threads.1 = 'two'", "a valid integer"),
+        ("variants", {}, "variants = {}", "at least 1 item"),
+        ("variants", {"Big One": TREE["variants"]["pruned-onnx"]}, "variants.Big One = 'Big One'", "match pattern"),
+    ],
+)
+def test_a_wrong_member_is_named(key, value, culprit, allowed):
+    message = refusal(changed({key: value}))
+    assert message.startswith(f"params.yaml: {culprit}: ") and allowed in message
+
+
+@pytest.mark.parametrize("key", ["seeds", "teacher.bakbone", "data.synthetic.sise", "variants.student-int8.bits"])
+def test_an_unknown_key_is_refused(key):
+    assert refusal(changed({key: 1})) == f"params.yaml: {key}: unknown key; remove it or correct its name"
+
+
+@pytest.mark.parametrize("key", ["seed", "student", "student.width", "data.path", "variants.student-int8.model"])
+def test_a_missing_key_is_named(key):
+    assert refusal(changed({key: MISSING})) == f"params.yaml: {key}: missing; add it"
+
+
+@pytest.mark.parametrize(
+    ("values", "section", "words"),
+    [
+        ({"distill.map_weight": 0, "distill.mask_weight": 0.0}, "distill", "must not both be 0"),
+        ({"variants.student-int8.model": "student"}, "variants.student-int8", "int8 needs model: qat"),
+        ({"variants.student-int8.format": "onnx"}, "variants.student-int8", "onnx in int8 is not built; choose one of"),
+        ({"variants.teacher-onnx.format": "tflite"}, "variants.teacher-onnx", "the teacher is exported as onnx only"),
+    ],
+)
+def test_rules_across_keys(values, section, words):
+    tree = changed(values)
+    message = refusal(tree)
+    assert message.startswith(f"params.yaml: {section} = ") and words in message
+    for key, value in values.items():
+        assert f"{key.rsplit('.', 1)[1]!r}: {value!r}" in message
+
+
+def test_every_error_is_told_at_once_in_one_line():
+    message = refusal(changed({"student.width": "wide", "teacher.bakbone": 1, "seed": MISSING}))
+    assert message.count("params.yaml: ") == 3
+    for words in ("student.width = 'wide'", "teacher.bakbone: unknown key", "seed: missing"):
+        assert words in message
+
+
+FLOATS = sorted(f"{s}.{k}" for s, v in TREE.items() if isinstance(v, dict) for k, x in v.items() if type(x) is float)
+OPEN = {"data.val_fraction", "data.test_fraction"}  # strictly between two whole numbers
+
+
+@pytest.mark.parametrize("key", [k for k in FLOATS if k not in OPEN])
+def test_a_whole_number_stands_for_a_float(key):
+    """`dvc exp run -S student.width=1` writes an int."""
+    section, name = key.split(".")
+    number = 0 if key == "compress.prune_ratio" else 1
+    value = getattr(getattr(params.validate(changed({key: number})), section), name)
+    assert value == number and type(value) is float
+
+
+# the files
+
+
+@pytest.mark.parametrize("content", [None, "", "- 1\n", "seed: [1\nthreads: 2\n", "a: b: c\n"])
+def test_a_broken_file_is_one_line(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    if content is not None:
+        (tmp_path / "params.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"^params\.yaml: ") as caught:
+        params.load("teacher")
+    assert "\n" not in str(caught.value)
+
+
+def mappings(node):
+    """Every mapping of a composed YAML document."""
+    if isinstance(node, yaml.MappingNode):
+        yield node
+        for _, value in node.value:
+            yield from mappings(value)
+
+
+def test_tracked_file_is_in_block_style():
+    assert all(not node.flow_style for node in mappings(yaml.compose((ROOT / "params.yaml").read_text())))
+
+
+def test_every_key_of_the_tracked_file_has_a_comment():
+    """Its own, or the one of the section whose entries all hold the same keys (variants)."""
+    text = (ROOT / "params.yaml").read_text()
+    lines = text.splitlines()
+
+    def without(node, path: tuple[str, ...] = (), inherited: bool = False):
+        for key, value in node.value:
+            has = inherited or len(lines[key.start_mark.line].partition(" # ")[2].strip()) > 5
+            name = (*path, key.value)
+            if isinstance(value, yaml.MappingNode):
+                yield from without(value, name, has)
+            elif not has:
+                yield ".".join(name)
+
+    assert not list(without(yaml.compose(text)))
+    bare = "a: 1   # a comment\nb: 2\n"
+    lines = bare.splitlines()
+    assert list(without(yaml.compose(bare))) == ["b"]
+
+
+# what a stage sees
+
+
+@pytest.mark.parametrize("stage", ["fetch", "teacher", "distill", "compress", "compile", "evaluate", "report"])
+def test_a_stage_sees_the_declared_keys_only(stage, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    body = DVC["stages"][stage]
+    declared = {key.replace("${key}", "student-int8") for key in body.get("do", body)["params"]}
+    view = params.load(f"{stage}@student-int8" if "do" in body else stage)
+    assert leaves(view) == declared
+    for undeclared in set(TREE) - {key.split(".")[0] for key in declared}:
+        with pytest.raises(AttributeError, match=f"'{undeclared}' is not declared"):
+            getattr(view, undeclared)
+
+
+def test_compile_sees_its_own_variant_only(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    view = params.load("compile@student-int8")
+    assert getattr(view.variants, "student-int8").precision == "int8"
+    assert view.input.size == TREE["input"]["size"] and view.seed == TREE["seed"]
+    with pytest.raises(AttributeError, match="'teacher-onnx' is not declared"):
+        getattr(view.variants, "teacher-onnx")
+    with pytest.raises(AttributeError, match="'student' is not declared"):
+        _ = view.student.width
+
+
+def test_compress_sees_two_keys_of_distill(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    view = params.load("compress")
+    assert (view.distill.images, view.distill.batch) == (TREE["distill"]["images"], TREE["distill"]["batch"])
+    with pytest.raises(AttributeError, match="'epochs' is not declared"):
+        _ = view.distill.epochs
+
+
+def test_benchmark_leaves_out_the_params_of_another_file(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert leaves(params.load("benchmark@local-student-int8")) == {"benchmark"}
+
+
+def test_null_is_a_value(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert params.load("fetch").data.path is None
+
+
+def test_a_declared_variant_that_is_gone_is_named(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match=r"params\.yaml: variants\.nothing: missing"):
+        params.load("compile@nothing")
+
+
+def test_a_stage_with_bad_params_ends_in_one_line(tmp_path):
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed({"student.width": "wide"})))
+    command = [sys.executable, "-m", "stages.fetch"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("error: ") and "student.width = 'wide'" in result.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"dvc.yaml", "params.yaml"}, "nothing was written"
