@@ -82,7 +82,8 @@ REFUSED = [  # key, value, what the message has to say is allowed
     ("input.size", 100, "a multiple of 16"),
     ("compress.prune_ratio", 0.95, "less than 0.95"),
     ("compress.qat_epochs", -1, "greater than or equal to 0"),
-    ("compile.map_sigma", float("nan"), "32"),
+    ("compile.map_sigma", float("nan"), "finite number"),
+    ("distill.map_weight", float("inf"), "finite number"),
     ("threads", 0, "greater than or equal to 1"),
     ("student.init", "", "at least 1 character"),
 ]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, ResNetConfig
@@ -39,7 +40,7 @@ def pretrained(name: str, layers: list[int]) -> nn.Module:
         config = AutoConfig.from_pretrained(name, local_files_only=local)
         cls = type(build(config, layers))
         return cls.from_pretrained(name, config=config, local_files_only=local).eval()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"teacher.backbone = {name}: can't be loaded ({reason}); check the name or folder") from None
 

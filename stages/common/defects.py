@@ -62,6 +62,8 @@ def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -
     size = image.shape[0]
     shape = (blob, ellipse, scratch)[rng.choice(3, p=[0.5, 0.25, 0.25])]
     mask = shape(rng, size)
+    while not mask.any():  # a scratch that left the picture at once
+        mask = shape(rng, size)
     base = image.astype(np.float32)
     strength = rng.uniform(0.4, 1.0)
     fill = rng.choice(5)

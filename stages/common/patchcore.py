@@ -16,7 +16,7 @@ REWEIGHT_NEIGHBOURS = 9
 
 def patch_features(maps: list[torch.Tensor], pool: int) -> torch.Tensor:
     """Each position averaged over its pool x pool neighbourhood, the stages joined at the finest grid: [N, D, h, w]."""
-    pooled = [F.avg_pool2d(m, pool, stride=1, padding=pool // 2, count_include_pad=False) for m in maps]
+    pooled = [F.avg_pool2d(m, pool, stride=1, padding=pool // 2) for m in maps]
     size = pooled[0].shape[-2:]
     return torch.cat(
         [pooled[0]] + [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in pooled[1:]], dim=1

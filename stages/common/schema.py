@@ -11,7 +11,7 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Synthetic(Section):
@@ -30,6 +30,7 @@ class Data(Section):
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Annotated[int, Field(ge=0)]
+    group_near_duplicates: bool
     synthetic: Synthetic
 
 
@@ -42,7 +43,7 @@ class Teacher(Section):
     layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=4)]
     simclr_steps: Annotated[int, Field(ge=0)]
     simclr_batch: Annotated[int, Field(ge=2)]
-    patch_pool: Annotated[int, Field(ge=1, le=9)]
+    patch_pool: Literal[1, 3, 5, 7, 9]
     coreset_ratio: Annotated[float, Field(gt=0, le=1)]
     coreset_max_patches: Annotated[int, Field(ge=100)]
     projection_dim: Count
@@ -127,7 +128,7 @@ class Schema(Section):
     distill: Distill
     compress: Compress
     compile: Compile
-    variants: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")], Variant], Field(min_length=1)]
+    variants: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Variant], Field(min_length=1)]
     evaluate: Evaluate
     benchmark: Benchmark
     report: Report

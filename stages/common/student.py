@@ -147,8 +147,8 @@ class Student(nn.Module):
         return model.eval()
 
 
-def fuse_heads(model: Student, scales: dict[str, float]) -> Student:
-    """The same network with one output `score` = the sum of its linear heads, each times its scale."""
+def fuse_heads(model: Student, scales: dict[str, float], offset: float = 0.0) -> Student:
+    """The same network with one output `score` = the sum of its linear heads, each times its scale, minus `offset`."""
     heads = [n for n in model.nodes if n.name in model.heads]
     score = Node("score", "conv", heads[0].inputs, 1, norm=False, act=False)
     fused = Student([n for n in model.nodes if n not in heads] + [score])
@@ -156,5 +156,6 @@ def fuse_heads(model: Student, scales: dict[str, float]) -> Student:
     for part in ("weight", "bias"):
         terms = [getattr(model.ops[name].conv, part).data * scale for name, scale in scales.items()]
         state[f"ops.score.conv.{part}"] = torch.stack(terms).sum(0)
+    state["ops.score.conv.bias"] -= offset
     fused.load_state_dict(state)
     return fused

@@ -17,7 +17,7 @@ from stages.common.errors import UserError
 from stages.common.patchcore import PatchCore
 from stages.common.progress import track
 from stages.common.quantize import QuantStudent
-from stages.common.stage import main
+from stages.common.stage import fail, main
 from stages.common.student import Student
 from stages.common.torch_setup import prepare
 from stages.compile import int8, onnx_export, tflite
@@ -135,4 +135,6 @@ def compile_variant(params, name: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        fail("compile", "give one variant of params.yaml, e.g. python -m stages.compile student-int8", 2)
     main(f"compile@{sys.argv[1]}", lambda params: compile_variant(params, sys.argv[1]))

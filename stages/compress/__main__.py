@@ -10,6 +10,7 @@ from stages.common.batchnorm import fold
 from stages.common.curves import curves
 from stages.common.dataset import load_images, read_index
 from stages.common.patchcore import to_tensor
+from stages.common.progress import track
 from stages.common.quantize import QuantStudent
 from stages.common.stage import main
 from stages.common.student import Student
@@ -21,28 +22,31 @@ DATA, STUDENT = Path("data/train"), Path("artifacts/student")
 PRUNED, QAT = Path("artifacts/pruned"), Path("artifacts/qat")
 
 
+def outputs(model: Student, images) -> torch.Tensor:
+    """What the unpruned student says about every picture: the target of everything that follows."""
+    model.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        parts = [model(to_tensor(images[i : i + 16])) for i in track(range(0, len(images), 16), "reference")]
+    return torch.cat(parts).clone()
+
+
 def compress(params) -> None:
     p = params.compress
     prepare(params.seed, params.threads)
     train = load_images(DATA, read_index(DATA, "train"), params.input.size)
     images, _ = defects.training_pool(train, params.distill.images, params.seed + 1)
-    reference = fold(Student.load(STUDENT)).to(memory_format=torch.channels_last)
+    wanted = outputs(fold(Student.load(STUDENT)), images)
 
     def follow(model):
-        def loss(pick: torch.Tensor) -> torch.Tensor:
-            batch = to_tensor(images[pick.numpy()])
-            with torch.no_grad():
-                wanted = reference(batch)
-            return F.smooth_l1_loss(model(batch), wanted)
-
-        return loss
+        return lambda pick: F.smooth_l1_loss(model(to_tensor(images[pick.numpy()])), wanted[pick])
 
     with curves("compress") as log:
         pruned = prune(Student.load(STUDENT), p.prune_ratio, p.prune_steps, to_tensor(images[:64]))
+        pruned.to(memory_format=torch.channels_last)
         if p.prune_ratio:
             arguments = (len(images), p.finetune_epochs, params.distill.batch, p.lr, params.seed, "finetune")
             minimise(pruned, follow(pruned), *arguments, lambda step, **v: log(step, **v))
-        quantized = QuantStudent(fold(pruned))
+        quantized = QuantStudent(fold(pruned)).to(memory_format=torch.channels_last)
         quantized.train()
         with torch.no_grad():  # first ranges
             for part in to_tensor(images[:256]).split(16):

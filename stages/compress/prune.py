@@ -8,7 +8,7 @@ import torch_pruning
 from stages.common.batchnorm import recalibrate
 from stages.common.student import Student
 
-MAX_LAYER_RATIO = 0.6  # no layer loses more than this share, whatever the global ranking says
+MAX_LAYER_RATIO = 0.5  # a layer that lost this share is left alone, whatever the global ranking says
 
 
 def prune(student: Student, ratio: float, steps: int, images: torch.Tensor) -> Student:

@@ -35,11 +35,16 @@ def targets(images, masks, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return maps, F.max_pool2d(torch.from_numpy(masks).float().unsqueeze(1), STRIDE)
 
 
-def head_scales(student: Student, val: torch.Tensor) -> dict[str, float]:
-    """One over the spread of each head on good validation pictures, so that both heads weigh the same in their sum."""
+def fuse(student: Student, val: torch.Tensor, weights: dict[str, float]) -> Student:
+    """The student with joined heads: on good validation pictures each weighs the same and their sum averages 0.
+
+    A head that was not trained (weight 0) is left out.
+    """
     with torch.inference_mode():
         outputs = [student(part) for part in val.split(16)]
-    return {name: 1 / float(torch.cat([o[i] for o in outputs]).std()) for i, name in enumerate(student.heads)}
+    heads = {name: torch.cat([o[i] for o in outputs]) for i, name in enumerate(student.heads)}
+    scales = {name: 1 / float(values.std()) if weights[name] else 0.0 for name, values in heads.items()}
+    return fuse_heads(student, scales, sum(scales[name] * float(values.mean()) for name, values in heads.items()))
 
 
 def distill(params) -> None:
@@ -51,6 +56,7 @@ def distill(params) -> None:
     images, masks = defects.training_pool(train, p.images, params.seed)
     maps, areas = targets(images, masks, size)
     student = new_student(params.student.init, params.student.width, to_tensor(images[:64]))
+    student.to(memory_format=torch.channels_last)
 
     def loss(pick: torch.Tensor) -> torch.Tensor:
         predicted_map, predicted_mask = student(to_tensor(images[pick.numpy()]))
@@ -60,10 +66,9 @@ def distill(params) -> None:
 
     with curves("distill") as log:
         minimise(student, loss, len(images), p.epochs, p.batch, p.lr, params.seed, "distill", log)
-    weights = {"map": p.map_weight, "mask": p.mask_weight}
-    scales = {k: v if weights[k] else 0.0 for k, v in head_scales(student, val).items()}
+    fused = fuse(student, val, {"map": p.map_weight, "mask": p.mask_weight})
     with atomic.directory(OUT) as folder:
-        fuse_heads(student, scales).save(folder)
+        fused.save(folder)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import MobileNetV2Model
 
 from stages.common.batchnorm import recalibrate, reinsert
@@ -32,7 +33,7 @@ def _load(name: str) -> MobileNetV2Model:
         raise UserError(f"student.init = {name}: no such folder; give a folder, a Hugging Face name or scratch")
     try:
         model = MobileNetV2Model.from_pretrained(name, local_files_only=local)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"student.init = {name}: can't be loaded ({reason}); check the name or folder") from None
     if model.config.depth_multiplier != 1.0:

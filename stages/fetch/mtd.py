@@ -42,7 +42,8 @@ def load(data, work: Path) -> list[Picture]:
     masks = sorted(m for m in root.glob("MT_*/Imgs/*.png") if _class(m) != "good")
     expected = hashes.read(Path(data.hashes) if data.hashes else Path(__file__).parent / "hashes" / "mtd.sha256")
     hashes.verify(root, images + masks, expected)
-    groups = group_names([image.stem for image in images])
+    stems = [image.stem for image in images]
+    groups = group_names(stems) if data.group_near_duplicates else {stem: stem for stem in stems}
     pictures = []
     for image in images:
         defect = _class(image)

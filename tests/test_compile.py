@@ -1,0 +1,282 @@
+"""The exported files of one tiny student against the network they come from."""
+
+import collections
+import contextlib
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from edge.detector import load
+from edge.modelfile import write_model
+from stages.common.batchnorm import fold, recalibrate
+from stages.common.errors import UserError
+from stages.common.patchcore import to_tensor
+from stages.common.quantize import QuantStudent
+from stages.common.student import Node, Student, architecture, fuse_heads
+from stages.compile import int8, onnx_export, tflite
+from stages.compile.__main__ import build, threshold
+
+torch.set_num_threads(1)
+SIZE = 64
+INTEGER_OPS = {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "RESIZE_BILINEAR", "PAD"}
+
+
+def pictures(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The int8 variant of a random student, made as the stage makes it, and what it was made from."""
+    root = tmp_path_factory.mktemp("compile")
+    torch.manual_seed(1)
+    student = fuse_heads(Student(architecture(0.25)), {"map": 1.0, "mask": 0.7})
+    recalibrate(student, to_tensor(pictures(4, 0)))
+    model = QuantStudent(fold(student)).train()
+    with torch.no_grad():
+        model(to_tensor(pictures(4, 0)))
+    model.freeze_ranges()
+    for name in ("artifacts/qat", "int8", "onnx", "work"):
+        (root / name).mkdir(parents=True)
+    model.save(root / "artifacts/qat")
+    with contextlib.chdir(root):
+        variant = SimpleNamespace(model="qat", format="tflite", precision="int8")
+        fields = build(variant, SIZE, root / "int8", root / "work", pictures(1, 2))
+        variant = SimpleNamespace(model="qat", format="onnx", precision="float32")
+        onnx_fields = build(variant, SIZE, root / "onnx", root / "work", pictures(1, 2))
+    float_path, folded = root / "work/converted/model_float32.tflite", model.network.eval()
+    return SimpleNamespace(
+        root=root,
+        model=model.eval(),
+        folded=folded,
+        fields=fields,
+        onnx_fields=onnx_fields,
+        float_path=float_path,
+        int8_path=root / "int8/model.tflite",
+        names=tflite.match_tensors(float_path, folded, pictures(1, 3).astype(np.float32) / 255),
+    )
+
+
+def run(path: Path, image: np.ndarray):
+    """The interpreter after one inference."""
+    interpreter = tflite.open_interpreter(path)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    interpreter.invoke()
+    return interpreter
+
+
+# the float files
+
+
+def test_float_file_computes_what_the_network_does(built):
+    for image in pictures(3, 5):
+        interpreter = run(built.float_path, image[None].astype(np.float32) / 255)
+        found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        with torch.inference_mode():
+            expected = built.folded(to_tensor(image[None])).permute(0, 2, 3, 1).numpy()
+        assert expected.std() > 0.05
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_onnx_file_computes_what_the_network_does(built):
+    session = onnxruntime.InferenceSession(built.root / "onnx/model.onnx", providers=["CPUExecutionProvider"])
+    for image in pictures(3, 6):
+        batch = to_tensor(image[None]).contiguous()
+        with torch.inference_mode():
+            expected = built.folded(batch).numpy()
+        np.testing.assert_allclose(session.run(None, {"image": batch.numpy()})[0], expected, atol=1e-4)
+    assert built.onnx_fields["output"]["height"] == built.onnx_fields["output"]["width"] == SIZE // 8
+
+
+def test_every_tensor_is_matched_with_its_node(built):
+    nodes = [n.name for n in built.folded.nodes]
+    assert sorted(built.names.values()) == sorted(["input", *nodes])
+    interpreter = run(built.float_path, pictures(1, 7).astype(np.float32) / 255)
+    index = {t["name"]: t["index"] for t in interpreter.get_tensor_details()}
+    with torch.inference_mode():
+        values = built.folded.activations(to_tensor(pictures(1, 7)))
+    for tensor, node in built.names.items():  # on another picture than the one they were matched with
+        expected = values[node].permute(0, 2, 3, 1).numpy()
+        np.testing.assert_allclose(interpreter.get_tensor(index[tensor]), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def swapped(student: Student) -> Student:
+    """The same function with two inner channels in the other order."""
+    other = copy.deepcopy(student)
+    order = torch.arange(other.ops["b1_expand"].conv.out_channels)
+    order[[3, 17]] = order[[17, 3]]
+    for name in ("b1_expand", "b1_depth"):
+        conv = other.ops[name].conv
+        conv.weight.data, conv.bias.data = conv.weight.data[order], conv.bias.data[order]
+    other.ops["b1_project"].conv.weight.data = other.ops["b1_project"].conv.weight.data[:, order]
+    return other
+
+
+def test_a_wrong_order_of_channels_is_refused(built):
+    other, image = swapped(built.folded), pictures(1, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(other(to_tensor(image)), built.folded(to_tensor(image)), atol=1e-5, rtol=1e-5)
+    with pytest.raises(UserError, match="no tensor of the network; the converter changed its layout or order"):
+        tflite.match_tensors(built.float_path, other, image.astype(np.float32) / 255)
+
+
+def test_a_transposed_kernel_is_refused(built):
+    other = copy.deepcopy(built.folded)
+    weight = other.ops["b9_depth"].conv.weight.data
+    weight.copy_(weight.transpose(2, 3).clone())
+    with pytest.raises(UserError, match="no tensor of the network"):
+        tflite.match_tensors(built.float_path, other, pictures(1, 8).astype(np.float32) / 255)
+
+
+def test_a_file_that_lacks_a_node_is_refused(built):
+    other = Student([*built.folded.nodes, Node("more", "conv", ("neck",), 8, norm=False)])
+    other.load_state_dict(built.folded.state_dict(), strict=False)
+    with pytest.raises(UserError, match=r"lacks \['more'\]"):
+        tflite.match_tensors(built.float_path, other.eval(), pictures(1, 8).astype(np.float32) / 255)
+
+
+# cost
+
+
+def counted(student: Student) -> dict[str, int]:
+    """Parameters and multiply-accumulates from torch's modules: every weight is used once per output position."""
+    macs = []
+
+    def hook(module, _, output):
+        macs.append(output.shape[-2] * output.shape[-1] * module.weight.numel())
+
+    student = copy.deepcopy(student)
+    for module in student.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(hook)
+    student(torch.zeros(1, 3, SIZE, SIZE))
+    return {"params": sum(p.numel() for p in student.parameters()), "macs": sum(macs)}
+
+
+def test_cost_of_every_file_is_the_count_from_the_modules(built):
+    expected = counted(built.folded)
+    assert expected["params"] > 10_000 and expected["macs"] > 1_000_000
+    assert tflite.cost(built.float_path) == expected
+    assert tflite.cost(built.int8_path) == built.fields["cost"] == expected
+    assert built.onnx_fields["cost"] == expected
+
+
+def test_cost_of_matrix_products(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8), torch.nn.Flatten(), torch.nn.Linear(64 * 4, 5))
+    graph = onnx_export.export(model.eval(), SIZE, tmp_path / "model.onnx", ["out"])
+    macs = 64 * 4 * 3 * 64 + 64 * 4 * 5
+    assert onnx_export.cost(graph) == {"params": sum(p.numel() for p in model.parameters()), "macs": macs}
+
+
+# the int8 file
+
+
+def test_int8_file_is_all_integer(built):
+    interpreter = tflite.open_interpreter(built.int8_path)
+    operations = tflite.operations(interpreter)
+    tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
+    count = collections.Counter(op["op_name"] for op in operations)
+    assert set(count) <= INTEGER_OPS, count
+    nodes = built.folded.nodes
+    assert count["CONV_2D"] == sum(n.kind == "conv" and not n.depthwise for n in nodes)
+    assert count["DEPTHWISE_CONV_2D"] == sum(n.depthwise for n in nodes)
+    assert (count["ADD"], count["RESIZE_BILINEAR"]) == (sum(n.kind == "add" for n in nodes), 1)
+    for op in operations:
+        for index in op["outputs"]:
+            assert tensors[index]["dtype"] == np.int8, op["op_name"]
+        if "CONV_2D" in op["op_name"]:
+            assert [tensors[i]["dtype"] for i in op["inputs"]] == [np.int8, np.int8, np.int32]
+    entry, leave = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    assert entry["dtype"] == leave["dtype"] == np.int8
+    assert entry["quantization"] == (pytest.approx(1 / 255), -128)
+
+
+def test_int8_grids_and_weights_are_the_trained_ones(built):
+    interpreter = tflite.open_interpreter(built.int8_path)
+    tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
+    seen = set()
+    for op in tflite.operations(interpreter):
+        output = tensors[op["outputs"][0]]
+        if op["op_name"] == "PAD":
+            assert output["quantization"] == tensors[op["inputs"][0]]["quantization"]
+            continue
+        node = built.names[output["name"]]
+        seen.add(node)
+        low, high = built.model.quantizer(node).range.tolist()
+        scale, zero = output["quantization"]
+        assert scale == pytest.approx((max(high, 0) - min(low, 0)) / 255, rel=1e-5), node
+        assert zero == round(-128 - min(low, 0) / scale), node
+        if "CONV_2D" not in op["op_name"]:
+            continue
+        conv = built.folded.ops[node].conv
+        weight = conv.weight.detach().numpy()
+        step = np.abs(weight).max(axis=(1, 2, 3)) / 127
+        integers = np.rint(weight / step[:, None, None, None])
+        axes = (1, 2, 3, 0) if op["op_name"] == "DEPTHWISE_CONV_2D" else (0, 2, 3, 1)
+        assert np.array_equal(interpreter.get_tensor(op["inputs"][1]), integers.transpose(axes)), node
+        in_scale = tensors[op["inputs"][0]]["quantization"][0]
+        bias = conv.bias.detach().numpy() / (in_scale * step)
+        assert np.abs(interpreter.get_tensor(op["inputs"][2]) - bias).max() <= 1.01, node
+    assert seen == {n.name for n in built.folded.nodes}
+
+
+@pytest.fixture(scope="module")
+def detector(built):
+    """The int8 folder opened as a device opens it."""
+    fields = {k: v for k, v in built.fields.items() if k != "rule"}
+    picture = {"height": SIZE, "width": SIZE, "channels": 3, "color": "rgb", "resize": "stretch"}
+    fields["input"] = fields["input"] | picture
+    info = {"task": "anomaly", "name": "tiny", "threshold": {"value": 0.0, "method": "none"}, "made_by": {}, **fields}
+    write_model(built.root / "int8", info | {"score": {"rule": "max", "smooth": 1, "sigma": 0.0}})
+    return load(built.root / "int8")
+
+
+def test_device_agrees_with_the_trained_network(built, detector):
+    """To the step with integer arithmetic; a random network is too unstable for that with fake quantization."""
+    images = pictures(8, 9)
+    with torch.inference_mode():
+        simulated = built.model.simulate(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+        expected = built.model(to_tensor(images))[:, 0].numpy()
+    raw = np.stack([detector.runtime.invoke(detector.runtime.prepare(image))[0] for image in images])
+    steps = np.abs(raw.reshape(8, -1).astype(int) - simulated.reshape(8, -1))
+    assert simulated.std() > 20 and (steps == 0).mean() >= 0.99 and (steps <= 1).mean() >= 0.999
+    agreement = int8.agreement(detector.runtime, built.model, images)
+    assert agreement["exact"] == pytest.approx((steps == 0).mean()) and agreement["max_lsb"] == steps.max()
+    found = np.stack([detector.runtime.run(image)[0] for image in images])
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+
+
+def test_agreement_counts_steps(built):
+    images, offset = pictures(4, 10), np.zeros((1, SIZE // 8, SIZE // 8, 1), np.int64)
+    offset[0, :4] = 1  # half of the outputs one step off, one of them three
+    offset[0, 0, 0] = -3
+
+    def invoke(image):
+        simulated = built.model.simulate(torch.from_numpy(image).permute(2, 0, 1)[None])
+        return [simulated.permute(0, 2, 3, 1).numpy().astype(np.int64) + offset]
+
+    runtime = SimpleNamespace(prepare=lambda image: image, invoke=invoke)
+    expected = {"exact": 0.5, "within_1": 1 - 1 / 64, "max_lsb": 3, "images": 4}
+    assert int8.agreement(runtime, built.model, images) == pytest.approx(expected)
+
+
+def test_a_grid_that_was_not_trained_is_refused(built):
+    other = copy.deepcopy(built.model)
+    other.quant["b4_add"].range *= 1.01
+    with pytest.raises(UserError, match="b4_add was trained on the grid"):
+        int8.check_grids(built.int8_path, other, built.names)
+    with pytest.raises(UserError, match="not all integer"):
+        int8.check_grids(built.float_path, built.model, built.names)
+    with pytest.raises(UserError, match=r"no tensor carries the learned range of \['gone'\]"):
+        int8.check_grids(built.int8_path, built.model, built.names | {"nowhere": "gone"})
+
+
+def test_threshold_is_the_quantile_of_the_scores():
+    values = iter(np.arange(10.0))
+    found = threshold(SimpleNamespace(predict=lambda image: SimpleNamespace(score=next(values))), range(10), 0.9)
+    assert found["value"] == pytest.approx(8.1) and found["method"] == "0.9 quantile of 10 good validation scores"

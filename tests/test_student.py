@@ -1,0 +1,332 @@
+"""The student, its batch norm, pretrained start, pruning and synthetic defects, each against a reference."""
+
+import copy
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from transformers import MobileNetV2Model
+
+from stages.common import defects
+from stages.common.batchnorm import fold, recalibrate
+from stages.common.errors import UserError
+from stages.common.student import Student, architecture, fuse_heads
+from stages.compile import onnx_export
+from stages.compress.prune import prune
+from stages.distill.__main__ import fuse
+from stages.distill.init import new_student
+
+torch.set_num_threads(1)
+
+
+def smooth(count: int, size: int, seed: int = 0) -> torch.Tensor:
+    """Smooth random pictures, float [count, 3, size, size] in 0..1."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(count, 3, size, size)), (0, 0, 2, 2))
+    return torch.tensor(np.clip(noise / noise.std() * 0.2 + 0.5, 0, 1), dtype=torch.float32)
+
+
+def lively(width: float, seed: int = 0) -> Student:
+    """A student with random weights whose batch norms all differ from the identity."""
+    torch.manual_seed(seed)
+    student = Student(architecture(width))
+    recalibrate(student, smooth(4, 64))
+    for norm in (m for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.weight.data.uniform_(0.5, 1.5)
+        norm.bias.data.uniform_(-0.5, 0.5)
+        norm.running_mean += torch.randn_like(norm.running_mean) * 0.1
+    return student.eval()
+
+
+def size_of(student: Student) -> int:
+    return sum(p.numel() for p in student.parameters())
+
+
+# the graph
+
+
+def test_widths_build_and_grow():
+    sizes = []
+    for width in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0):
+        nodes = architecture(width)
+        student = Student(nodes).eval()
+        assert student.heads == ["map", "mask"] and len({n.name for n in nodes}) == len(nodes)
+        assert all(n.channels % 8 == 0 for n in nodes if n.kind == "conv" and n.name not in student.heads)
+        assert [tuple(o.shape) for o in student(torch.rand(1, 3, 48, 48))] == [(1, 1, 6, 6)] * 2
+        sizes.append(size_of(student))
+    assert all(a < b for a, b in itertools.pairwise(sizes))
+    assert 3 < sizes[3] / sizes[1] < 4.5, "twice the width is about four times the weights"
+
+
+def test_every_node_has_its_stride_and_channels():
+    student = Student(architecture(0.5)).eval()
+    values = student.activations(torch.rand(2, 3, 64, 96))
+    stride, channels = {"input": 1}, {"input": 3}
+    for node in student.nodes:
+        first = node.inputs[0]
+        stride[node.name] = stride[first] / 2 if node.kind == "up" else stride[first] * node.stride
+        channels[node.name] = node.channels or channels[first]
+        expected = (2, channels[node.name], 64 // stride[node.name], 96 // stride[node.name])
+        assert tuple(values[node.name].shape) == expected, node.name
+        assert len({stride[name] for name in node.inputs}) == 1, node.name
+    assert stride["b5_add"] == 8 and stride["b9_add"] == 16 and stride["map"] == 8
+    assert channels["stem"] == 16 and channels["b9_add"] == 32
+
+
+def test_roundtrip(tmp_path):
+    student, images = lively(0.25), smooth(2, 32)
+    student.save(tmp_path)
+    loaded = Student.load(tmp_path)
+    assert loaded.nodes == student.nodes and not loaded.training
+    for a, b in zip(student(images), loaded(images), strict=True):
+        assert torch.equal(a, b)
+    (tmp_path / "nodes.json").write_text((tmp_path / "nodes.json").read_text().replace("b4_add", "b4_sum"))
+    with pytest.raises(UserError, match=r"nodes\.json: damaged"):
+        Student.load(tmp_path)
+
+
+# batch norm and heads
+
+
+def test_fold_keeps_the_function():
+    student, images = lively(0.5), smooth(3, 64)
+    folded = fold(student)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    before, after = student.activations(images), folded.activations(images)
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, atol=1e-4, rtol=1e-4)
+    assert before["map"].std() > 0.01
+
+
+def test_fused_heads_are_the_weighted_sum():
+    student, images = lively(0.25), smooth(3, 64)
+    first, second = student(images)
+    for scales, offset in (({"map": 0.7, "mask": -2.5}, 0.0), ({"map": 3.0, "mask": 0.0}, 1.25)):
+        fused = fuse_heads(student, scales, offset).eval()
+        assert fused.heads == ["score"]
+        expected = scales["map"] * first + scales["mask"] * second - offset
+        torch.testing.assert_close(fused(images), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_joined_heads_weigh_the_same_and_average_zero():
+    student, images = lively(0.25), smooth(20, 32)
+    first, second = (torch.cat(o) for o in zip(*[student(part) for part in images.split(5)], strict=True))
+    score = fuse(student, images, {"map": 1.0, "mask": 0.5}).eval()(images)
+    sums = first / first.std() + second / second.std()
+    torch.testing.assert_close(score, sums - sums.mean(), atol=2e-3, rtol=1e-3)
+    alone = fuse(student, images, {"map": 1.0, "mask": 0.0}).eval()(images)
+    torch.testing.assert_close(alone, (first - first.mean()) / first.std(), atol=2e-3, rtol=1e-3)
+
+
+def test_recalibrated_statistics_are_those_of_the_first_layer():
+    student, images = lively(0.25), smooth(8, 32, seed=3)
+    momenta = [m.momentum for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    affine = student.ops["stem"].norm.weight.clone()
+    padded = np.pad(images.double().numpy(), ((0, 0), (0, 0), (0, 1), (0, 1)))  # TensorFlow's SAME for stride 2
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))[:, :, ::2, ::2]
+    outputs = np.einsum("nchwyx,ocyx->nohw", windows, student.ops["stem"].conv.weight.detach().double().numpy())
+    recalibrate(student, images, batch=8)
+    norm = student.ops["stem"].norm
+    np.testing.assert_allclose(norm.running_mean.numpy(), outputs.mean((0, 2, 3)), atol=1e-5)
+    variance = outputs.transpose(1, 0, 2, 3).reshape(len(affine), -1).var(axis=1, ddof=1)
+    np.testing.assert_allclose(norm.running_var.numpy(), variance, rtol=1e-4)
+    recalibrate(student, images, batch=4)
+    np.testing.assert_allclose(norm.running_mean.numpy(), outputs.mean((0, 2, 3)), atol=1e-5)
+    assert momenta == [m.momentum for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert torch.equal(affine, norm.weight) and not student.training
+
+
+# the pretrained start
+
+
+@pytest.fixture(scope="module")
+def weights(assets):
+    return str(assets / "weights" / "mobilenet-v2-1.0-224")
+
+
+@pytest.fixture(scope="module")
+def full(weights):
+    return new_student(weights, 1.0, smooth(4, 256))
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
+@pytest.mark.assets
+def test_pretrained_trunk_is_mobilenet_v2(weights, full):
+    """In the interior of a large picture: outside of it, theirs sees grey and ours black."""
+    reference = MobileNetV2Model.from_pretrained(weights).eval()
+    images = smooth(1, 256, seed=9)
+    with torch.inference_mode():
+        expected = reference(images * 2 - 1, output_hidden_states=True).hidden_states
+        found = full.activations(images)
+    inner = slice(6, 10)  # the receptive field of block 9 reaches 85 pixels, less than 6 cells, to each side
+    assert relative(found["b9_add"][..., inner, inner], expected[8][..., inner, inner]) < 0.01
+    inner = slice(6, 26)  # 37 pixels, less than 5 cells of 8
+    assert relative(found["b5_add"][..., inner, inner], expected[4][..., inner, inner]) < 0.01
+
+
+@pytest.mark.assets
+def test_a_wider_start_keeps_the_function(weights, full):
+    wide = new_student(weights, 1.5, smooth(4, 256))
+    images = smooth(1, 128, seed=9)
+    with torch.inference_mode():
+        expected, found = full.activations(images), wide.activations(images)
+    for name in ("b0_project", "b5_add", "b9_add"):
+        channels = expected[name].shape[1]
+        assert found[name].shape[1] > channels
+        assert relative(found[name][:, :channels], expected[name]) < 1e-3, name
+
+
+@pytest.mark.assets
+def test_a_narrower_start_keeps_a_subset_of_the_channels(weights, full):
+    half = new_student(weights, 0.5, smooth(2, 64))
+
+    def kernel(student, name):
+        return student.ops[name].conv.weight.detach().flatten(1)
+
+    def subset(name: str) -> list[int]:
+        """Which filters of the full network a layer of the half one has, each once and in order."""
+        distance = torch.cdist(kernel(half, name), kernel(full, name), compute_mode="donot_use_mm_for_euclid_dist")
+        assert distance.min(1).values.max() == 0, name
+        chosen = distance.argmin(1).tolist()
+        assert chosen == sorted(set(chosen)), name
+        return chosen
+
+    def rows(name: str, columns: list[int]) -> list[int]:
+        """The same for a 1x1 layer that sees the channels `columns` of the full network."""
+        narrowed = kernel(full, name)[:, columns]
+        distance = torch.cdist(kernel(half, name), narrowed, compute_mode="donot_use_mm_for_euclid_dist")
+        assert distance.min(1).values.max() == 0, name
+        return distance.argmin(1).tolist()
+
+    stem = subset("stem")
+    assert len(stem) == 16 and subset("b0_depth") == stem
+    stream = rows("b0_project", stem)
+    for i, (before, members) in enumerate([(stream, (1, 2)), (None, (3, 4, 5)), (None, (6, 7, 8, 9))]):
+        before = stream if i else before
+        choices = []
+        for block in members:
+            inside = rows(f"b{block}_expand", before if block == members[0] else choices[-1])
+            assert len(inside) == len(set(inside))
+            choices.append(rows(f"b{block}_project", inside))
+        assert all(c == choices[0] for c in choices), "blocks that add to one stream keep the same channels"
+        stream = choices[0]
+    assert len(stream) == 32
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder"])
+def test_a_missing_start_is_named(name):
+    with pytest.raises(UserError, match=f"^student.init = {name}: no such folder") as caught:
+        new_student(name, 1.0, smooth(1, 32))
+    assert "\n" not in str(caught.value)
+
+
+# pruning
+
+
+def test_pruning_removes_channels(tmp_path):
+    torch.manual_seed(0)
+    student, images = fuse_heads(lively(0.5), {"map": 1.0, "mask": 0.5}), smooth(4, 64)
+    pruned = prune(copy.deepcopy(student), 0.3, 2, images)
+    channels = {n.name: n.channels for n in pruned.nodes if n.kind == "conv"}
+    before = {n.name: n.channels for n in student.nodes if n.kind == "conv"}
+    assert all(c % 8 == 0 and c <= before[name] for name, c in channels.items() if name != "score")
+    assert channels["score"] == 1 and 0.55 < sum(channels.values()) / sum(before.values()) < 0.8
+    for name, count in channels.items():
+        assert pruned.ops[name].conv.weight.shape[0] == count
+    assert size_of(pruned) < 0.7 * size_of(student)
+    small, large = (
+        onnx_export.cost(onnx_export.export(fold(s), 64, tmp_path / "model.onnx", s.heads)) for s in (pruned, student)
+    )
+    assert small["params"] < 0.7 * large["params"] and small["macs"] < 0.85 * large["macs"]
+    output = pruned(images)
+    assert output.shape == (4, 1, 8, 8) and output.std() > 0
+    (tmp_path / "saved").mkdir()
+    pruned.save(tmp_path / "saved")
+    assert torch.equal(Student.load(tmp_path / "saved")(images), output)
+
+
+def test_pruning_drops_the_channels_that_do_nothing():
+    """Half of the channels of one layer are made tiny: nothing but those goes, and the function stays."""
+    student, images = fuse_heads(lively(0.5), {"map": 1.0, "mask": 0.5}), smooth(4, 64)
+    idle = torch.arange(192) % 2 == 0
+    for name in ("b8_expand", "b8_depth"):
+        op = student.ops[name]
+        for tensor in (op.conv.weight, op.norm.weight, op.norm.bias):
+            tensor.data[idle] *= 1e-4
+    student.ops["b8_project"].conv.weight.data[:, idle] *= 1e-4
+    recalibrate(student, images)
+    before = {n.name: n.channels for n in student.nodes}
+    pruned = prune(copy.deepcopy(student), 0.03, 1, images)
+    after = {n.name: n.channels for n in pruned.nodes}
+    assert {name for name in before if after[name] != before[name]} == {"b8_expand", "b8_depth"}
+    assert 96 <= after["b8_expand"] == after["b8_depth"] <= 168
+    torch.testing.assert_close(pruned(images), student(images), atol=1e-3, rtol=1e-3)
+
+
+def test_ratio_zero_prunes_nothing():
+    student = lively(0.25)
+    assert prune(student, 0.0, 2, smooth(2, 32)) is student
+
+
+# synthetic defects
+
+
+@pytest.mark.parametrize(("size", "cells"), [(32, 4), (45, 8)])
+def test_perlin_against_loops(size, cells):
+    angle = np.random.default_rng(5).uniform(0, 2 * np.pi, (cells + 1, cells + 1))
+
+    def fade(t):
+        return t * t * t * (t * (t * 6 - 15) + 10)
+
+    def noise(y, x):
+        j, i = int(y), int(x)
+        total = 0.0
+        for dy, dx in itertools.product((0, 1), repeat=2):
+            v, u = y - j - dy, x - i - dx
+            dot = math.cos(angle[j + dy, i + dx]) * u + math.sin(angle[j + dy, i + dx]) * v
+            total += dot * fade(1 - abs(v)) * fade(1 - abs(u))
+        return total * math.sqrt(2)
+
+    expected = [[noise(y * cells / size, x * cells / size) for x in range(size)] for y in range(size)]
+    found = defects.perlin(np.random.default_rng(5), size, cells)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_defects_stay_near_their_mask_and_repeat():
+    pictures = np.rint(smooth(2, 64).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+    seen, strong = 0, 0
+    for seed in range(150):
+        image, donor = pictures[0].copy(), pictures[1].copy()
+        found, mask = defects.add_defect(np.random.default_rng(seed), image, donor)
+        assert found.dtype == np.uint8 and mask.dtype == bool and mask.shape == (64, 64)
+        assert np.array_equal(image, pictures[0]) and np.array_equal(donor, pictures[1])
+        different = (found != image).any(axis=2)
+        assert not (different & ~ndimage.binary_dilation(mask, iterations=1, structure=np.ones((13, 13)))).any(), seed
+        seen += different[mask].any()
+        strong += mask.any() and np.abs(found.astype(int) - image)[mask].mean() > 10
+        again, same = defects.add_defect(np.random.default_rng(seed), image, donor)
+        assert np.array_equal(found, again) and np.array_equal(mask, same)
+    assert seen >= 147 and 40 < strong < 150
+
+
+def test_half_of_the_training_pool_is_good():
+    pictures = np.rint(smooth(3, 64).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+    images, masks = defects.training_pool(pictures, 21, 4)
+    assert images.shape == (21, 64, 64, 3) and images.dtype == np.uint8 and masks.shape == (21, 64, 64)
+    assert not masks[::2].any() and masks[1::2].any((1, 2)).all()
+    for i in range(0, 21, 2):  # a good picture is one of the given ones: shifted by up to 3 pixels, its light changed
+        middle = images[i, 8:-8, 8:-8].ravel()
+        best = 0
+        for picture, dy, dx in itertools.product(pictures, range(5, 12), range(5, 12)):
+            best = max(best, np.corrcoef(middle, picture[dy : dy + 48, dx : dx + 48].ravel())[0, 1])
+        assert best > 0.995, i
+    again, _ = defects.training_pool(pictures, 5, 4)
+    assert np.array_equal(again, images[:5]), "picture i depends on the seed and on i only"
+    other, _ = defects.training_pool(pictures, 5, 5)
+    assert not np.array_equal(other, again)

@@ -1,0 +1,348 @@
+"""The teacher against scipy, scikit-learn, Hugging Face and plain loops."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from scipy import ndimage
+from sklearn.neighbors import NearestNeighbors
+from torch.profiler import ProfilerActivity, profile
+from transformers import Dinov2Config, Dinov2Model, ResNetModel
+
+from stages.common import patchcore
+from stages.common.backbone import FeatureExtractor, build, imagenet, local_contrast, pretrained, small_resnet_config
+from stages.common.errors import UserError
+from stages.common.patchcore import PatchCore, patch_features
+from stages.compile.__main__ import TeacherOutputs
+from stages.compile.onnx_export import export
+from stages.teacher import coreset, simclr
+
+torch.set_num_threads(1)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def pictures(count: int, size: int, seed: int = 0) -> np.ndarray:
+    """Smooth random pictures, uint8 [count, size, size, 3]."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(count, size, size, 3)), (0, 2, 2, 0))
+    return np.clip(noise / noise.std() * 50 + 128, 0, 255).astype(np.uint8)
+
+
+class Fixed(torch.nn.Module):
+    """Stands for a feature extractor: the picture itself, so that a patch is its three values."""
+
+    def forward(self, images):
+        return [images]
+
+
+# coreset
+
+
+def brute_force_k_center(points: np.ndarray, count: int, start: int):
+    """Greedy k-center with the whole distance matrix."""
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    chosen, radii = [start], []
+    while True:
+        cover = distances[:, chosen].min(axis=1)
+        radii.append(cover.max())
+        if len(chosen) == count:
+            return chosen, radii
+        chosen.append(int(cover.argmax()))
+
+
+@pytest.mark.parametrize(("n", "dim", "count", "start"), [(60, 2, 12, 0), (200, 16, 30, 7), (25, 3, 25, 3)])
+def test_coreset_against_the_whole_distance_matrix(n, dim, count, start):
+    points = torch.randn(n, dim, generator=seeded(n)) + 3
+    chosen, radii = coreset.greedy_coreset(points, count, start)
+    expected, covering = brute_force_k_center(points.double().numpy(), count, start)
+    assert chosen == expected
+    assert radii == pytest.approx(covering, abs=5e-3)
+    assert all(a >= b for a, b in itertools.pairwise(radii))
+
+
+def test_coreset_covers_within_twice_the_best_radius():
+    points = torch.randn(11, 2, generator=seeded(1))
+    distances = torch.cdist(points, points)
+    best = min(distances[:, list(c)].min(1).values.max() for c in itertools.combinations(range(11), 3))
+    _, radii = coreset.greedy_coreset(points, 3)
+    assert best - 1e-3 <= radii[-1] <= 2 * best + 1e-3
+
+
+def peak_bytes(run, tmp_path) -> int:
+    """The most memory that torch held at one time above what it held at first, temporaries included."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        run()
+    recorded.export_chrome_trace(str(tmp_path / "trace.json"))
+    events = [e for e in json.loads((tmp_path / "trace.json").read_text())["traceEvents"] if e["name"] == "[memory]"]
+    held = [e["args"]["Total Allocated"] for e in sorted(events, key=lambda e: e["ts"])]
+    first = min(events, key=lambda e: e["ts"])["args"]
+    return max(held) - (first["Total Allocated"] - first["Bytes"])
+
+
+def test_coreset_memory_is_linear_in_the_number_of_points(tmp_path):
+    few = torch.randn(1000, 16, generator=seeded())
+    assert peak_bytes(lambda: torch.cdist(few, few).argmax(1), tmp_path) >= 4 * 1000**2, "the meter sees a matrix"
+    points = torch.randn(20_000, 16, generator=seeded())
+    used = peak_bytes(lambda: coreset.greedy_coreset(points, 20), tmp_path)
+    assert 4 * 20_000 <= used <= 2 * points.numel() * 4, f"{used} bytes; a matrix would be {4 * 20_000**2}"
+
+
+def test_random_projection_keeps_distances_and_small_features():
+    features = torch.randn(40, 512, generator=seeded(2))
+    projected = coreset.random_projection(features, 256, seeded(3))
+    ratio = torch.pdist(projected) / torch.pdist(features)
+    assert projected.shape == (40, 256) and abs(ratio.mean() - 1) < 0.03 and ratio.std() < 0.1
+    assert coreset.random_projection(features, 512, seeded()) is features
+
+
+# patch features and maps
+
+
+def pooled_by_loops(x: np.ndarray, pool: int) -> np.ndarray:
+    h, w = x.shape[2:]
+    out, r = np.empty_like(x), pool // 2
+    for i, j in itertools.product(range(h), range(w)):
+        out[:, :, i, j] = x[:, :, max(0, i - r) : i + r + 1, max(0, j - r) : j + r + 1].mean((2, 3))
+    return out
+
+
+def enlarged_by_loops(x: np.ndarray, side: int) -> np.ndarray:
+    """Bilinear with half-pixel centres."""
+    out = np.zeros((*x.shape[:2], side, side))
+
+    def weights(i):
+        at = min(max((i + 0.5) * x.shape[-1] / side - 0.5, 0), x.shape[-1] - 1)
+        low = math.floor(at)
+        return [(low, 1 - at + low), (min(low + 1, x.shape[-1] - 1), at - low)]
+
+    for i, j in itertools.product(range(side), repeat=2):
+        for (y, a), (z, b) in itertools.product(weights(i), weights(j)):
+            out[:, :, i, j] += a * b * x[:, :, y, z]
+    return out
+
+
+@pytest.mark.parametrize("pool", [1, 3, 5])
+def test_patch_features_against_loops(pool):
+    rng = np.random.default_rng(pool)
+    fine, coarse = rng.normal(size=(2, 3, 8, 8)), rng.normal(size=(2, 5, 4, 4))
+    got = patch_features([torch.tensor(fine), torch.tensor(coarse)], pool)
+    expected = np.concatenate([pooled_by_loops(fine, pool), enlarged_by_loops(pooled_by_loops(coarse, pool), 8)], 1)
+    assert got.shape == (2, 8, 8, 8)
+    np.testing.assert_allclose(got.numpy(), expected, atol=1e-12)
+
+
+def test_map_is_the_distance_to_the_nearest_entry():
+    extractor = FeatureExtractor(build(small_resnet_config(), [0, 1]), "local_contrast").eval()
+    images = pictures(3, 32)
+    with torch.inference_mode():
+        features = patch_features(extractor(patchcore.to_tensor(images)), 3).permute(0, 2, 3, 1).flatten(0, 2)
+    bank = features[torch.randperm(len(features), generator=seeded())[:40]] + 0.05
+    maps, scores = patchcore.predict(PatchCore(extractor, bank, 3, "max").eval(), images, batch=2)
+    expected, _ = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(bank.numpy()).kneighbors(features.numpy())
+    assert maps.shape == (3, 1, 8, 8) and expected.std() > 0.01
+    np.testing.assert_allclose(maps.flatten().numpy(), expected[:, 0], atol=2e-3)
+    np.testing.assert_allclose(scores.numpy(), expected.reshape(3, -1).max(1), atol=2e-3)
+
+
+def reweighted_score(patches: np.ndarray, bank: np.ndarray, b: int) -> float:
+    """Equation 7 of the paper for one picture."""
+    distances = np.linalg.norm(patches[:, None] - bank[None], axis=2)
+    test_patch = distances.min(axis=1).argmax()
+    nearest = distances[test_patch].argmin()
+    score = distances[test_patch, nearest]
+    neighbours = np.argsort(np.linalg.norm(bank - bank[nearest], axis=1))[:b]
+    return (1 - np.exp(score) / np.exp(distances[test_patch, neighbours]).sum()) * score
+
+
+@pytest.mark.parametrize("entries", [5, 60])
+def test_reweighted_score_against_equation_7(entries):
+    bank = torch.randn(entries, 3, generator=seeded(entries)) * 2
+    images = torch.rand(4, 3, 6, 6, generator=seeded(1)) * 4
+    maps, scores = PatchCore(Fixed(), bank, 1, "reweighted")(images)
+    patches = images.permute(0, 2, 3, 1).reshape(4, 36, 3).double().numpy()
+    expected = [reweighted_score(p, bank.double().numpy(), min(9, entries)) for p in patches]
+    np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-4)
+    assert torch.all(scores < maps.amax((1, 2, 3)))
+
+
+def test_reweighted_score_stays_finite_far_away():
+    bank = torch.randn(20, 3, generator=seeded())
+    _, scores = PatchCore(Fixed(), bank, 1, "reweighted")(torch.full((1, 3, 2, 2), 1e4))
+    assert torch.isfinite(scores).all() and scores.item() > 1e3
+
+
+# simclr
+
+
+def test_nt_xent_against_a_double_loop():
+    a, b = torch.randn(6, 4, generator=seeded(1)), torch.randn(6, 4, generator=seeded(2))
+    views = torch.cat([a, b]).double().numpy()
+    losses = []
+    for i in range(12):
+        cosine = [views[i] @ views[k] / np.linalg.norm(views[i]) / np.linalg.norm(views[k]) for k in range(12)]
+        others = sum(math.exp(cosine[k] / 0.2) for k in range(12) if k != i)
+        losses.append(-math.log(math.exp(cosine[(i + 6) % 12] / 0.2) / others))
+    assert simclr.nt_xent(a, b, 0.2).item() == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_simclr_learns_and_repeats():
+    images = patchcore.to_tensor(pictures(6, 48)).contiguous()
+
+    def losses() -> list[float]:
+        torch.manual_seed(0)
+        extractor, found = FeatureExtractor(build(small_resnet_config(), [0, 1]), "local_contrast"), []
+        simclr.train(extractor, images, 24, 16, 0, lambda step, loss: found.append(loss))
+        assert not extractor.training
+        return found
+
+    first = losses()
+    assert len(first) == 24 and np.mean(first[-4:]) < 0.7 * np.mean(first[:4])
+    assert losses() == first
+
+
+# backbones
+
+
+def test_local_contrast_against_scipy():
+    images = patchcore.to_tensor(pictures(2, 40)).double()
+
+    def mean(x):  # of the part of the window that lies in the picture
+        inside = ndimage.uniform_filter(np.ones_like(x), (1, 1, 17, 17), mode="constant")
+        return ndimage.uniform_filter(x, (1, 1, 17, 17), mode="constant") / inside
+
+    centred = images.numpy() - mean(images.numpy())
+    expected = centred / (np.sqrt(mean(centred**2)) + 0.03)
+    np.testing.assert_allclose(local_contrast(images).numpy(), expected, atol=1e-9)
+
+
+@pytest.fixture
+def dinov2(tmp_path):
+    """A tiny random DINOv2 as a folder in hub layout."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
+    Dinov2Model(Dinov2Config(**sizes, initializer_range=0.2)).save_pretrained(tmp_path / "dinov2")
+    return tmp_path / "dinov2"
+
+
+def make_teacher(backbone, normalisation: str, size: int, score: str) -> tuple[PatchCore, np.ndarray]:
+    """A teacher whose bank is close to patches of its pictures."""
+    extractor, images = FeatureExtractor(backbone, normalisation).eval(), pictures(4, size, seed=5)
+    with torch.inference_mode():
+        patches = patch_features(extractor(patchcore.to_tensor(images[:2])), 3).permute(0, 2, 3, 1).flatten(0, 2)
+    bank = patches[::3] + 0.05 * torch.randn(patches[::3].shape, generator=seeded())
+    return PatchCore(extractor, bank, 3, score).eval(), images
+
+
+def test_dinov2_folder_gives_the_features_of_its_blocks(dinov2):
+    images = patchcore.to_tensor(pictures(2, 48))
+    extractor = FeatureExtractor(pretrained(str(dinov2), [1, 2]), "imagenet").eval()
+    whole = Dinov2Model.from_pretrained(dinov2).eval()
+    with torch.inference_mode():
+        maps = extractor(images)
+        states = whole(imagenet(images), output_hidden_states=True).hidden_states
+        for found, state in zip(maps, states[1:], strict=True):
+            expected = whole.layernorm(state)[:, 1:].transpose(1, 2).reshape(2, 32, 6, 6)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("score", ["max", "reweighted"])
+def test_dinov2_teacher_as_onnx(dinov2, score, tmp_path):
+    teacher, images = make_teacher(pretrained(str(dinov2), [1, 2]), "imagenet", 48, score)
+    outputs = ["map", "score"] if score == "reweighted" else ["map"]
+    export(TeacherOutputs(teacher).eval(), 48, tmp_path / "model.onnx", outputs)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [o.name for o in session.get_outputs()] == outputs
+    for image in images:
+        maps, scores = patchcore.predict(teacher, image[None])
+        found = session.run(None, {"image": patchcore.to_tensor(image[None]).contiguous().numpy()})
+        np.testing.assert_allclose(found[0], maps.numpy(), atol=1e-3)
+        if score == "reweighted":
+            np.testing.assert_allclose(found[1], scores.numpy(), atol=1e-3)
+    assert maps.std() > 0.1
+
+
+@pytest.mark.assets
+def test_resnet_18_folder_gives_the_features_of_its_stages(assets):
+    folder = assets / "weights" / "resnet-18"
+    images = patchcore.to_tensor(pictures(1, 64))
+    extractor = FeatureExtractor(pretrained(str(folder), [2, 3]), "imagenet").eval()
+    whole = ResNetModel.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        found = extractor(images)
+        states = whole(imagenet(images), output_hidden_states=True).hidden_states
+    assert [tuple(m.shape) for m in found] == [(1, 128, 8, 8), (1, 256, 4, 4)]
+    for got, expected in zip(found, states[2:4], strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def one_line(caught) -> str:
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c"])
+def test_a_missing_folder_is_named(name):
+    with pytest.raises(UserError, match="no such folder") as caught:
+        pretrained(name, [1])
+    assert one_line(caught).startswith(f"teacher.backbone = {name}: ")
+
+
+def test_a_folder_without_a_model_or_with_a_damaged_one_is_refused(dinov2, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (dinov2 / "model.safetensors").write_bytes((dinov2 / "model.safetensors").read_bytes()[:1000])
+    for folder in (tmp_path / "empty", dinov2):
+        with pytest.raises(UserError, match=f"teacher.backbone = {folder}: can't be loaded") as caught:
+            pretrained(str(folder), [1])
+        one_line(caught)
+
+
+@pytest.mark.parametrize("layers", [[3], [0, 9]])
+def test_a_wrong_layer_number_is_named(layers, dinov2):
+    with pytest.raises(UserError) as caught:
+        pretrained(str(dinov2), layers)
+    message = one_line(caught)
+    assert message.startswith(f"teacher.layers = {layers}: ") and "stage2" in message
+
+
+# the folder
+
+
+def test_roundtrip_is_byte_identical_and_gives_equal_maps(tmp_path):
+    teacher, images = make_teacher(build(small_resnet_config(), [0, 1]), "local_contrast", 32, "reweighted")
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    teacher.save(folders[0])
+    loaded = PatchCore.load(folders[0])
+    loaded.save(folders[1])
+    names = {p.name for p in folders[0].iterdir()}
+    assert names == {p.name for p in folders[1].iterdir()} and "bank.safetensors" in names
+    for name in names:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
+    for before, after in zip(patchcore.predict(teacher, images), patchcore.predict(loaded, images), strict=True):
+        assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove", "no manifest"])
+def test_a_damaged_folder_is_refused(damage, tmp_path):
+    teacher, _ = make_teacher(build(small_resnet_config(), [0]), "local_contrast", 32, "max")
+    teacher.save(tmp_path)
+    bank = tmp_path / "bank.safetensors"
+    if damage == "flip":
+        content = bytearray(bank.read_bytes())
+        content[-1] ^= 1
+        bank.write_bytes(content)
+    elif damage == "remove":
+        bank.unlink()
+    else:
+        (tmp_path / "manifest.json").unlink()
+    culprit = r"manifest\.json" if damage == "no manifest" else r"bank\.safetensors: damaged or missing"
+    with pytest.raises(UserError, match=culprit) as caught:
+        PatchCore.load(tmp_path)
+    assert "dvc repro" in one_line(caught)
