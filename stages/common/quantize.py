@@ -7,6 +7,7 @@ the int32 grid s_input * s_weight (https://ai.google.dev/edge/litert/models/quan
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -30,10 +31,10 @@ class Round(torch.autograd.Function):
 
 
 def grid(low: float, high: float) -> tuple[float, int]:
-    """Scale and zero point of the int8 grid that spans low..high and holds 0 exactly."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = (high - low) / 255 or 1.0
-    return scale, round(max(-128.0, min(127.0, -128 - low / scale)))
+    """Scale and zero point of the int8 grid that spans low..high and holds 0 exactly, in float32 as the file has it."""
+    low, high = np.float32(min(low, 0.0)), np.float32(max(high, 0.0))
+    scale = (high - low) / np.float32(255) or np.float32(1)
+    return float(scale), int(np.clip(np.rint(-128 - low / scale), -128, 127))
 
 
 class FakeQuant(nn.Module):

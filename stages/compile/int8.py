@@ -40,7 +40,7 @@ def check_grids(path: Path, model: QuantStudent, names: dict[str, str]) -> None:
             continue
         scale, zero = model.quantizer(node).scale_zero
         found_scale, found_zero = tensor["quantization"]
-        if abs(found_scale / scale - 1) > 1e-5 or found_zero != zero:
+        if np.float32(found_scale) != np.float32(scale) or found_zero != zero:
             raise UserError(
                 f"{path.name}: {node} was trained on the grid ({scale:.8g}, {zero}) "
                 f"but the file has ({found_scale:.8g}, {found_zero})"
