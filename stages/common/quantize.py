@@ -37,6 +37,13 @@ def grid(low: float, high: float) -> tuple[float, int]:
     return float(scale), int(np.clip(np.rint(-128 - low / scale), -128, 127))
 
 
+def add_factors(scales: list[float], scale: float) -> tuple[list[int], int]:
+    """Fixed-point factors of a sum's inputs and their common shift, the larger of 21 bits: as XNNPACK adds int8."""
+    ratios = [np.float32(s) / np.float32(scale) for s in scales]
+    shift = 20 - (int(np.frexp(max(ratios))[1]) - 1)
+    return [int(np.rint(np.ldexp(ratio, shift))) for ratio in ratios], shift
+
+
 class FakeQuant(nn.Module):
     """Rounds an activation to its int8 grid; the range is a moving average of batch extremes while `observe` is on."""
 
@@ -124,8 +131,8 @@ class QuantStudent(nn.Module):
     def simulate(self, images: torch.Tensor) -> torch.Tensor:
         """The int8 outputs, as float64, that the runtime's kernels (XNNPACK) compute for uint8 images [N, 3, S, S].
 
-        Sums are exact integers; a convolution's sum is requantized by a float32 factor and rounded half to even, sums
-        of two tensors and resizing round half up.
+        Sums are exact integers. A convolution's sum is requantized by a float32 factor and rounded half to even, the
+        sum of two tensors by fixed-point factors, half up; resizing rounds half up.
         """
         values = {"input": images.double() - 128}
         for node in self.network.nodes:
@@ -143,8 +150,9 @@ class QuantStudent(nn.Module):
                 x = torch.round(total.float() * factor.view(-1, 1, 1)).double() + zero
                 x = x.clamp(zero, min(127, round(6 / scale) + zero)) if op.act else x
             elif node.kind == "add":
-                terms = [(x - z) * (s / scale) for x, (s, z) in zip(inputs, grids, strict=True)]
-                x = torch.floor(sum(terms) + 0.5) + zero
+                factors, shift = add_factors([s for s, _ in grids], scale)
+                total = sum((x - z) * f for x, (_, z), f in zip(inputs, grids, factors, strict=True))
+                x = torch.floor((total + 2 ** (shift - 1)) / 2**shift) + zero
             else:
                 x = torch.floor(op(inputs[0]) + 0.5)
             values[node.name] = x.clamp(-128, 127)
