@@ -27,7 +27,7 @@ def read_image(path: str | Path) -> np.ndarray:
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Stretches to height x width, bilinear; a side more than twice as long is first averaged down to twice as long.
 
-    Bilinear alone keeps thin cracks sharp, but skips pixels beyond a factor of two.
+    Bilinear alone would skip pixels beyond a factor of two.
     """
     limit = (min(image.shape[0], 2 * height), min(image.shape[1], 2 * width))
     if image.shape[:2] != limit:
