@@ -1,6 +1,7 @@
 """What makes the model: one package per stage of dvc.yaml.
 
 A process that runs a stage (`python -m stages.<verb>`) asks here, before its slow imports, to end with its parent.
+dvc.yaml starts it with `exec`, so that its parent is dvc and not a shell between the two.
 """
 
 import ctypes
@@ -12,12 +13,17 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Asks the kernel to kill this process when its parent dies, so that no orphan writes beside a new run (Linux)."""
+    """Asks the kernel to kill this process when its parent dies, so that no orphan writes beside a new run (Linux).
+
+    A dvc killed before this call leaves a process whose parent is the collector of orphans, which dvc never is: dvc
+    starts its stages in its own session.
+    """
     if sys.platform != "linux":
         return
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # the parent died before the call
+    orphan = "DVC_STAGE" in os.environ and os.getsid(parent) != os.getsid(0)
+    if orphan or os.getppid() != parent:
         os._exit(1)
 
 

@@ -13,13 +13,13 @@ import torch
 
 from edge.detector import load
 from edge.modelfile import write_model
-from stages.common.batchnorm import fold, recalibrate
 from stages.common.errors import UserError
-from stages.common.patchcore import to_tensor
-from stages.common.quantize import QuantStudent
-from stages.common.student import Node, Student, architecture, fuse_heads
 from stages.compile import int8, onnx_export, tflite
 from stages.compile.__main__ import build, threshold
+from stages.networks.batchnorm import fold, recalibrate
+from stages.networks.patchcore import to_tensor
+from stages.networks.quantize import QuantStudent
+from stages.networks.student import Node, Student, architecture, fuse_heads
 
 torch.set_num_threads(1)
 SIZE = 64

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from sklearn import metrics as reference
 
-from stages.common import metrics
+from stages.evaluate import metrics
 
 
 def brute_force_aupro(maps, masks, limit):

@@ -5,12 +5,14 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import toy
 import yaml
+from conftest import ROOT
 
 AFTER_TEACHER = {"distill", "compress", "compile@student-int8", "evaluate@student-int8", "report"}
 BENCHMARKS = {f"benchmark@local-{v}" for v in toy.VARIANTS}
@@ -141,6 +143,24 @@ def wait_for(condition, seconds: float) -> bool:
     return False
 
 
+def test_a_stage_whose_dvc_died_before_it_began_ends_at_once(tmp_path):
+    """The kernel's signal comes too late for it: its parent is already the collector of orphans."""
+    child = f"import os, sys, time; time.sleep(1); sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['-m']; import stages"
+    child += f"; open({str(tmp_path)!r} + '/went_on', 'w')"
+    parent = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', sys.argv[1]]).pid)"
+    for stage, expected in (({"DVC_STAGE": "teacher"}, False), ({}, True)):
+        begun = subprocess.run(
+            [sys.executable, "-c", parent, child],
+            env=toy.environment(**stage),
+            start_new_session=True,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert wait_for(lambda: not Path(f"/proc/{begun.stdout.strip()}/exe").exists(), 10)  # noqa: B023
+        assert (tmp_path / "went_on").exists() == expected
+
+
 def test_killed_runs_leave_no_orphan_and_equal_outputs(project, tmp_path):
     """kill -9 of dvc, then of a stage; what is made afterwards equals the first project byte for byte."""
     reference, _ = project
@@ -149,7 +169,7 @@ def test_killed_runs_leave_no_orphan_and_equal_outputs(project, tmp_path):
         run = subprocess.Popen(
             [*toy.dvc_command(), "repro", "distill"],
             cwd=folder,
-            env=toy.environment(),
+            env=toy.environment(SHELL="/bin/sh"),  # dash, unlike bash, stays as the parent of what it runs
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

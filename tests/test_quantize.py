@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from stages.common.batchnorm import fold, recalibrate
 from stages.common.errors import UserError
-from stages.common.quantize import FakeQuant, QuantStudent, Round, fake_quant_weight, grid
-from stages.common.student import Node, Student, architecture, fuse_heads
+from stages.networks.batchnorm import fold, recalibrate
+from stages.networks.quantize import FakeQuant, QuantStudent, Round, fake_quant_weight, grid
+from stages.networks.student import Node, Student, architecture, fuse_heads
 
 torch.set_num_threads(1)
 

@@ -10,14 +10,14 @@ import torch
 from scipy import ndimage
 from transformers import MobileNetV2Model
 
-from stages.common import defects
-from stages.common.batchnorm import fold, recalibrate
 from stages.common.errors import UserError
-from stages.common.student import Student, architecture, fuse_heads
 from stages.compile import onnx_export
 from stages.compress.prune import prune
 from stages.distill.__main__ import fuse
 from stages.distill.init import new_student
+from stages.networks import defects
+from stages.networks.batchnorm import fold, recalibrate
+from stages.networks.student import Student, architecture, fuse_heads
 
 torch.set_num_threads(1)
 

@@ -1,1 +1,1 @@
-"""Small leaf modules that several stages share."""
+"""Small leaf modules that every stage shares."""

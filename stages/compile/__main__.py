@@ -11,16 +11,16 @@ from torch import nn
 from edge.detector import Detector, load
 from edge.modelfile import write_model
 from stages.common import atomic
-from stages.common.batchnorm import fold
 from stages.common.dataset import load_images, read_index
 from stages.common.errors import UserError
-from stages.common.patchcore import PatchCore
 from stages.common.progress import track
-from stages.common.quantize import QuantStudent
 from stages.common.stage import fail, main
-from stages.common.student import Student
-from stages.common.torch_setup import prepare
 from stages.compile import int8, onnx_export, tflite
+from stages.networks.batchnorm import fold
+from stages.networks.patchcore import PatchCore
+from stages.networks.quantize import QuantStudent
+from stages.networks.student import Student
+from stages.networks.torch_setup import prepare
 
 DATA, MODELS = Path("data/train"), Path("artifacts/models")
 TOOLS = ("torch", "onnx", "onnx2tf", "tensorflow", "ai-edge-quantizer")

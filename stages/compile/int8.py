@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from stages.common.errors import UserError
-from stages.common.quantize import QuantStudent
 from stages.compile.tflite import open_interpreter, operations
+from stages.networks.quantize import QuantStudent
 
 
 def quantize(float_path: Path, path: Path, model: QuantStudent, names: dict[str, str]) -> None:

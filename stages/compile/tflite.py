@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from stages.common.errors import UserError
-from stages.common.student import Student
+from stages.networks.student import Student
 
 CALIBRATION_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
 TOLERANCE = 1e-3  # of the largest value of a tensor

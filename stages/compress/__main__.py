@@ -5,18 +5,19 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from stages.common import atomic, defects
-from stages.common.batchnorm import fold
-from stages.common.curves import curves
+from stages.common import atomic
 from stages.common.dataset import load_images, read_index
-from stages.common.patchcore import to_tensor
 from stages.common.progress import track
-from stages.common.quantize import QuantStudent
 from stages.common.stage import main
-from stages.common.student import Student
-from stages.common.torch_setup import prepare
-from stages.common.train import minimise
 from stages.compress.prune import prune
+from stages.networks import defects
+from stages.networks.batchnorm import fold
+from stages.networks.curves import curves
+from stages.networks.patchcore import to_tensor
+from stages.networks.quantize import QuantStudent
+from stages.networks.student import Student
+from stages.networks.torch_setup import prepare
+from stages.networks.train import minimise
 
 DATA, STUDENT = Path("data/train"), Path("artifacts/student")
 PRUNED, QAT = Path("artifacts/pruned"), Path("artifacts/qat")

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 import torch_pruning
 
-from stages.common.batchnorm import recalibrate
-from stages.common.student import Student
+from stages.networks.batchnorm import recalibrate
+from stages.networks.student import Student
 
 MAX_LAYER_RATIO = 0.5  # a layer that lost this share is left alone, whatever the global ranking says
 

@@ -6,16 +6,17 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from stages.common import atomic, defects, patchcore
-from stages.common.curves import curves
+from stages.common import atomic
 from stages.common.dataset import load_images, read_index
-from stages.common.patchcore import PatchCore, to_tensor
 from stages.common.progress import track
 from stages.common.stage import main
-from stages.common.student import Student, fuse_heads
-from stages.common.torch_setup import prepare
-from stages.common.train import minimise
 from stages.distill.init import new_student
+from stages.networks import defects, patchcore
+from stages.networks.curves import curves
+from stages.networks.patchcore import PatchCore, to_tensor
+from stages.networks.student import Student, fuse_heads
+from stages.networks.torch_setup import prepare
+from stages.networks.train import minimise
 
 DATA, TEACHER, OUT = Path("data/train"), Path("artifacts/teacher"), Path("artifacts/student")
 STRIDE = 8

@@ -6,9 +6,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import MobileNetV2Model
 
-from stages.common.batchnorm import recalibrate, reinsert
 from stages.common.errors import UserError
-from stages.common.student import Student, architecture
+from stages.networks.batchnorm import recalibrate, reinsert
+from stages.networks.student import Student, architecture
 
 
 def new_student(init: str, width: float, images: torch.Tensor) -> Student:

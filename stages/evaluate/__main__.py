@@ -10,9 +10,10 @@ import numpy as np
 from edge.detector import load
 from edge.modelfile import ModelError
 from edge.preprocess import ImageError, read_image
-from stages.common import atomic, dataset, metrics, stage
+from stages.common import atomic, dataset, stage
 from stages.common.errors import UserError
 from stages.common.progress import track
+from stages.evaluate import metrics
 from stages.evaluate.masks import load_mask
 
 TEST = Path("data/test")

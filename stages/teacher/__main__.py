@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.common import atomic, patchcore
-from stages.common.backbone import FeatureExtractor, build, pretrained, small_resnet_config
-from stages.common.curves import curves
+from stages.common import atomic
 from stages.common.dataset import load_images, read_index
 from stages.common.progress import track
 from stages.common.stage import main
-from stages.common.torch_setup import prepare
+from stages.networks import patchcore
+from stages.networks.backbone import FeatureExtractor, build, pretrained, small_resnet_config
+from stages.networks.curves import curves
+from stages.networks.torch_setup import prepare
 from stages.teacher import coreset, simclr
 
 DATA, OUT = Path("data/train"), Path("artifacts/teacher")

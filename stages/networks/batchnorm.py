@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from stages.common.student import Conv, Student
+from stages.networks.student import Conv, Student
 
 
 def recalibrate(model: Student, images: torch.Tensor, batch: int = 16) -> None:

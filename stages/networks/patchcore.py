@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stages.common import manifest
-from stages.common.backbone import FeatureExtractor
+from stages.networks.backbone import FeatureExtractor
 
 REWEIGHT_NEIGHBOURS = 9
 

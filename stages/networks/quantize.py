@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stages.common import manifest
-from stages.common.student import Student
+from stages.networks.student import Student
 
 INPUT_RANGE = (0.0, 1.0)  # int8 = uint8 - 128
 
