@@ -15,3 +15,10 @@ def assets() -> Path:
     if not os.environ.get("EDGE_VISION_ASSETS") or not (folder / "weights").is_dir():
         pytest.skip("EDGE_VISION_ASSETS names no folder with data/ and weights/")
     return folder.resolve()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
