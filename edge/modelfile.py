@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SCHEMA = 1
@@ -75,6 +75,15 @@ class ModelInfo:
     macs: int
     made_by: dict
 
+    @property
+    def files(self) -> list[Path]:
+        """The model file, and for OpenVINO the weights beside it."""
+        return [self.path, self.path.with_suffix(".bin")] if self.format == "openvino" else [self.path]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
 
 def open_model(folder: str | Path) -> ModelInfo:
     """The model in `folder`, its JSON checked field by field and its file against the sha256; ModelError when not."""
@@ -89,7 +98,7 @@ def open_model(folder: str | Path) -> ModelInfo:
     except (ValueError, OSError) as error:
         raise ModelError(f"{path}: not valid JSON: {error}") from None
     info = _parse(folder, raw)
-    if _sha256(info.path) != info.sha256:
+    if _sha256(info.files) != info.sha256:
         raise ModelError(f"{info.path}: content differs from sha256 in {path}; copy or build the model again")
     return info
 
@@ -100,19 +109,22 @@ def write_model(folder: str | Path, info: dict) -> ModelInfo:
     path = folder / _Fields(folder / "model.json", info).file_name()
     if not path.is_file():
         raise ModelError(f"{path}: not found; write the model file before its model.json")
-    raw = {**info, "schema": SCHEMA, "sha256": _sha256(path)}
-    checked = _parse(folder, raw)
+    checked = _parse(folder, {**info, "schema": SCHEMA, "sha256": "not yet known"})
+    raw = {**checked.raw, "sha256": _sha256(checked.files)}
+    checked = replace(checked, raw=raw, sha256=raw["sha256"])
     temporary = folder / ".model.json.tmp"
     temporary.write_text(json.dumps(raw, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(temporary, folder / "model.json")
     return checked
 
 
-def _sha256(path: Path) -> str:
+def _sha256(paths: list[Path]) -> str:
+    """The digest of the files' contents, one after the other."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
+    for path in paths:
+        with open(path, "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
     return digest.hexdigest()
 
 
@@ -182,7 +194,7 @@ def _parse(folder: Path, raw) -> ModelInfo:
         path=folder / top.file_name(),
         task=top.choice("task", "anomaly"),
         name=top.text("name"),
-        format=top.choice("format", "tflite", "onnx"),
+        format=top.choice("format", "tflite", "onnx", "openvino"),
         sha256=top.text("sha256"),
         input=_input(top.object("input")),
         output=_output(top.object("output")),
@@ -194,8 +206,9 @@ def _parse(folder: Path, raw) -> ModelInfo:
         macs=top.object("cost").whole("macs", 0),
         made_by=top.optional_object("made_by") or {},
     )
-    if not info.path.is_file():
-        raise ModelError(f"{info.path}: not found, although {path} names it in 'file'")
+    for file in info.files:
+        if not file.is_file():
+            raise ModelError(f"{file}: not found, although {path} names it in 'file'")
     return info
 
 

@@ -17,7 +17,7 @@ def row(device: dict, variant: str, info: ModelInfo, measured: dict) -> dict:
         "status": "ok",
         "how": "measured",
         "sha256": info.sha256,
-        "size_bytes": info.path.stat().st_size,
+        "size_bytes": info.size_bytes,
         "params": info.params,
         "macs": info.macs,
         "threads": first["threads"],

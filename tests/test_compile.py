@@ -14,7 +14,7 @@ import torch
 from edge.detector import load
 from edge.modelfile import write_model
 from stages.common.errors import UserError
-from stages.compile import int8, onnx_export, tflite
+from stages.compile import fidelity, int8, onnx_export, tflite
 from stages.compile.__main__ import build, threshold
 from stages.networks.batchnorm import fold, recalibrate
 from stages.networks.patchcore import to_tensor
@@ -46,9 +46,9 @@ def built(tmp_path_factory):
     model.save(root / "artifacts/qat")
     with contextlib.chdir(root):
         variant = SimpleNamespace(model="qat", format="tflite", precision="int8")
-        fields = build(variant, SIZE, root / "int8", root / "work", pictures(1, 2))
+        fields, _ = build(variant, SIZE, root / "int8", root / "work", pictures(1, 2))
         variant = SimpleNamespace(model="qat", format="onnx", precision="float32")
-        onnx_fields = build(variant, SIZE, root / "onnx", root / "work", pictures(1, 2))
+        onnx_fields, _ = build(variant, SIZE, root / "onnx", root / "work", pictures(1, 2))
     float_path, folded = root / "work/converted/model_float32.tflite", model.network.eval()
     return SimpleNamespace(
         root=root,
@@ -245,34 +245,40 @@ def test_device_agrees_with_the_trained_network(built, detector):
     raw = np.stack([detector.runtime.invoke(detector.runtime.prepare(image))[0] for image in images])
     steps = np.abs(raw.reshape(8, -1).astype(int) - simulated.reshape(8, -1))
     assert simulated.std() > 20 and (steps == 0).mean() >= 0.99 and (steps <= 1).mean() >= 0.999
-    agreement = int8.agreement(detector.runtime, built.model, images)
-    assert agreement["exact"] == pytest.approx((steps == 0).mean()) and agreement["max_lsb"] == steps.max()
+    limits = SimpleNamespace(exact=0.99, within_1=0.999)
+    record = fidelity.check(detector.runtime, built.model, images, limits)
+    assert record["exact"] == pytest.approx((steps == 0).mean()) and record["max_lsb"] == steps.max()
+    assert record["images"] == 8 and record["kernel"] == "ai_edge_litert XNNPACK"
+    assert 0 < record["reference_kernels"]["exact"] < 1  # they round otherwise
     found = np.stack([detector.runtime.run(image)[0] for image in images])
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
 
 
-def test_agreement_counts_steps(built):
-    images, offset = pictures(4, 10), np.zeros((1, SIZE // 8, SIZE // 8, 1), np.int64)
-    offset[0, :4] = 1  # half of the outputs one step off, one of them three
-    offset[0, 0, 0] = -3
+def test_a_file_outside_the_limits_is_refused(built, detector):
+    images, other = pictures(4, 10), copy.deepcopy(built.model)
+    other.network.ops["score"].conv.bias.data += 2 * other.quant["score"].scale_zero[0]  # two steps off
+    with pytest.raises(
+        UserError, match=r"exact = .*largest difference \d+ LSB, .*XNNPACK.*compile.fidelity.exact asks"
+    ):
+        fidelity.check(detector.runtime, other, images, SimpleNamespace(exact=0.99, within_1=1.0))
+    with pytest.raises(UserError, match=r"within_1 = .*compile.fidelity.within_1 asks for 90"):
+        fidelity.check(detector.runtime, other, images, SimpleNamespace(exact=0.0, within_1=0.9))
 
-    def invoke(image):
-        simulated = built.model.simulate(torch.from_numpy(image).permute(2, 0, 1)[None])
-        return [simulated.permute(0, 2, 3, 1).numpy().astype(np.int64) + offset]
 
-    runtime = SimpleNamespace(prepare=lambda image: image, invoke=invoke)
-    expected = {"exact": 0.5, "within_1": 1 - 1 / 64, "max_lsb": 3, "images": 4}
-    assert int8.agreement(runtime, built.model, images) == pytest.approx(expected)
+def test_difference_counts_steps():
+    found = np.array([[0, 1, -128, 127], [5, 5, 5, 5]], np.int8)
+    wanted = np.array([[0, 0, -125, 127], [5, 5, 5, 6]], np.float64)
+    assert fidelity.difference(found, wanted) == {"exact": 5 / 8, "within_1": 7 / 8, "max_lsb": 3}
 
 
 def test_a_grid_that_was_not_trained_is_refused(built):
     other = copy.deepcopy(built.model)
     other.quant["b4_add"].range *= 1.01
-    with pytest.raises(UserError, match="b4_add was trained on the grid"):
+    with pytest.raises(UserError, match="b4_add was given the grid"):
         int8.check_grids(built.int8_path, other, built.names)
     with pytest.raises(UserError, match="not all integer"):
         int8.check_grids(built.float_path, built.model, built.names)
-    with pytest.raises(UserError, match=r"no tensor carries the learned range of \['gone'\]"):
+    with pytest.raises(UserError, match=r"no tensor carries the range of \['gone'\]"):
         int8.check_grids(built.int8_path, built.model, built.names | {"nowhere": "gone"})
 
 

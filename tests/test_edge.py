@@ -221,7 +221,7 @@ def test_model_folder_survives_writing_and_reading(models):
     [
         (["schema"], 2, "schema = 2: must be 1"),
         (["task"], "classify", "task = 'classify': must be 'anomaly'"),
-        (["format"], "edgetpu", "format = 'edgetpu': must be 'tflite' or 'onnx'"),
+        (["format"], "edgetpu", "format = 'edgetpu': must be 'tflite' or 'onnx' or 'openvino'"),
         (["file"], "../model.tflite", "file = .*: must be the name of a file in the model folder"),
         (["input"], 3, "input = 3: must be an object"),
         (["input", "height"], 0, "input.height = 0: must be a whole number of at least 1"),

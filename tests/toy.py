@@ -23,6 +23,7 @@ SIZES = {
     "compress.qat_epochs": 1,
     "compress.prune_steps": 1,
     "compile.calibration_images": 4,
+    "compile.fidelity.images": 4,
     "student.width": 0.25,
     "benchmark.runs": 5,
     "benchmark.warmup": 1,

@@ -1,5 +1,6 @@
 """Exports one variant into artifacts/models/<variant>: the model file and its model.json."""
 
+import shutil
 import sys
 import tempfile
 from importlib.metadata import version
@@ -12,17 +13,17 @@ from edge.detector import Detector, load
 from edge.modelfile import write_model
 from stages.common import atomic
 from stages.common.dataset import load_images, read_index
-from stages.common.errors import UserError
 from stages.common.progress import track
 from stages.common.stage import fail, main
-from stages.compile import int8, onnx_export, tflite
+from stages.compile import fidelity, int8, onnx_export, onnx_int8, openvino_ir, tflite
 from stages.networks.batchnorm import fold
-from stages.networks.patchcore import PatchCore
+from stages.networks.patchcore import PatchCore, to_tensor
 from stages.networks.quantize import QuantStudent
 from stages.networks.student import Student
 from stages.networks.torch_setup import prepare
 
 DATA, MODELS = Path("data/train"), Path("artifacts/models")
+STRIDE = 8  # of the student's map
 TOOLS = ("torch", "onnx", "onnx2tf", "tensorflow", "ai-edge-quantizer")
 
 
@@ -38,60 +39,86 @@ class TeacherOutputs(nn.Module):
         return (maps, scores) if self.teacher.score == "reweighted" else maps
 
 
-def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray) -> dict:
-    """Writes the model file of `variant` into `folder`; returns the fields of model.json that it decides."""
+def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray) -> tuple[dict, QuantStudent | None]:
+    """Writes the model file of `variant` into `folder`: the fields of model.json that it decides, and what an int8
+    file must compute."""
     source = Path("artifacts") / variant.model
-    onnx_path = (folder if variant.format == "onnx" else work) / "model.onnx"
+    float_onnx = work / "model.onnx"
     if variant.model == "teacher":
         teacher = PatchCore.load(source)
         rule = "output" if teacher.score == "reweighted" else "max"
         outputs = ["map", "score"] if rule == "output" else ["map"]
-        graph = onnx_export.export(TeacherOutputs(teacher).eval(), size, onnx_path, outputs)
-        return onnx_fields(graph, rule)
+        graph = onnx_export.export(TeacherOutputs(teacher).eval(), size, float_onnx, outputs)
+        shutil.copy(float_onnx, folder / "model.onnx")
+        return onnx_fields(graph, "onnx") | {"rule": rule}, None
     student = fold(Student.load(source))
-    graph = onnx_export.export(student, size, onnx_path, student.heads)
-    if variant.format == "onnx":
-        return onnx_fields(graph, "max")
+    graph = onnx_export.export(student, size, float_onnx, student.heads)
+    model, quantization = None, None
+    if variant.precision == "int8":
+        model, quantization = int8_model(variant.model, student, samples)
+    if variant.format == "tflite":
+        fields = build_tflite(float_onnx, folder / "model.tflite", work, student, model, samples[:1])
+    else:
+        built = float_onnx
+        if model:
+            built = work / "int8.onnx"
+            onnx_int8.quantize(float_onnx, built, model)
+        fields = onnx_fields(graph, variant.format)
+        if variant.format == "openvino":
+            openvino_ir.convert(built, folder / "model.xml")
+        else:
+            shutil.copy(built, folder / "model.onnx")
+    return fields | {"quantization": quantization, "rule": "max"}, model
+
+
+def int8_model(name: str, student: Student, samples: np.ndarray) -> tuple[QuantStudent, dict]:
+    """The network on its int8 grids, and how they came about: learned (qat), or from the values on good pictures."""
+    if name == "qat":
+        model, ranges = QuantStudent.load(Path("artifacts") / name), "learned by quantization-aware training"
+    else:
+        model = QuantStudent.calibrated(student, to_tensor(samples))
+        ranges = f"post-training: smallest and largest values on {len(samples)} good training pictures"
+    scale, zero = model.quantizer(student.heads[0]).scale_zero
+    scheme = "int8 weights per channel, 8-bit activations per tensor"
+    return model, {"scheme": scheme, "ranges": ranges, "output": {"scale": scale, "zero_point": zero}}
+
+
+def build_tflite(onnx_path: Path, path: Path, work: Path, student: Student, model: QuantStudent | None, image) -> dict:
+    """Writes a float or int8 TFLite file; the fields of model.json that it decides."""
     float_path = tflite.to_tflite(onnx_path, work)
-    names = tflite.match_tensors(float_path, student, samples[:1].astype(np.float32) / 255)
-    path = folder / "model.tflite"
-    side = size // 8
-    output = {"name": student.heads[0], "meaning": "anomaly_map", "height": side, "width": side}
-    if variant.precision == "float32":
-        path.write_bytes(float_path.read_bytes())
-        kind, quantization = {"dtype": "float32", "scale": 1.0, "zero_point": 0}, None
+    names = tflite.match_tensors(float_path, student, image.astype(np.float32) / 255)
+    if model is None:
+        shutil.copy(float_path, path)
+        kind = {"dtype": "float32", "scale": 1.0, "zero_point": 0}
         entry = {"dtype": "float32", "scale": 1 / 255, "zero_point": 0}
     else:
-        model = QuantStudent.load(source)
         int8.quantize(float_path, path, model, names)
         scale, zero = model.quantizer(student.heads[0]).scale_zero
         kind = {"dtype": "int8", "scale": scale, "zero_point": zero}
         entry = {"dtype": "int8", "scale": 1 / 255, "zero_point": -128}
-        quantization = {"scheme": "int8 per-channel weights, per-tensor activations, ranges from QAT"}
+    side = image.shape[1] // STRIDE
     return {
-        "file": "model.tflite",
+        "file": path.name,
         "format": "tflite",
         "input": {"layout": "nhwc", **entry},
-        "output": output | kind,
-        "quantization": quantization,
+        "output": {"name": student.heads[0], "meaning": "anomaly_map", "height": side, "width": side, **kind},
+        "quantization": None,
         "cost": tflite.cost(path),
-        "rule": "max",
     }
 
 
-def onnx_fields(graph, rule: str) -> dict:
-    """The fields of model.json of a float ONNX file."""
+def onnx_fields(graph, form: str) -> dict:
+    """The fields of model.json of an ONNX graph, as ONNX or OpenVINO; float in and out, int8 or not between them."""
     output = graph.graph.output[0]
     *_, height, width = (d.dim_value for d in output.type.tensor_type.shape.dim)
     shape = {"height": height, "width": width, "dtype": "float32", "scale": 1.0, "zero_point": 0}
     return {
-        "file": "model.onnx",
-        "format": "onnx",
+        "file": {"onnx": "model.onnx", "openvino": "model.xml"}[form],
+        "format": form,
         "input": {"layout": "nchw", "dtype": "float32", "scale": 1 / 255, "zero_point": 0},
         "output": {"name": output.name, "meaning": "anomaly_map", **shape},
         "quantization": None,
         "cost": onnx_export.cost(graph),
-        "rule": rule,
     }
 
 
@@ -105,11 +132,11 @@ def threshold(detector: Detector, images: np.ndarray, quantile: float) -> dict:
 def compile_variant(params, name: str) -> None:
     p, variant, size = params.compile, getattr(params.variants, name), params.input.size
     prepare(params.seed, params.threads)
-    train = read_index(DATA, "train")[: p.calibration_images]
-    samples = load_images(DATA, train, size)
+    train = read_index(DATA, "train")
+    samples = load_images(DATA, train[: max(p.calibration_images, p.fidelity.images)], size)
     val = load_images(DATA, read_index(DATA, "val"), size)
     with atomic.directory(MODELS / name) as folder, tempfile.TemporaryDirectory() as work:
-        fields = build(variant, size, folder, Path(work), samples)
+        fields, model = build(variant, size, folder, Path(work), samples[: p.calibration_images])
         fields["input"] |= {"height": size, "width": size, "channels": 3, "color": "rgb", "resize": "stretch"}
         info = {
             "task": "anomaly",
@@ -121,15 +148,10 @@ def compile_variant(params, name: str) -> None:
         }
         write_model(folder, info)
         detector = load(folder, threads=params.threads)
-        if variant.precision == "int8":
-            found = int8.agreement(detector.runtime, QuantStudent.load(Path("artifacts") / variant.model), samples)
-            if found["exact"] < p.min_exact:
-                raise UserError(
-                    f"{name}: only {found['exact']:.2%} of the int8 outputs equal the trained network's (largest "
-                    f"difference {found['max_lsb']} LSB, {detector.runtime.details['delegate']} kernels); "
-                    f"compile.min_exact asks for {p.min_exact:.2%}"
-                )
-            info["quantization"]["agreement"] = found | {"kernels": detector.runtime.details["delegate"]}
+        if model:
+            info["quantization"]["fidelity"] = fidelity.check(
+                detector.runtime, model, samples[: p.fidelity.images], p.fidelity
+            )
         info["threshold"] = threshold(detector, val, p.threshold_quantile)
         write_model(folder, info)
 

@@ -1,9 +1,8 @@
-"""Float TFLite to full-int8 TFLite with the ranges that quantization-aware training learned, and the check of it."""
+"""Float TFLite to full-int8 TFLite on the grids of a quantized student, and the proof that the file has them."""
 
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from stages.common.errors import UserError
 from stages.compile.tflite import open_interpreter, operations
@@ -25,7 +24,7 @@ def quantize(float_path: Path, path: Path, model: QuantStudent, names: dict[str,
 
 
 def check_grids(path: Path, model: QuantStudent, names: dict[str, str]) -> None:
-    """UserError unless the file is all integer and every activation lies on the grid that training used."""
+    """UserError unless the file is all integer and every activation lies on the grid of its node."""
     interpreter = open_interpreter(path)
     tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
     produced = {int(i) for op in operations(interpreter) for i in op["outputs"]}
@@ -42,29 +41,10 @@ def check_grids(path: Path, model: QuantStudent, names: dict[str, str]) -> None:
         found_scale, found_zero = tensor["quantization"]
         if np.float32(found_scale) != np.float32(scale) or found_zero != zero:
             raise UserError(
-                f"{path.name}: {node} was trained on the grid ({scale:.8g}, {zero}) "
+                f"{path.name}: {node} was given the grid ({scale:.8g}, {zero}) "
                 f"but the file has ({found_scale:.8g}, {found_zero})"
             )
         placed.add(node)
     missing = set(names.values()) - placed
     if missing:
-        raise UserError(f"{path.name}: no tensor carries the learned range of {sorted(missing)}")
-
-
-def agreement(runtime, model: QuantStudent, images: np.ndarray) -> dict:
-    """How far the file's outputs lie from the simulated integer network, in steps of the output grid (LSB).
-
-    runtime: an edge runtime; images: uint8 [N, S, S, 3]. Returns exact, within_1 (shares), max_lsb, images.
-    """
-    steps = []
-    for image in images:
-        found = runtime.invoke(runtime.prepare(image))[0]
-        wanted = model.simulate(torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0))
-        steps.append(np.abs(found.reshape(-1) - wanted.numpy().reshape(-1)))
-    steps = np.stack(steps)
-    return {
-        "exact": float((steps == 0).mean()),
-        "within_1": float((steps <= 1).mean()),
-        "max_lsb": int(steps.max()),
-        "images": len(images),
-    }
+        raise UserError(f"{path.name}: no tensor carries the range of {sorted(missing)}")

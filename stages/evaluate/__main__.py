@@ -50,9 +50,10 @@ def run(params, variant: str) -> None:
             "threshold": info.threshold,
             "threshold_method": info.threshold_method,
             "runtime": runtime_name(detector.runtime.details),
-            "size_bytes": info.path.stat().st_size,
+            "size_bytes": info.size_bytes,
             "params": info.params,
             "macs": info.macs,
+            "fidelity": (info.quantization or {}).get("fidelity"),
         },
     )
     with atomic.file(f"artifacts/eval/{variant}.npz") as temporary, open(temporary, "wb") as stream:

@@ -59,6 +59,14 @@ class FakeQuant(nn.Module):
             now = now.clamp(*self.limit)
         self.range.copy_(now if self.range.isnan().any() else self.range.lerp(now, 0.05))
 
+    @torch.no_grad()
+    def widen(self, x: torch.Tensor) -> None:
+        """Extends the range to all of `x`."""
+        now = torch.stack([x.min(), x.max()]).double()
+        low, high = (now if self.range.isnan().any() else self.range).tolist()
+        widened = torch.tensor([min(low, float(now[0])), max(high, float(now[1]))], dtype=torch.float64)
+        self.range.copy_(widened.clamp(*self.limit) if self.limit else widened)
+
     @property
     def scale_zero(self) -> tuple[float, int]:
         return grid(*self.range.tolist())
@@ -157,6 +165,18 @@ class QuantStudent(nn.Module):
                 x = torch.floor(op(inputs[0]) + 0.5)
             values[node.name] = x.clamp(-128, 127)
         return values[self.network.heads[0]]
+
+    @classmethod
+    def calibrated(cls, folded: Student, images: torch.Tensor) -> "QuantStudent":
+        """Post-training quantization: the smallest and largest value of every tensor over `images` is its range."""
+        model = cls(folded)
+        with torch.inference_mode():
+            for part in images.split(16):
+                for name, value in folded.activations(part).items():
+                    if name in model.quant and name != "input":
+                        model.quant[name].widen(value)
+        model.freeze_ranges()
+        return model.eval()
 
     def save(self, folder: Path) -> None:
         """Writes the float weights as a student and the learned ranges beside them."""

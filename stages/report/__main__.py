@@ -9,7 +9,7 @@ OUT = Path("reports")
 
 
 def run(params) -> None:
-    """Writes reports/summary.json, metrics.json, plots/, report.md and index.html."""
+    """Writes reports/summary.json, metrics.json, fidelity.json, plots/, report.md and index.html."""
     variants = params.variants
     evals = {name: summary.read_json(f"artifacts/eval/{name}.json") for name in variants}
     benches = summary.read_benches(variants)
@@ -26,6 +26,9 @@ def run(params) -> None:
         )
     atomic.write_json(OUT / "summary.json", table)
     atomic.write_json(OUT / "metrics.json", summary.flat_metrics(table))
+    atomic.write_json(
+        OUT / "fidelity.json", {name: found["fidelity"] for name, found in evals.items() if found["fidelity"]}
+    )
     text = summary.markdown(params.report.title, heading, evals, table, pictures)
     for name, content in (("report.md", text), ("index.html", html)):
         with atomic.file(OUT / name) as temporary:

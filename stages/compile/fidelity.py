@@ -1,0 +1,64 @@
+"""How far an int8 file lies from the network that was trained: in steps of its output grid (LSB)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.common.errors import UserError
+from stages.networks.quantize import QuantStudent
+
+# What each kernel is held to. The simulation rounds as XNNPACK does; OpenVINO is recorded only, since its kernels
+# overflow on processors without VNNI (x86 before 2019, AMD before Zen 4).
+HELD = {"XNNPACK": ("exact", "within_1"), "CPUExecutionProvider": ("within_1",)}
+
+
+def difference(found: np.ndarray, wanted: np.ndarray) -> dict:
+    """Shares of equal outputs and of outputs at most one step apart, and the largest difference."""
+    steps = np.abs(found.astype(np.int64) - wanted.astype(np.int64))
+    return {"exact": float((steps == 0).mean()), "within_1": float((steps <= 1).mean()), "max_lsb": int(steps.max())}
+
+
+def simulated(model: QuantStudent, images: np.ndarray) -> np.ndarray:
+    """The int8 outputs [N, h * w] of the simulated integer network for uint8 images [N, S, S, 3]."""
+    parts = [model.simulate(torch.from_numpy(images[i : i + 8]).permute(0, 3, 1, 2)) for i in range(0, len(images), 8)]
+    return torch.cat(parts).numpy().reshape(len(images), -1)
+
+
+def device_outputs(runtime, images: np.ndarray) -> np.ndarray:
+    """What an edge runtime returns for them, as steps of the output grid."""
+    spec = runtime.info.quantization["output"]
+    raw = np.stack([runtime.invoke(runtime.prepare(image))[0].reshape(-1) for image in images])
+    return raw if raw.dtype == np.int8 else np.rint(raw / np.float32(spec["scale"])) + spec["zero_point"]
+
+
+def reference_outputs(path: Path, runtime, images: np.ndarray) -> np.ndarray:
+    """What TFLite's reference kernels return for them: the spread between kernels of one file."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.allocate_tensors()
+    entry, leave = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    outputs = []
+    for image in images:
+        interpreter.set_tensor(entry, runtime.prepare(image))
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(leave).reshape(-1))
+    return np.stack(outputs)
+
+
+def check(runtime, model: QuantStudent, images: np.ndarray, limits) -> dict:
+    """The fidelity record of an int8 file; UserError when it is outside the limits (compile.fidelity)."""
+    found, wanted = device_outputs(runtime, images), simulated(model, images)
+    kernel = runtime.details["delegate"] or "builtin"
+    record = {"kernel": f"{runtime.details['name']} {kernel}", "images": len(images), **difference(found, wanted)}
+    if kernel == "XNNPACK":
+        record["reference_kernels"] = difference(reference_outputs(runtime.info.path, runtime, images), found)
+    for key in HELD.get(kernel, ()):
+        if record[key] < getattr(limits, key):
+            raise UserError(
+                f"{runtime.info.name}: {key} = {record[key]:.4%} of the int8 outputs against the trained network "
+                f"(largest difference {record['max_lsb']} LSB, {record['kernel']}); compile.fidelity.{key} asks for "
+                f"{getattr(limits, key):.4%}"
+            )
+    return record

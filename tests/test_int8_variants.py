@@ -1,0 +1,159 @@
+"""Int8 files other than the quantization-aware TFLite one: post-training TFLite, ONNX in QDQ form, OpenVINO."""
+
+import contextlib
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import onnx
+import openvino
+import pytest
+import torch
+
+from edge.detector import load
+from edge.modelfile import ModelError, write_model
+from stages.common.errors import UserError
+from stages.compile import fidelity, onnx_int8
+from stages.compile.__main__ import build
+from stages.networks.batchnorm import fold, recalibrate
+from stages.networks.patchcore import to_tensor
+from stages.networks.quantize import QuantStudent
+from stages.networks.student import Student, architecture, fuse_heads
+
+SIZE = 64
+LIMITS = SimpleNamespace(exact=0.99, within_1=1.0)
+
+
+def pictures(count: int, seed: int) -> np.ndarray:
+    """Smooth pictures: noise drives an untrained network to ranges that no picture of it has."""
+    rng = np.random.default_rng(seed)
+    noise = [cv2.GaussianBlur(rng.random((SIZE, SIZE, 3), np.float32), (0, 0), 3) for _ in range(count)]
+    return np.stack([cv2.normalize(one, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8) for one in noise])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder with the artifacts of one random student, as compress leaves them."""
+    torch.manual_seed(3)
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("variants")
+    student = fuse_heads(Student(architecture(0.25)), {"map": 1.0, "mask": 0.7})
+    recalibrate(student, to_tensor(pictures(8, 0)))
+    for name in ("pruned", "qat", "work"):
+        (root / "artifacts" / name).mkdir(parents=True)
+    student.save(root / "artifacts/pruned")
+    QuantStudent.calibrated(fold(student), to_tensor(pictures(8, 1))).save(root / "artifacts/qat")
+    return root
+
+
+def opened(root, model: str, form: str, precision: str = "int8"):
+    """The variant, built as the stage builds it and opened as a device opens it; and what it must compute."""
+    folder = root / f"{model}-{form}-{precision}"
+    if not folder.exists():
+        folder.mkdir()
+        with contextlib.chdir(root):
+            variant = SimpleNamespace(model=model, format=form, precision=precision)
+            fields, network = build(variant, SIZE, folder, root / "artifacts/work", pictures(8, 1))
+        fields["input"] |= {"height": SIZE, "width": SIZE, "channels": 3, "color": "rgb", "resize": "stretch"}
+        info = {"task": "anomaly", "name": "tiny", "threshold": {"value": 0.0, "method": "none"}, "made_by": {}}
+        info["score"] = {"rule": fields.pop("rule"), "smooth": 1, "sigma": 0.0}
+        write_model(folder, info | fields)
+        opened.network[folder] = network
+    return load(folder), opened.network[folder]
+
+
+opened.network = {}
+
+
+def test_calibration_spans_what_the_float_network_computes():
+    torch.manual_seed(4)
+    student = fold(fuse_heads(Student(architecture(0.25)), {"map": 1.0, "mask": 0.7}).eval())
+    images = pictures(20, 5)
+    model = QuantStudent.calibrated(student, to_tensor(images))
+    with torch.inference_mode():
+        values = [student.activations(to_tensor(image[None])) for image in images]
+    for name, quant in model.quant.items():
+        if name == "input":
+            assert quant.range.tolist() == [0, 1]
+            continue
+        low, high = (float(pick([pick(v[name].numpy().ravel()) for v in values])) for pick in (min, max))
+        assert quant.range.tolist() == pytest.approx([low, high], rel=1e-4, abs=1e-5), name
+        assert not quant.observe
+
+
+def test_tflite_files_compute_what_was_quantized(root):
+    for model in ("pruned", "qat"):
+        detector, network = opened(root, model, "tflite")
+        record = fidelity.check(detector.runtime, network, pictures(8, 2), SimpleNamespace(exact=0.98, within_1=0.999))
+        assert record["max_lsb"] <= 2
+        ranges = detector.info.quantization["ranges"]
+        assert ranges.startswith("learned" if model == "qat" else "post-training")
+
+
+def test_post_training_ranges_come_from_the_given_pictures(root):
+    _, network = opened(root, "pruned", "tflite")
+    expected = QuantStudent.calibrated(fold(Student.load(root / "artifacts/pruned")), to_tensor(pictures(8, 1)))
+    assert {k: v.range.tolist() for k, v in network.quant.items()} == {
+        k: v.range.tolist() for k, v in expected.quant.items()
+    }
+
+
+def test_onnx_int8_is_the_same_network(root):
+    """Its kernels round otherwise, which an untrained network enlarges; overflowing sums would leave no likeness."""
+    detector, network = opened(root, "qat", "onnx")
+    graph = onnx.load(detector.info.path)
+    weights = [t for t in graph.graph.initializer if t.name.endswith("weight_quantized")]
+    assert len(weights) == sum(n.kind == "conv" for n in network.network.nodes)
+    assert {t.data_type for t in weights} == {onnx.TensorProto.INT8}
+    kinds = {node.op_type for node in graph.graph.node}
+    assert kinds == {"QuantizeLinear", "DequantizeLinear", "Conv", "Add", "Resize", "Constant"}, kinds
+    images = pictures(8, 6)
+    found, wanted = fidelity.device_outputs(detector.runtime, images), fidelity.simulated(network, images)
+    assert wanted.std() > 10 and np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
+    with pytest.raises(UserError, match=r"within_1 = .*onnxruntime CPUExecutionProvider"):
+        fidelity.check(
+            detector.runtime, QuantStudent.calibrated(network.network, to_tensor(images) * 0.5), images, LIMITS
+        )
+
+
+def test_openvino_float_is_the_onnx_file(root):
+    ours, _ = opened(root, "pruned", "openvino", "float32")
+    theirs, _ = opened(root, "pruned", "onnx", "float32")
+    assert [file.name for file in ours.info.files] == ["model.xml", "model.bin"]
+    assert ours.info.size_bytes > theirs.info.size_bytes * 0.9
+    for image in pictures(3, 7):
+        np.testing.assert_allclose(ours.predict(image).map, theirs.predict(image).map, atol=1e-4)
+
+
+def test_openvino_int8_has_the_grids_and_is_recorded_but_not_held(root):
+    detector, network = opened(root, "qat", "openvino")
+    record = fidelity.check(detector.runtime, network, pictures(8, 8), LIMITS)
+    assert record["kernel"] == "openvino CPU" and 0 < record["exact"] <= 1
+    operations = openvino.Core().read_model(detector.info.path).get_ops()
+    steps = []
+    for op in operations:
+        if op.get_type_name() == "FakeQuantize":
+            low, high = (float(op.input_value(i).get_node().get_data().item()) for i in (1, 2))
+            steps.append((high - low) / 255)
+    scales = [quant.scale_zero[0] for quant in network.quant.values()]
+    assert {f"{step:.5g}" for step in steps} == {f"{scale:.5g}" for scale in scales}
+
+
+def test_changed_openvino_weights_are_noticed(root):
+    detector, _ = opened(root, "pruned", "openvino", "float32")
+    file = detector.info.files[1]
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ModelError, match="content differs from sha256"):
+        load(detector.info.folder)
+    file.write_bytes(data)
+
+
+def test_a_graph_without_a_node_is_refused(root):
+    network = QuantStudent.load(root / "artifacts/qat")
+    opened(root, "qat", "onnx")
+    graph = onnx.load(root / "artifacts/work/model.onnx")
+    next(op for op in graph.graph.node if op.output[0].startswith("/neck/")).output[0] = "renamed"
+    graph.graph.node.remove(next(op for op in graph.graph.node if op.output[0].startswith("/neck/Clip")))
+    with pytest.raises(UserError, match=r"no tensor of the nodes \['neck'\]"):
+        onnx_int8.tensor_nodes(graph, network)
