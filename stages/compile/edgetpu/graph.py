@@ -1,0 +1,126 @@
+"""Reads the operators and tensors of a .tflite file, source or compiled, without running it."""
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from stages.common.errors import UserError
+
+OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
+NUMPY = {"int8": np.int8, "uint8": np.uint8, "int16": np.int16, "int32": np.int32, "int64": np.int64}
+IDENTIFIER = b"TFL3"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor; `data` holds the bytes of a constant, else None."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes | None
+    zero_point: int | None
+
+    @property
+    def constant(self) -> bool:
+        return self.data is not None
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+    def values(self) -> np.ndarray | None:
+        """The integers of a constant, flat; None where it is no constant or no integer tensor."""
+        return np.frombuffer(self.data, NUMPY[self.dtype]) if self.constant and self.dtype in NUMPY else None
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator: its TFLite name (that of a custom operator is its own), options, and tensors (None: left out)."""
+
+    index: int
+    kind: str
+    custom: bool
+    options: object
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    custom_options: bytes
+    sources: tuple[int, ...]  # the operators that make its inputs
+
+    @property
+    def activations(self) -> list[Tensor]:
+        """What flows through: the inputs that are no constants, and the outputs."""
+        return [t for t in self.inputs if t is not None and not t.constant] + list(self.outputs)
+
+    def input(self, index: int) -> Tensor | None:
+        """An input by its place, None where the operator has none there."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+
+def read(path: Path) -> list[Op]:
+    """The operators of the file's main graph in their order; UserError where it is no .tflite file or is damaged."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+    if content[4:8] != IDENTIFIER:
+        raise UserError(f"{path}: not a .tflite file (it does not begin with a TFL3 header)")
+    try:
+        ops = _operators(schema.ModelT.InitFromPackedBuf(content, 0))
+    except Exception as error:  # a damaged flatbuffer raises whatever its broken offsets lead to
+        raise UserError(f"{path}: damaged .tflite file ({type(error).__name__}); get it again") from None
+    if not ops:
+        raise UserError(f"{path}: a .tflite file without operators")
+    return ops
+
+
+def _operators(model) -> list[Op]:
+    graph = model.subgraphs[0]
+    tensors = [_tensor(t, model.buffers) for t in graph.tensors]
+    ops, maker = [], {}
+    for index, op in enumerate(graph.operators):
+        code = model.operatorCodes[op.opcodeIndex]
+        kind = OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        inputs = [int(i) for i in op.inputs] if op.inputs is not None else []
+        outputs = [_at(tensors, int(i)) for i in op.outputs]
+        blob = b"" if op.customOptions is None else bytes(op.customOptions)
+        ops.append(
+            Op(
+                index=index,
+                kind=code.customCode.decode() if kind == "CUSTOM" else kind,
+                custom=kind == "CUSTOM",
+                options=op.builtinOptions or SimpleNamespace(),
+                inputs=tuple(None if i == -1 else _at(tensors, i) for i in inputs),
+                outputs=tuple(outputs),
+                custom_options=blob,
+                sources=tuple(sorted({maker[i] for i in inputs if i in maker})),
+            )
+        )
+        maker |= {int(i): index for i in op.outputs}
+    return ops
+
+
+def _tensor(tensor, buffers) -> Tensor:
+    buffer = _at(buffers, tensor.buffer)
+    shape = () if tensor.shape is None else tuple(int(d) for d in tensor.shape)
+    points = tensor.quantization.zeroPoint if tensor.quantization else None
+    data = None if buffer.data is None or not len(buffer.data) else bytes(buffer.data)
+    return Tensor(
+        name=(tensor.name or b"").decode(),
+        dtype=TYPES[tensor.type],
+        shape=shape,
+        data=data,
+        zero_point=None if points is None or not len(points) else int(points[0]),
+    )
+
+
+def _at(items, index: int):
+    if not 0 <= index < len(items):
+        raise IndexError(index)
+    return items[index]
