@@ -16,6 +16,7 @@ from edge.modelfile import write_model
 from stages.common.errors import UserError
 from stages.compile import fidelity, int8, onnx_export, tflite
 from stages.compile.__main__ import build, threshold
+from stages.compile.edgetpu import variant as edgetpu
 from stages.networks.batchnorm import fold, recalibrate
 from stages.networks.patchcore import to_tensor
 from stages.networks.quantize import QuantStudent
@@ -280,6 +281,13 @@ def test_a_grid_that_was_not_trained_is_refused(built):
         int8.check_grids(built.float_path, built.model, built.names)
     with pytest.raises(UserError, match=r"no tensor carries the range of \['gone'\]"):
         int8.check_grids(built.int8_path, built.model, built.names | {"nowhere": "gone"})
+
+
+def test_the_edge_tpu_maps_the_student_wholly_by_prediction(built, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")  # no compiler
+    record = edgetpu.build(built.int8_path, tmp_path, None)
+    assert (record["how"], record["cpu"], record["subgraphs"]) == ("predicted", [], 1)
+    assert record["mapped"] == record["ops"] == len(built.folded.nodes)
 
 
 def test_threshold_is_the_quantile_of_the_scores():

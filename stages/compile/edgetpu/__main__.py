@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.common.errors import UserError
 from stages.common.stage import fail
 from stages.compile.edgetpu.graph import read
-from stages.compile.edgetpu.mapping import parameter_bytes, place
+from stages.compile.edgetpu.mapping import Placement, parameter_bytes, place
 from stages.compile.edgetpu.package import is_compiled, read_compiled
 
 VERB = "edgetpu"
@@ -15,11 +15,10 @@ VERB = "edgetpu"
 def describe(path: Path) -> list[str]:
     """The lines to print."""
     ops = read(path)
-    return compiled(path) if is_compiled(ops) else predicted(ops)
+    return compiled(path) if is_compiled(ops) else predicted(place(ops, path))
 
 
-def predicted(ops) -> list[str]:
-    placed = place(ops)
+def predicted(placed: list[Placement]) -> list[str]:
     width = max(len(p.op.kind) for p in placed)
     lines = []
     for p in placed:

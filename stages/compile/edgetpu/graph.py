@@ -1,10 +1,11 @@
-"""Reads the operators and tensors of a .tflite file, source or compiled, without running it."""
+"""Reads the operators and tensors of a .tflite file, source or compiled, without running it; moves constants inside."""
 
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import SimpleNamespace
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -18,13 +19,14 @@ IDENTIFIER = b"TFL3"
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor; `data` holds the bytes of a constant, else None."""
+    """One tensor; `data` holds the bytes of a constant, else None. `outside`: they lie behind the flatbuffer."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     data: bytes | None
     zero_point: int | None
+    outside: bool = False
 
     @property
     def constant(self) -> bool:
@@ -65,14 +67,9 @@ class Op:
 
 def read(path: Path) -> list[Op]:
     """The operators of the file's main graph in their order; UserError where it is no .tflite file or is damaged."""
+    content = _content(path)
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from None
-    if content[4:8] != IDENTIFIER:
-        raise UserError(f"{path}: not a .tflite file (it does not begin with a TFL3 header)")
-    try:
-        ops = _operators(schema.ModelT.InitFromPackedBuf(content, 0))
+        ops = _operators(schema.ModelT.InitFromPackedBuf(content, 0), content)
     except Exception as error:  # a damaged flatbuffer raises whatever its broken offsets lead to
         raise UserError(f"{path}: damaged .tflite file ({type(error).__name__}); get it again") from None
     if not ops:
@@ -80,9 +77,41 @@ def read(path: Path) -> list[Op]:
     return ops
 
 
-def _operators(model) -> list[Op]:
+def write_inline(path: Path, target: Path) -> None:
+    """Copies a .tflite file that `read` accepts, every constant inside the flatbuffer.
+
+    ai-edge-quantizer puts those of models above 256 KiB behind it, where the Edge TPU compiler does not look.
+    """
+    content = _content(path)
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(_outside(buffer, content), np.uint8)
+            buffer.offset = buffer.size = 0
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    Path(target).write_bytes(builder.Output())
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+    if content[4:8] != IDENTIFIER:
+        raise UserError(f"{path}: not a .tflite file (it does not begin with a TFL3 header)")
+    return content
+
+
+def _outside(buffer, content: bytes) -> bytes:
+    if buffer.offset + buffer.size > len(content):
+        raise IndexError("a constant ends after the file")
+    return content[buffer.offset : buffer.offset + buffer.size]
+
+
+def _operators(model, content: bytes) -> list[Op]:
     graph = model.subgraphs[0]
-    tensors = [_tensor(t, model.buffers) for t in graph.tensors]
+    tensors = [_tensor(t, _at(model.buffers, t.buffer), content) for t in graph.tensors]
     ops, maker = [], {}
     for index, op in enumerate(graph.operators):
         code = model.operatorCodes[op.opcodeIndex]
@@ -106,17 +135,18 @@ def _operators(model) -> list[Op]:
     return ops
 
 
-def _tensor(tensor, buffers) -> Tensor:
-    buffer = _at(buffers, tensor.buffer)
-    shape = () if tensor.shape is None else tuple(int(d) for d in tensor.shape)
+def _tensor(tensor, buffer, content: bytes) -> Tensor:
     points = tensor.quantization.zeroPoint if tensor.quantization else None
-    data = None if buffer.data is None or not len(buffer.data) else bytes(buffer.data)
+    data, outside = buffer.data, buffer.offset > 1
+    if outside:
+        data = _outside(buffer, content)
     return Tensor(
         name=(tensor.name or b"").decode(),
         dtype=TYPES[tensor.type],
-        shape=shape,
-        data=data,
+        shape=() if tensor.shape is None else tuple(int(d) for d in tensor.shape),
+        data=None if data is None or not len(data) else bytes(data),
         zero_point=None if points is None or not len(points) else int(points[0]),
+        outside=outside,
     )
 
 

@@ -22,7 +22,7 @@ class Placement:
 
 def predict(path: Path) -> list[Placement]:
     """The placement of every operator of a source .tflite file; UserError for a file that is compiled already."""
-    return place(read_source(path))
+    return place(read_source(path), path)
 
 
 def read_source(path: Path) -> list[Op]:
@@ -33,8 +33,8 @@ def read_source(path: Path) -> list[Op]:
     return ops
 
 
-def place(ops: list[Op]) -> list[Placement]:
-    """The placement of operators in their order.
+def place(ops: list[Op], path: Path) -> list[Placement]:
+    """The placement of operators in their order; path: the file to name in an error.
 
     The compiler maps one subgraph (documented): it begins with the first operator that can be mapped and holds no
     operator that needs the result of one that it left on the CPU. Operators on the CPU in front of it are no obstacle
@@ -42,7 +42,10 @@ def place(ops: list[Op]) -> list[Placement]:
     """
     placed, after = [], []  # after: whether an operator needs anything that the Edge TPU computes
     for op in ops:
-        reason = why_not(op)
+        try:
+            reason = why_not(op)
+        except (AttributeError, IndexError, TypeError, ValueError, ZeroDivisionError):
+            raise UserError(f"{path}: operator {op.index} ({op.kind}) has impossible inputs; get it again") from None
         stop = next((s for s in op.sources if not placed[s].mapped and after[s]), None)
         if reason is None and stop is not None:
             text = f"needs {placed[stop].op.kind} (operator {stop}), which is on the CPU; only one subgraph is mapped"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages.common.errors import UserError
 from stages.compile.edgetpu import compiler
+from stages.compile.edgetpu.graph import read, write_inline
 from stages.compile.edgetpu.mapping import Placement, parameter_bytes, place, read_source
 from stages.compile.edgetpu.package import read_compiled
 
@@ -18,13 +19,15 @@ def build(source: Path, folder: Path, setting: str | None) -> dict:
     `parameter_bytes` (of the mapped operators, in the source file), and where compiled, else None: `on_chip_bytes`,
     `streamed_bytes`, `min_runtime_version` and `compiler`. UserError for a bad file, setting or compilation.
     """
-    placed = place(read_source(source))
-    record = predicted(placed)
-    program = compiler.find(setting)
-    if program is None:
-        return record
+    read_source(source)  # so that a bad file is named by its own path
     with tempfile.TemporaryDirectory() as work:
-        made, log = compiler.run(program, source, Path(work))
+        inline = Path(work) / source.name
+        write_inline(source, inline)
+        record = predicted(place(read(inline), source))
+        program = compiler.find(setting)
+        if program is None:
+            return record
+        made, log = compiler.run(program, inline, Path(work))
         found = read_compiled(made)
         if len(found.packages) != log.subgraphs:
             raise UserError(f"{made.name}: {len(found.packages)} subgraphs, but the compiler says {log.subgraphs}")
