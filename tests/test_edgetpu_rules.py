@@ -63,6 +63,7 @@ CASES = {  # name: operator, words of the reason (None: mapped)
     "maximum of batch": (single("REDUCE_MAX", [Y, const([1], [0])], [8, 8, 4]), "batch"),
     "pad": (single("PAD", [Y, const([4, 2], [[0, 0], [1, 1], [1, 1], [0, 3]])], [1, 10, 10, 7]), None),
     "pad batch": (single("PAD", [Y, const([4, 2], [[0, 1], [0, 0], [0, 0], [0, 0]])]), "pads the batch"),
+    "pad by int64": (single("PAD", [Y, const([4, 2], 0, "int64")]), "paddings are int64"),
     "prelu": (single("PRELU", [Y, const([1, 1, 4], 1, "int8")]), None),
     "prelu per pixel": (single("PRELU", [Y, const([8, 8, 4], 1, "int8")]), "alpha"),
     "pack": (single("PACK", [[1, 8, 8], [1, 8, 8]], [1, 8, 8, 2], axis=3), None),

@@ -17,8 +17,8 @@ from stages.compile.edgetpu.graph import Op
 DOCUMENTED, OBSERVED = "documented", "observed"
 ON_CHIP = 8 * 2**20  # bytes of SRAM for parameters and activations ("roughly 8 MB", Edge TPU compiler page)
 SOFTMAX_LIMIT = 16_000
-# a factor of 2 is mapped (movenet), 15.5 and 33 are not (deeplab). Between them: weights of bilinear interpolation are
-# multiples of 1/(2 factor) in y and in x, so those of a factor above 8 need more than 8 bits ("loss in precision")
+# a factor of 2 is mapped (movenet), 15.5 and 33 are not (deeplab). 8 is an assumption between them: bilinear weights
+# are multiples of 1/(2 factor) in y and in x, so those of a larger factor need more than 8 bits ("loss in precision")
 RESIZE_FACTOR = 8
 # measured with compiler 16 (onnxsim pull request 1418): to channels last, [1, 64, 32, 32] fails, [1, 32, 32, 32] and
 # [1, 4, 128, 128] pass
@@ -156,6 +156,11 @@ def _large_resize(op: Op) -> Reason | None:
     return None
 
 
+def _long_paddings(op: Op) -> Reason | None:
+    """Published logs: compiler 16 reads paddings as int32 whatever their type, and then pads another axis."""
+    return Reason("paddings are int64, not int32", OBSERVED) if op.inputs[1].dtype == "int64" else None
+
+
 def _large_transpose(op: Op) -> Reason | None:
     """The page names no limit; measured: large tensors are not brought from channels first to channels last."""
     shape, order = op.inputs[0].shape, op.inputs[1].values()
@@ -209,7 +214,7 @@ RULES = {
             ),
         ),
     ),
-    "PAD": Rule((1,), (_documented(_batch_padded, "pads the batch dimension"),)),
+    "PAD": Rule((1,), (_long_paddings, _documented(_batch_padded, "pads the batch dimension"))),
     "PRELU": Rule(
         (1,), (_documented(lambda op: not _one_dimension(op.inputs[1].shape), "alpha is not one-dimensional"),)
     ),
@@ -257,8 +262,8 @@ RULES = {
     "SUB": _PLAIN,
     "SUM": _REDUCTION,
     "TANH": _PLAIN,
-    "TILE": Rule((1,)),  # not on the page, observed: compiled models of Coral's test data hold it
+    "TILE": Rule((1,)),  # not on the page; observed to be mapped in Coral's compiled models
     "TRANSPOSE": Rule((1,), (_large_transpose,)),
     "TRANSPOSE_CONV": Rule((0, 1, 3)),
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": _PLAIN,  # the page asks for runtime 14; a compiled one says 12
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": Rule(tuple(range(1, 16))),  # "LSTM: unidirectional only"
 }
