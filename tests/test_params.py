@@ -127,6 +127,11 @@ def test_a_missing_key_is_named(key):
     [
         ({"distill.map_weight": 0, "distill.mask_weight": 0.0}, "distill", "must not both be 0"),
         ({"variants.student-int8.model": "teacher"}, "variants.student-int8", "exported as onnx in float32 only"),
+        (
+            {"variants.student-edgetpu.precision": "float32"},
+            "variants.student-edgetpu",
+            "the Edge TPU computes in int8",
+        ),
         ({"variants.teacher-onnx.format": "tflite"}, "variants.teacher-onnx", "exported as onnx in float32 only"),
     ],
 )

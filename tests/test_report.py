@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -98,6 +99,16 @@ def test_the_page_holds_everything_it_shows(inside):
     assert "unavailable: no such device here" in html and "Made-up CPU" in html
     for how in ("measured", "estimated", "not-measured"):
         assert f'class="how {how}"' in html
+
+
+def test_int8_files_say_how_near_they_are(inside):
+    records = json.loads(Path("reports/fidelity.json").read_text())
+    assert list(records) == ["student-int8"] and records["student-int8"]["exact"] == 0.9975
+    for text in (Path("reports/report.md").read_text(), unescape(Path("reports/index.html").read_text())):
+        assert "99.75% of the outputs equal the simulated network's, 100.00% within one step" in text
+        assert "reference kernels against these: 76.00% equal" in text
+        assert "42 of 43 operators on the Edge TPU, 261 kB of parameters" in text
+        assert "On the CPU: RESIZE_BILINEAR: x 16 is too much" in text
 
 
 def test_equal_input_gives_equal_bytes(inside):

@@ -87,6 +87,7 @@ class Fidelity(Section):
 class Compile(Section):
     calibration_images: Count
     fidelity: Fidelity
+    edgetpu_compiler: str | None
     smooth: Literal[1, 3, 5, 7]
     map_sigma: Annotated[float, Field(ge=0, le=32)]
     threshold_quantile: Annotated[float, Field(gt=0, le=1)]
@@ -94,13 +95,15 @@ class Compile(Section):
 
 class Variant(Section):
     model: Literal["teacher", "student", "pruned", "qat"]
-    format: Literal["tflite", "onnx", "openvino"]
+    format: Literal["tflite", "onnx", "openvino", "edgetpu"]
     precision: Literal["float32", "int8"]
 
     @model_validator(mode="after")
     def can_be_made(self):
         if self.model == "teacher" and (self.format, self.precision) != ("onnx", "float32"):
             raise ValueError("the teacher is exported as onnx in float32 only")
+        if (self.format, self.precision) == ("edgetpu", "float32"):
+            raise ValueError("the Edge TPU computes in int8 only; set precision: int8")
         return self
 
 

@@ -16,6 +16,7 @@ from stages.common.dataset import load_images, read_index
 from stages.common.progress import track
 from stages.common.stage import fail, main
 from stages.compile import fidelity, int8, onnx_export, onnx_int8, openvino_ir, tflite
+from stages.compile.edgetpu import variant as edgetpu
 from stages.networks.batchnorm import fold
 from stages.networks.patchcore import PatchCore, to_tensor
 from stages.networks.quantize import QuantStudent
@@ -39,9 +40,9 @@ class TeacherOutputs(nn.Module):
         return (maps, scores) if self.teacher.score == "reweighted" else maps
 
 
-def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray) -> tuple[dict, QuantStudent | None]:
-    """Writes the model file of `variant` into `folder`: the fields of model.json that it decides, and what an int8
-    file must compute."""
+def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray, edgetpu_compiler: str | None = None):
+    """Writes the model file of `variant` into `folder`; returns the fields of model.json that it decides, and the
+    quantized network that an int8 file must equal (else None)."""
     source = Path("artifacts") / variant.model
     float_onnx = work / "model.onnx"
     if variant.model == "teacher":
@@ -56,8 +57,10 @@ def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray) -> 
     model, quantization = None, None
     if variant.precision == "int8":
         model, quantization = int8_model(variant.model, student, samples)
-    if variant.format == "tflite":
+    if variant.format in ("tflite", "edgetpu"):
         fields = build_tflite(float_onnx, folder / "model.tflite", work, student, model, samples[:1])
+        if variant.format == "edgetpu":  # the int8 file stays the model, for the CPU; the compiled one lies beside it
+            fields["edgetpu"] = edgetpu.build(folder / "model.tflite", folder, edgetpu_compiler)
     else:
         built = float_onnx
         if model:
@@ -136,7 +139,7 @@ def compile_variant(params, name: str) -> None:
     samples = load_images(DATA, train[: max(p.calibration_images, p.fidelity.images)], size)
     val = load_images(DATA, read_index(DATA, "val"), size)
     with atomic.directory(MODELS / name) as folder, tempfile.TemporaryDirectory() as work:
-        fields, model = build(variant, size, folder, Path(work), samples[: p.calibration_images])
+        fields, model = build(variant, size, folder, Path(work), samples[: p.calibration_images], p.edgetpu_compiler)
         fields["input"] |= {"height": size, "width": size, "channels": 3, "color": "rgb", "resize": "stretch"}
         info = {
             "task": "anomaly",

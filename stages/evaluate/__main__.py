@@ -44,7 +44,7 @@ def run(params, variant: str) -> None:
         f"artifacts/eval/{variant}.json",
         {
             "variant": variant,
-            "how": "measured",
+            "how": "predicted (its int8 file on the CPU)" if "edgetpu" in info.raw else "measured",
             **accuracy(items, scores, decisions),
             **pixel_accuracy(maps, masks, params.evaluate.aupro_fpr_limit),
             "threshold": info.threshold,
@@ -54,6 +54,7 @@ def run(params, variant: str) -> None:
             "params": info.params,
             "macs": info.macs,
             "fidelity": (info.quantization or {}).get("fidelity"),
+            "edgetpu": info.raw.get("edgetpu"),
         },
     )
     with atomic.file(f"artifacts/eval/{variant}.npz") as temporary, open(temporary, "wb") as stream:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stages.common import atomic, stage
-from stages.report import examples, page, plots, summary
+from stages.report import examples, int8, page, plots, summary
 
 OUT = Path("reports")
 
@@ -26,10 +26,8 @@ def run(params) -> None:
         )
     atomic.write_json(OUT / "summary.json", table)
     atomic.write_json(OUT / "metrics.json", summary.flat_metrics(table))
-    atomic.write_json(
-        OUT / "fidelity.json", {name: found["fidelity"] for name, found in evals.items() if found["fidelity"]}
-    )
-    text = summary.markdown(params.report.title, heading, evals, table, pictures)
+    atomic.write_json(OUT / "fidelity.json", int8.records(evals))
+    text = summary.markdown(params.report.title, heading, evals, table, int8.notes(evals), pictures)
     for name, content in (("report.md", text), ("index.html", html)):
         with atomic.file(OUT / name) as temporary:
             temporary.write_text(content)

@@ -4,7 +4,7 @@ import base64
 from html import escape
 from pathlib import Path
 
-from stages.report import summary
+from stages.report import int8, summary
 
 CSS = """
 :root { --ink: #1f2630; --soft: #5a6270; --line: #e1e5eb; --accent: #1b6ca8; }
@@ -92,6 +92,7 @@ def render(title: str, heading: str, evals: dict, table: list[dict], benches: di
 {_device_table(table, colors)}
 {_list([escape(line) for line in summary.reasons(table)])}
 </section>
+{_int8(evals)}
 {figures}
 {_no_energy(table)}
 <section>
@@ -178,6 +179,11 @@ def _no_energy(table: list[dict]) -> str:
         return ""
     why = sorted({row["how"]["energy"] for row in table if row["status"] == "ok"}) or ["not measured (no device ran)"]
     return f"<section>\n<h2>Energy {badge('not measured')}</h2>\n{_list([escape(line) for line in why])}\n</section>"
+
+
+def _int8(evals: dict) -> str:
+    lines = [f"{badge(how)} {escape(text)}" for how, text in int8.notes(evals)]
+    return f"<section>\n<h2>Int8 files</h2>\n{_list(lines)}\n</section>" if lines else ""
 
 
 def _list(lines: list[str]) -> str:

@@ -212,8 +212,8 @@ def compact_table(table: list[dict]) -> str:
     return markdown_table(head, lines)
 
 
-def markdown(title: str, heading: str, evals: dict, table: list[dict], pictures: list[tuple[str, str]]) -> str:
-    """report.md: both tables, why figures are missing, the plots."""
+def markdown(title: str, heading: str, evals: dict, table: list[dict], notes, pictures: list[tuple[str, str]]) -> str:
+    """report.md: both tables, why figures are missing, `notes` (how, text) on int8 files, the plots."""
     lines = []
     for row in table:
         name = [row["variant"], row["device"]]
@@ -231,6 +231,7 @@ def markdown(title: str, heading: str, evals: dict, table: list[dict], pictures:
         latency_note(table) if lines else "Latency, memory and energy: not measured (no device in the plan).",
         markdown_table(DEVICE_HEAD, lines) if lines else "",
         "\n".join(f"- {line}" for line in reasons(table)),
+        "\n".join(["## Int8 files\n", *(f"- {text} ({how})" for how, text in notes)]) if notes else "",
         *(f"![{name}](plots/{name}.png)\n\n{caption}" for name, caption in pictures),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

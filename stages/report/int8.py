@@ -1,0 +1,44 @@
+"""What the report says of int8 files: how near each is to the quantized network, and what an Edge TPU takes of it."""
+
+from stages.report import summary
+
+
+def records(evals: dict) -> dict:
+    """The fidelity record of every int8 variant, for reports/fidelity.json."""
+    return {name: found["fidelity"] for name, found in evals.items() if found.get("fidelity")}
+
+
+def notes(evals: dict) -> list[tuple[str, str]]:
+    """(how it came about, text) of every line."""
+    lines = [("measured", fidelity(name, record)) for name, record in records(evals).items()]
+    for name, found in evals.items():
+        if found.get("edgetpu"):
+            lines.append((found["edgetpu"]["how"].replace("compiled", "measured"), edgetpu(name, found["edgetpu"])))
+    return lines
+
+
+def fidelity(name: str, record: dict) -> str:
+    """E.g. "student-int8 (ai_edge_litert XNNPACK): 100.00 % of the outputs equal the simulated network's, ..."."""
+    text = (
+        f"{name} ({record['kernel']}): {record['exact']:.2%} of the outputs equal the simulated network's, "
+        f"{record['within_1']:.2%} within one step, largest difference {record['max_lsb']} "
+        f"({record['images']} pictures)"
+    )
+    if other := record.get("reference_kernels"):
+        text += (
+            f"; TFLite's reference kernels against these: {other['exact']:.2%} equal, {other['within_1']:.2%} within "
+            f"one step, largest {other['max_lsb']}"
+        )
+    return text + "."
+
+
+def edgetpu(name: str, record: dict) -> str:
+    """What runs on the Edge TPU and why the rest does not."""
+    text = (
+        f"{name}: {record['mapped']} of {record['ops']} operators on the Edge TPU, "
+        f"{summary.size(record['parameter_bytes'])} of parameters"
+    )
+    if record["how"] == "compiled":
+        text += f" ({record['compiler']}; {summary.size(record['streamed_bytes'])} of them streamed)"
+    left = "; ".join(f"{op['op']}: {op['why']}" for op in record["cpu"])
+    return f"{text}. {'On the CPU: ' + left + '. ' if left else ''}Its accuracy is that of the int8 file on the CPU."
