@@ -10,16 +10,18 @@ from stages.common import atomic
 from stages.common.dataset import load_images, read_index
 from stages.common.progress import track
 from stages.common.stage import main
+from stages.distill.heads import fuse
 from stages.distill.init import new_student
 from stages.networks import defects, patchcore
 from stages.networks.curves import curves
+from stages.networks.cutpaste import validation_defects
 from stages.networks.patchcore import PatchCore, to_tensor
-from stages.networks.student import Student, fuse_heads
 from stages.networks.torch_setup import prepare
 from stages.networks.train import minimise
 
 DATA, TEACHER, OUT = Path("data/train"), Path("artifacts/teacher"), Path("artifacts/student")
 STRIDE = 8
+VAL_DEFECTS = 100  # at least so many synthetic defects for the choices made on validation pictures
 
 
 def targets(images, masks, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,24 +38,12 @@ def targets(images, masks, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return maps, F.max_pool2d(torch.from_numpy(masks).float().unsqueeze(1), STRIDE)
 
 
-def fuse(student: Student, val: torch.Tensor, weights: dict[str, float]) -> Student:
-    """The student with joined heads: on good validation pictures each weighs the same and their sum averages 0.
-
-    A head that was not trained (weight 0) is left out.
-    """
-    with torch.inference_mode():
-        outputs = [student(part) for part in val.split(16)]
-    heads = {name: torch.cat([o[i] for o in outputs]) for i, name in enumerate(student.heads)}
-    scales = {name: 1 / float(values.std()) if weights[name] else 0.0 for name, values in heads.items()}
-    return fuse_heads(student, scales, sum(scales[name] * float(values.mean()) for name, values in heads.items()))
-
-
 def distill(params) -> None:
     p = params.distill
     prepare(params.seed, params.threads)
     size = params.input.size
     train = load_images(DATA, read_index(DATA, "train"), size)
-    val = to_tensor(load_images(DATA, read_index(DATA, "val"), size))
+    val = load_images(DATA, read_index(DATA, "val"), size)
     images, masks = defects.training_pool(train, p.images, params.seed)
     maps, areas = targets(images, masks, size)
     student = new_student(params.student.init, params.student.width, to_tensor(images[:64]))
@@ -67,8 +57,13 @@ def distill(params) -> None:
 
     with curves("distill") as log:
         minimise(student, loss, len(images), p.epochs, p.batch, p.lr, params.seed, "distill", log)
-    fused = fuse(student, val, {"map": p.map_weight, "mask": p.mask_weight})
+    unseen = validation_defects(val, max(len(val), VAL_DEFECTS), params.seed)
+    fused, choice = fuse(student, val, unseen, {"map": p.map_weight, "mask": p.mask_weight})
+    print(
+        f"distill: map and mask joined {choice['chosen'][0]} to {choice['chosen'][1]} (chosen on validation pictures)"
+    )
     with atomic.directory(OUT) as folder:
+        atomic.write_json(folder / "heads.json", choice)
         fused.save(folder)
 
 

@@ -1,0 +1,32 @@
+"""CutPaste (Li et al., CVPR 2021): the defects of validation, by another generator than the one that training uses."""
+
+import cv2
+import numpy as np
+
+
+def cut_paste(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """uint8 [S, S, 3] with a piece of itself elsewhere: a patch or a turned scar, in varied brightness and contrast."""
+    size = image.shape[0]
+    if rng.random() < 0.5:
+        area, aspect = rng.uniform(0.003, 0.06), np.exp(rng.uniform(-1.2, 1.2))
+        height, width = (int(np.clip(size * (area * a) ** 0.5, 3, size // 2)) for a in (aspect, 1 / aspect))
+        angle = 0.0
+    else:
+        height, width = max(2, int(size * rng.uniform(0.01, 0.05))), max(4, int(size * rng.uniform(0.06, 0.25)))
+        angle = float(rng.uniform(-90, 90))
+    y, x = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
+    piece = image[y : y + height, x : x + width].astype(np.float32)
+    mean = piece.mean()
+    piece = np.clip((piece - mean) * rng.uniform(0.6, 1.8) + mean + rng.normal(0, 25), 0, 255)
+    centre = (width - 1) / 2, (height - 1) / 2
+    place = cv2.getRotationMatrix2D(centre, angle, 1.0)
+    place[:, 2] += rng.uniform(0.1, 0.9, 2) * size - centre
+    mask = cv2.warpAffine(np.ones((height, width), np.float32), place, (size, size))[..., None]
+    moved = cv2.warpAffine(piece, place, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    return np.clip(image * (1 - mask) + moved * mask + 0.5, 0, 255).astype(np.uint8)
+
+
+def validation_defects(images: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """`count` of the pictures, each with one such defect: uint8 [count, S, S, 3]."""
+    pick = np.random.default_rng([seed, count]).permutation(np.arange(count) % len(images))
+    return np.stack([cut_paste(np.random.default_rng([seed, i]), images[k]) for i, k in enumerate(pick)])
