@@ -16,3 +16,8 @@ def load(folder, threads: int = 1):
 def predict(folder, image, threads: int = 1):
     """The verdict of a model folder on one picture, uint8 [H, W, 3] RGB; use `load` for more than one."""
     return load(folder, threads).predict(image)
+
+
+def stream(folder, where, **options):
+    """Iterates over the judged frames of a video file, an address or a camera's number; see `edge.app.stream`."""
+    return importlib.import_module("edge.app.stream").stream(folder, where, **options)

@@ -1,0 +1,123 @@
+"""`python -m edge predict MODEL IMAGE|FOLDER` and `python -m edge info MODEL`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.app import overlay, privacy
+from edge.app.errors import InputError
+from edge.detector import Prediction, load
+from edge.modelfile import open_model
+from edge.preprocess import ImageError, read_image
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+def register(commands) -> None:
+    parser = commands.add_parser("predict", help="score pictures and judge them")
+    parser.add_argument("model", help="the model folder")
+    parser.add_argument("image", help="a picture, or a folder of them")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
+    parser.add_argument("--overlay", metavar="DIR", help="write each picture with heat map and regions into DIR")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON array instead of a table")
+    form.add_argument("--csv", action="store_true", help="print comma-separated rows instead of a table")
+    privacy.add_options(parser)
+    parser.set_defaults(run=predict)
+    parser = commands.add_parser("info", help="show what a model folder holds")
+    parser.add_argument("model", help="the model folder")
+    parser.add_argument("--json", action="store_true", help="print its model.json")
+    parser.set_defaults(run=info)
+
+
+def predict(arguments) -> int:
+    """Goes on after a broken picture; 1 when there was one."""
+    detector = load(arguments.model, arguments.threads)
+    guard = privacy.from_options(arguments)
+    root = Path(arguments.image)
+    paths = _images(root)
+    width = max(len(str(path)) for path in paths)
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    rows, failed = [], False
+    if arguments.csv:
+        table.writerow(["path", "score", "verdict"])
+    for path in paths:
+        try:
+            image = _read(path, guard)
+        except ImageError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed = True
+            continue
+        prediction = detector.predict(image)
+        found = overlay.regions(prediction.map) if prediction.is_defect else []
+        scale = image.shape[1] / prediction.map.shape[1], image.shape[0] / prediction.map.shape[0]
+        row = {
+            "path": str(path),
+            "score": prediction.score,
+            "verdict": "defect" if prediction.is_defect else "good",
+            "boxes": [list(region.scaled(*scale)) for region in found],
+        }
+        if arguments.overlay:
+            name = path.relative_to(root) if root.is_dir() else Path(path.name)
+            _draw(Path(arguments.overlay) / name.with_suffix(".png"), image, prediction, found, detector.info.threshold)
+        if arguments.csv:
+            table.writerow([row["path"], row["score"], row["verdict"]])
+        elif not arguments.json:
+            print(f"{path!s:<{width}}  {prediction.score:10.5f}  {row['verdict']}")
+        rows.append(row)
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+    return 1 if failed else 0
+
+
+def info(arguments) -> int:
+    info = open_model(arguments.model)
+    if arguments.json:
+        print(json.dumps(info.raw, indent=2, sort_keys=True))
+        return 0
+    spec, out = info.input, info.output
+    print(f"{info.name}: {info.task}, {info.format}, {info.path.stat().st_size} bytes, sha256 {info.sha256[:12]}")
+    print(f"input      {spec.height} x {spec.width} {spec.color} {spec.dtype} {spec.layout}, resize: {spec.resize}")
+    print(f"output     {out.height} x {out.width} {out.dtype} {out.meaning}")
+    print(f"score      {info.score.rule}, smooth {info.score.smooth}, threshold {info.threshold:.6g}")
+    print(f"           ({info.threshold_method})")
+    print(f"cost       {info.params} parameters, {info.macs} multiply-accumulates")
+    for key, value in sorted(info.made_by.items()):
+        print(f"made by    {key}: {value}")
+    return 0
+
+
+def _read(path: Path, guard) -> np.ndarray:
+    """The picture, through the guard where there is one."""
+    image = read_image(path)
+    if guard is not None and guard(image) is None:
+        raise ImageError(f"{path}: the face detector failed, so the picture is left out; see --on-failure")
+    return image
+
+
+def _images(path: Path) -> list[Path]:
+    """The picture itself, or every picture in the folder and below it, sorted."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise ImageError(f"{path}: holds no picture ({', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def _draw(path: Path, image: np.ndarray, prediction: Prediction, found: list, threshold: float) -> None:
+    text = f"{prediction.score:.2f} (limit {threshold:.2f})"
+    picture = overlay.draw(image, prediction.map, threshold, found, prediction.is_defect, text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fine = cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    except OSError as error:
+        raise InputError(f"{path}: can't be written: {error.strerror}") from None
+    if not fine:
+        raise InputError(f"{path}: can't be written; check the folder's rights and free space")

@@ -1,0 +1,122 @@
+"""Frames of a file, a network stream or a camera; the only place that decodes video, and it guards what it decodes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.app.errors import InputError
+from edge.app.privacy import Guard
+
+FAILED_READS = 5  # in a row: a live source is lost
+SLOW_READ = 2.0  # seconds: so is one whose failing read took so long
+BACKOFF = (0.5, 30.0)  # seconds before the first reconnection and at most; doubles in between
+TIMEOUT_MS = 5000  # of opening and reading a network stream
+
+
+def open_video(where: str) -> cv2.VideoCapture:
+    """OpenCV's capture of a file, an address or a camera's number."""
+    if where.isdigit():
+        return cv2.VideoCapture(int(where))
+    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
+    return cv2.VideoCapture(where, cv2.CAP_FFMPEG, timeouts)
+
+
+class Source:
+    """`frames(stop)` yields (index, seconds, frame), uint8 RGB, each already through `guard`; InputError when it can't
+    be opened at all.
+
+    A live source (address or camera) that vanishes is opened again with growing pauses until it is back; a file ends,
+    or starts again with `loop`, and `realtime` plays it at its own speed. `counts`: frames decoded, broken frames
+    skipped, frames that the guard withheld, reconnections.
+    """
+
+    def __init__(self, where: str, guard: Guard | None = None, loop=False, realtime=False, open=open_video):
+        self.where, self.guard, self.loop, self._open = str(where), guard, loop, open
+        self.live = self.where.isdigit() or "://" in self.where
+        self.realtime = realtime or self.live
+        self.counts = {"in": 0, "corrupt": 0, "withheld": 0, "reconnects": 0}
+        if not self.live and not Path(self.where).is_file():
+            raise InputError(f"{self.where}: no such video file")
+        self._capture = self._open(self.where)
+        if not self._capture.isOpened():
+            what = "camera or stream is not reachable" if self.live else "not a video that OpenCV reads"
+            raise InputError(f"{self.where}: {what}")
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps < 1000 else 25.0
+
+    def frames(self, stop: threading.Event):
+        start = time.monotonic()
+        try:
+            while not stop.is_set():
+                before = self.counts["in"]
+                for frame in self._until_it_ends(stop):
+                    index = self.counts["in"] + self.counts["corrupt"] - 1
+                    clock = time.monotonic() - start
+                    yield index, clock if self.live else index / self.fps, frame
+                    if self.realtime and not self.live:
+                        stop.wait(max(0.0, (index + 1) / self.fps - (time.monotonic() - start)))
+                if self.live:
+                    self._reconnect(stop)
+                elif not self.loop or self.counts["in"] == before:
+                    return
+                else:
+                    self._capture.release()
+                    self._capture = self._open(self.where)
+        finally:
+            self._capture.release()
+
+    def _until_it_ends(self, stop: threading.Event):
+        """The frames of one opening. A file says how many it holds, so each of them that can't be read is a broken one;
+        a live source is given up after several failed reads in a row."""
+        expected = 0 if self.live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        seen = failed = 0
+        while not stop.is_set():
+            before = time.monotonic()
+            frame = self._read()
+            seen += 1
+            if frame is not None:
+                self.counts["corrupt"] += failed
+                failed = 0
+                if self._protect(frame):
+                    yield frame
+                continue
+            failed += 1
+            slow = time.monotonic() - before > SLOW_READ
+            if self.live and (failed >= FAILED_READS or slow):
+                return
+            if not self.live and seen >= expected:
+                self.counts["corrupt"] += failed if seen == expected else failed - 1
+                return
+
+    def _read(self) -> np.ndarray | None:
+        """One decoded frame in RGB, None when there is none or it is broken."""
+        if not self._capture.grab():
+            return None
+        fine, frame = self._capture.retrieve()
+        if not fine or frame is None or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            return None
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, frame)  # in place: no second copy of what the guard will hide
+
+    def _protect(self, frame: np.ndarray) -> bool:
+        """Hides what must be hidden, in place; False when the frame has to go."""
+        self.counts["in"] += 1
+        if self.guard is None or self.guard(frame) is not None:
+            return True
+        self.counts["withheld"] += 1
+        return False
+
+    def _reconnect(self, stop: threading.Event) -> None:
+        pause, longest = BACKOFF
+        self._capture.release()
+        while not stop.wait(pause):
+            self._capture = self._open(self.where)
+            if self._capture.isOpened():
+                self.counts["reconnects"] += 1
+                return
+            self._capture.release()
+            pause = min(2 * pause, longest)

@@ -1,0 +1,147 @@
+"""Video through the model in three threads: capture, inference, and the caller's."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+
+from edge import scoring
+from edge.app.buffer import Buffer
+from edge.app.source import Source
+from edge.app.trigger import Alarm, Motion, Rate
+from edge.detector import Detector, load
+from edge.preprocess import resize
+
+QUEUE = 4  # frames between two threads
+WINDOW = 30  # inferences in the shown rate
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One guarded frame, uint8 [H, W, 3] RGB, and the latest verdict; `fresh` is False when the model was spared."""
+
+    index: int
+    seconds: float
+    image: np.ndarray
+    score: float
+    is_defect: bool
+    alarm: bool
+    fresh: bool
+    fps: float
+    detector: Detector = field(repr=False)
+    raw_map: np.ndarray = field(repr=False)
+
+    @property
+    def map(self) -> np.ndarray:
+        """The anomaly map, float32 at the model's input size; computed where it is shown, not where time is short."""
+        spec = self.detector.info.input
+        return scoring.anomaly_map(self.raw_map, spec.height, spec.width, self.detector.info.score.sigma)
+
+
+class Stream:
+    """Iterates over the `Frame`s of a source; `counts` says what became of every frame.
+
+    A live source drops the oldest waiting frame when the model or the caller is too slow; a file waits for them.
+    `motion` (grey values) and `rate` (per second) spare inferences. `stop` ends it in order: what was captured comes
+    out. An error in a thread is raised here. Leaving the loop early needs `close`, or the `with` statement.
+    """
+
+    def __init__(self, detector: Detector, source: Source, motion: float = 0, rate: float = 0, alarm=None):
+        self.detector, self.source = detector, source
+        self._motion = Motion(motion) if motion else None
+        self._rate = Rate(rate) if rate else None
+        self._alarm = alarm or Alarm()
+        self._captured, self._judged = (Buffer(QUEUE, not source.realtime) for _ in range(2))
+        self._stop = threading.Event()
+        self._error: Exception | None = None
+        self._counts = {"inferred": 0, "skipped_by_rate": 0, "skipped_by_motion": 0, "out": 0}
+        self._threads = [threading.Thread(target=self._run, args=a, daemon=True) for a in self._steps()]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def counts(self) -> dict:
+        """After the end: in = out + withheld + dropped."""
+        dropped = self._captured.dropped + self._judged.dropped
+        return {**self.source.counts, **self._counts, "dropped": dropped}
+
+    def stop(self) -> None:
+        """No more frames are captured; those under way still come out. Safe in a signal handler."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Ends the threads; frames under way count as dropped."""
+        self.stop()
+        for buffer in (self._captured, self._judged):
+            buffer.close(discard=True)
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __iter__(self):
+        for frame in self._judged:
+            self._counts["out"] += 1
+            yield frame
+        for thread in self._threads:
+            thread.join()
+        if self._error:
+            raise self._error
+
+    def _steps(self):
+        return (self._capture, self._captured), (self._infer, self._judged)
+
+    def _run(self, step, target: Buffer) -> None:
+        try:
+            step(target)
+        except Exception as error:
+            self._error = self._error or error
+            self._stop.set()
+            self._captured.close(discard=True)
+        finally:
+            target.close()
+
+    def _capture(self, target: Buffer) -> None:
+        for item in self.source.frames(self._stop):
+            target.put(item)
+
+    def _infer(self, target: Buffer) -> None:
+        info, runtime = self.detector.info, self.detector.runtime
+        times: deque = deque(maxlen=WINDOW)
+        verdict = None
+        for index, seconds, image in self._captured:
+            fresh = self._worth(image, seconds)  # always so for the first
+            if fresh:
+                raw, output = runtime.run(resize(image, info.input.height, info.input.width))
+                score = scoring.image_score(raw, info.score.rule, info.score.smooth, output)
+                is_defect = scoring.is_defect(score, info.threshold)
+                verdict = score, is_defect, self._alarm(is_defect), raw
+                self._counts["inferred"] += 1
+                times.append(perf_counter())
+            score, is_defect, alarm, raw = verdict
+            span = times[-1] - times[0]
+            fps = (len(times) - 1) / span if span else 0.0
+            target.put(Frame(index, seconds, image, score, is_defect, alarm, fresh, fps, self.detector, raw))
+
+    def _worth(self, image: np.ndarray, seconds: float) -> bool:
+        if self._rate and not self._rate(seconds):
+            self._counts["skipped_by_rate"] += 1
+            return False
+        if self._motion and not self._motion(image):
+            self._counts["skipped_by_motion"] += 1
+            return False
+        return True
+
+
+def stream(model, where, *, threads: int = 1, guard=None, loop=False, realtime=False, motion=0.0, rate=0.0) -> Stream:
+    """The stream of a model folder (or a loaded detector) over a video file, an address or a camera's number."""
+    detector = model if isinstance(model, Detector) else load(model, threads)
+    return Stream(detector, Source(where, guard, loop, realtime), motion, rate)

@@ -1,0 +1,44 @@
+"""The truth file of a sample video, and how well scores agree with it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from edge.app.errors import InputError
+
+COLUMNS = ("frame", "label", "defect", "moving", "x", "y", "width", "height")
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    """One row per frame: label 0 or 1, the defect's type and box in pixels, whether the line is moving on."""
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read(path: str | Path) -> dict[int, int]:
+    """The label of each frame."""
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            return {int(row["frame"]): int(row["label"]) for row in csv.DictReader(stream)}
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: not a truth file; it needs the columns frame and label (0 or 1)") from None
+
+
+def auroc(labels: dict[int, int], scores: dict[int, float], path: str) -> float:
+    """Area under the ROC curve of the frames that have both: the share of (defect, good) pairs in the right order."""
+    frames = sorted(labels.keys() & scores.keys())
+    label = np.array([labels[f] for f in frames], bool)
+    score = np.array([scores[f] for f in frames])
+    if not label.any() or label.all():
+        raise InputError(f"{path}: the frames seen need both labels for an AUROC")
+    _, inverse, count = np.unique(score, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[inverse]  # ties share their mean rank
+    positive, negative = label.sum(), (~label).sum()
+    return float((rank[label].sum() - positive * (positive + 1) / 2) / (positive * negative))

@@ -1,0 +1,179 @@
+"""`python -m edge video MODEL IN`: video through the model, with an overlay, a summary and rows for scripts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import sys
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+
+from edge.app import overlay, privacy, truth
+from edge.app.errors import InputError
+from edge.app.stream import Frame, Stream, stream
+from edge.app.writer import Writer
+
+HOLD = 5  # frames that a face stays hidden after it was seen last
+COLUMNS = ("frame", "seconds", "score", "verdict", "alarm", "fresh")
+
+
+def register(commands) -> None:
+    parser = commands.add_parser("video", help="watch a video file, a network stream or a camera")
+    parser.add_argument("model", help="the model folder")
+    parser.add_argument("input", help="a video file, an address (rtsp://...) or the number of a camera")
+    parser.add_argument("--output", metavar="FILE", help="write the overlay video: .mp4 or .avi")
+    parser.add_argument("--segment", type=float, default=0, metavar="MIN", help="start a new output file so often")
+    parser.add_argument("--show", action="store_true", help="show it in a window (q ends)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the model (default: 1)")
+    parser.add_argument("--loop", action="store_true", help="play a file again and again")
+    parser.add_argument("--realtime", action="store_true", help="play a file at its own speed, dropping what is late")
+    parser.add_argument("--seconds", type=float, metavar="S", help="end after so long")
+    parser.add_argument(
+        "--motion", type=float, default=0, metavar="GREY", help="infer only when something moved (try 4)"
+    )
+    parser.add_argument("--rate", type=float, default=0, metavar="HZ", help="infer at most so often")
+    parser.add_argument(
+        "--region-level", type=float, default=0.5, metavar="F", help="region edge, median (0) to peak (1)"
+    )
+    parser.add_argument("--region-area", type=float, default=0.002, metavar="F", help="drop regions under this share")
+    parser.add_argument("--truth", metavar="FILE", help="the truth file of a sample video: adds the frame AUROC")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="print one row per frame")
+    form.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    privacy.add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments) -> int:
+    """Watches until the source ends, the window is closed or a signal comes; 0, or an error for bad input."""
+    _check(arguments)
+    labels = truth.read(arguments.truth) if arguments.truth else None
+    guard = privacy.from_options(arguments, hold=HOLD)
+    played = {
+        "loop": arguments.loop,
+        "realtime": arguments.realtime,
+        "motion": arguments.motion,
+        "rate": arguments.rate,
+    }
+    watched = _Watched(arguments)
+    with stream(arguments.model, arguments.input, threads=arguments.threads, guard=guard, **played) as frames:
+        lossless = not frames.source.realtime
+        path, fps = arguments.output, frames.source.fps
+        output = Writer(path, fps, lossless, arguments.segment) if path else nullcontext()
+        with _signals(frames, watched), output as writer:
+            watched.all(frames, writer, keep_scores=labels is not None)
+    summary = watched.summary(frames, guard)
+    if arguments.output:
+        summary["output"] = {"path": arguments.output, "written": writer.written, "dropped": writer.dropped}
+    if labels is not None:
+        summary["frame_auroc"] = truth.auroc(labels, watched.scores, arguments.truth)
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+    elif not arguments.csv:
+        print(_text(summary))
+    return 0
+
+
+class _Watched:
+    """Goes through the frames in the caller's thread and keeps what the summary needs."""
+
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.ended_by, self.defects, self.alarms, self.scores = "end of video", 0, 0, {}
+        self._rows = csv.writer(sys.stdout, lineterminator="\n") if arguments.csv else None
+
+    def all(self, frames: Stream, writer: Writer | None, keep_scores: bool) -> None:
+        if self._rows:
+            self._rows.writerow(COLUMNS)
+        self._start, was = perf_counter(), False
+        for frame in frames:
+            self.defects += frame.is_defect
+            self.alarms += frame.alarm and not was
+            was = frame.alarm
+            if keep_scores:
+                self.scores[frame.index] = frame.score
+            if self._rows:
+                verdict = "defect" if frame.is_defect else "good"
+                row = frame.index, f"{frame.seconds:.3f}", f"{frame.score:.6g}", verdict
+                self._rows.writerow([*row, int(frame.alarm), int(frame.fresh)])
+            if writer or self.arguments.show:
+                picture = self._picture(frame)
+                if writer:
+                    writer.put(picture)
+                if self.arguments.show and _show(picture):
+                    self.end(frames, "q")
+            limit = self.arguments.seconds
+            if limit and perf_counter() - self._start >= limit:
+                self.end(frames, "--seconds")
+        self.seconds = perf_counter() - self._start
+
+    def end(self, frames: Stream, why: str) -> None:
+        self.ended_by = why
+        frames.stop()
+
+    def summary(self, frames: Stream, guard) -> dict:
+        counts = frames.counts
+        return {
+            "input": self.arguments.input,
+            "model": frames.detector.info.name,
+            "ended_by": self.ended_by,
+            "seconds": round(self.seconds, 3),
+            "frames_per_second": round(counts["out"] / self.seconds, 2) if self.seconds else 0.0,
+            "frames": counts,
+            "defect_frames": self.defects,
+            "alarms": self.alarms,
+            "privacy": {"mode": guard.mode, **guard.counts} if guard else None,
+        }
+
+    def _picture(self, frame: Frame):
+        map, threshold = frame.map, frame.detector.info.threshold
+        level, area = self.arguments.region_level, self.arguments.region_area
+        shown = overlay.regions(map, level, area) if frame.is_defect else []
+        text = f"{frame.score:.2f} (limit {threshold:.2f})  {frame.fps:.0f} fps"
+        return overlay.draw(frame.image, map, threshold, shown, frame.alarm, text)
+
+
+@contextmanager
+def _signals(frames: Stream, watched: _Watched):
+    """SIGTERM and SIGINT end the capture; what is under way is still written and the file closed."""
+
+    def end(number, _):
+        watched.end(frames, signal.Signals(number).name)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show(picture) -> bool:
+    """Shows the picture; True when the user wants to end."""
+    try:
+        cv2.imshow("edge", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        return cv2.waitKey(1) & 0xFF == ord("q")
+    except cv2.error:
+        raise InputError("--show: this OpenCV has no window; pip install opencv-python, or use --output") from None
+
+
+def _check(arguments) -> None:
+    for name in ("motion", "rate", "segment"):
+        if getattr(arguments, name) < 0:
+            raise InputError(f"--{name} {getattr(arguments, name):g}: must not be negative")
+    if arguments.output and Path(arguments.output).resolve() == Path(arguments.input).resolve():
+        raise InputError(f"{arguments.output}: is the input; choose another output")
+
+
+def _text(summary: dict) -> str:
+    lines = [
+        f"{key:<18} {value}" for key, value in summary.items() if not isinstance(value, dict) and value is not None
+    ]
+    for key in ("frames", "privacy", "output"):
+        if summary.get(key):
+            lines.append(f"{key:<18} " + ", ".join(f"{k} {v}" for k, v in summary[key].items()))
+    return "\n".join(lines)

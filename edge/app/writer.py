@@ -1,0 +1,84 @@
+"""Writes a video in its own thread, and closes it so that it plays."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.app.buffer import Buffer
+from edge.app.errors import InputError
+
+CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
+QUEUE = 8
+
+
+class Writer:
+    """`put(picture)` hands over a uint8 RGB picture; leaving the `with` block finishes the file.
+
+    The first picture sets the size. A full queue drops its oldest picture and counts it unless `lossless`. With
+    `segment` (minutes) a new file NAME-0000, NAME-0001, ... starts so often: the index of an MP4 file lies in memory
+    until the file is finished, and what was finished survives a power cut.
+    """
+
+    def __init__(self, path: str | Path, fps: float, lossless: bool, segment: float = 0):
+        self.path, self.fps, self.written = Path(path), fps, 0
+        if self.path.suffix.lower() not in CODECS:
+            raise InputError(f"{path}: the name of a video must end in {' or '.join(CODECS)}")
+        if not self.path.parent.is_dir():
+            raise InputError(f"{path}: the folder {self.path.parent} does not exist")
+        self._length = max(1, round(segment * 60 * fps)) if segment else 0  # frames of a segment
+        self._file, self._size = None, None
+        self._queue = Buffer(QUEUE, lossless)
+        self._error: InputError | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        return self._queue.dropped
+
+    def put(self, picture: np.ndarray) -> None:
+        if self._error:
+            raise self._error
+        self._queue.put(picture)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *failure) -> None:
+        self._queue.close()
+        self._thread.join()
+        if self._error and not any(failure):
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            for picture in self._queue:
+                if self._file is None or (self._length and self.written % self._length == 0):
+                    self._next(picture.shape[1::-1])
+                if picture.shape[1::-1] != self._size:  # a camera may come back with another size
+                    picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
+                self._file.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                self.written += 1
+        except InputError as error:
+            self._error = error
+            self._queue.close(discard=True)
+        finally:
+            if self._file is not None:
+                self._file.release()
+
+    def _next(self, size: tuple[int, int]) -> None:
+        """Finishes the open file and begins the next; all segments have the size of the first."""
+        if self._file is not None:
+            self._file.release()
+        path, self._size = self.path, self._size or size
+        if self._length:
+            path = path.with_name(f"{path.stem}-{self.written // self._length:04d}{path.suffix}")
+        self._file = cv2.VideoWriter(
+            str(path), cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()]), self.fps, self._size
+        )
+        if not self._file.isOpened():
+            raise InputError(f"{path}: can't be written; check the folder's rights and free space")
