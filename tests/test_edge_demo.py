@@ -87,18 +87,18 @@ def test_overlay_shows_state_heat_and_box_and_keeps_the_picture():
     good = overlay.draw(image, blobs(), 5.0, [], False, "x")
     bad = overlay.draw(image, map, 5.0, overlay.regions(map), True, "x")
     assert np.array_equal(image, before) and good.shape == bad.shape and not np.array_equal(good, bad)
-    assert bad.shape[1] == 400 and bad.shape[0] > 320 and not any(side % 2 for side in bad.shape[:2])
+    assert bad.shape[1] == 320 and bad.shape[0] > 256 and not any(side % 2 for side in bad.shape[:2])
     assert tuple(good[0, 0]) == overlay.GREEN and tuple(bad[0, 0]) == overlay.RED
-    assert (good[5:315, 5:395] == 100).all()  # nothing is drawn over a good part
-    heated = np.abs(bad[5:315, 5:395].astype(int) - 100).max(2) > 20
+    assert (good[5:251, 5:315] == 100).all()  # nothing is drawn over a good part
+    heated = np.abs(bad[5:251, 5:315].astype(int) - 100).max(2) > 20
     rows, columns = np.nonzero(heated)
     box = [
         columns.min() + 5,
         rows.min() + 5,
         np.ptp(columns) + 1,
         np.ptp(rows) + 1,
-    ]  # 100 80 100 80, blurred by scaling
-    assert np.abs(np.array(box) - [100, 80, 100, 80]).max() <= 10
+    ]  # four times as large, blurred by scaling
+    assert np.abs(np.array(box) - [80, 64, 80, 64]).max() <= 10
 
 
 # predict
@@ -115,7 +115,7 @@ def test_predict_as_csv_and_with_overlay(model, data, tmp_path, capsys):
     ]
     assert {o["verdict"] == "defect" for o in objects} >= {bool(o["boxes"]) for o in objects}
     drawn = sorted((tmp_path / "new" / "out").glob("*.png"))
-    assert len(drawn) == len(rows) == 24 and read_image(drawn[0]).shape[1] == 384
+    assert len(drawn) == len(rows) == 24 and read_image(drawn[0]).shape[1] == 256
 
 
 def test_overlay_into_a_file_is_one_line(model, data, tmp_path, capsys):

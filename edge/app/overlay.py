@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 RED, GREEN, WHITE, BLACK = (235, 50, 40), (60, 200, 90), (255, 255, 255), (0, 0, 0)  # RGB
-LEAST_WIDTH = 384  # a smaller picture is enlarged so that the text can be read
+LEAST_WIDTH = 256  # a smaller picture is enlarged so that the text can be read
 GREYS = np.arange(256, dtype=np.uint8)[:, None]
-COLOURS = cv2.cvtColor(cv2.applyColorMap(GREYS, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB).reshape(256, 3).T.copy()
+COLOURS = cv2.cvtColor(cv2.applyColorMap(GREYS, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB).reshape(1, 256, 3)
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ def draw(
     height, width = image.shape[:2]
     times = math.ceil(LEAST_WIDTH / width)
     size = (width * times, height * times)
-    out = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    _heat(out, map, threshold)
+    out = cv2.resize(_heat(image, map, threshold), size, interpolation=cv2.INTER_LINEAR)
     scale_x, scale_y = size[0] / map.shape[1], size[1] / map.shape[0]
     thick = max(1, round(size[0] / 300))
     for region in shown:
@@ -66,16 +65,14 @@ def draw(
     return _status(out, alarm, text, thick)
 
 
-def _heat(out: np.ndarray, map: np.ndarray, threshold: float) -> None:
-    """Blends the map in: nothing at its median, half at the threshold, all colour at twice that distance."""
+def _heat(image: np.ndarray, map: np.ndarray, threshold: float) -> np.ndarray:
+    """The picture with the map blended in: nothing at its median, half at the threshold, all colour at twice that."""
     low = float(np.median(map))
     strength = np.clip((map - low) * (127 / max(threshold - low, 1e-6)), 0, 255).astype(np.uint8)
-    size = out.shape[1::-1]
-    strength = cv2.resize(strength, size, interpolation=cv2.INTER_LINEAR)
-    opacity = cv2.merge([cv2.multiply(strength, strength, scale=0.7 / 255)] * 3)
-    colour = cv2.multiply(cv2.merge([cv2.LUT(strength, row) for row in COLOURS]), opacity, scale=1 / 255)
-    cv2.multiply(out, 255 - opacity, out, scale=1 / 255)
-    cv2.add(out, colour, out)
+    strength = cv2.resize(strength, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    opacity = cv2.cvtColor(cv2.multiply(strength, strength, scale=0.7 / 255), cv2.COLOR_GRAY2RGB)
+    colour = cv2.LUT(cv2.cvtColor(strength, cv2.COLOR_GRAY2RGB), COLOURS)
+    return cv2.add(cv2.multiply(image, 255 - opacity, scale=1 / 255), cv2.multiply(colour, opacity, scale=1 / 255))
 
 
 def _status(picture: np.ndarray, alarm: bool, text: str, thick: int) -> np.ndarray:

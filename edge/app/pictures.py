@@ -112,7 +112,7 @@ def _images(path: Path) -> list[Path]:
 
 
 def _draw(path: Path, image: np.ndarray, prediction: Prediction, found: list, threshold: float) -> None:
-    text = f"{prediction.score:.2f} (limit {threshold:.2f})"
+    text = f"{prediction.score:.2f} / {threshold:.2f}"
     picture = overlay.draw(image, prediction.map, threshold, found, prediction.is_defect, text)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -133,7 +133,7 @@ class _Watched:
         map, threshold = frame.map, frame.detector.info.threshold
         level, area = self.arguments.region_level, self.arguments.region_area
         shown = overlay.regions(map, level, area) if frame.is_defect else []
-        text = f"{frame.score:.2f} (limit {threshold:.2f})  {frame.fps:.0f} fps"
+        text = f"{frame.score:.2f} / {threshold:.2f}   {frame.fps:.0f} fps"
         return overlay.draw(frame.image, map, threshold, shown, frame.alarm, text)
 
 
