@@ -16,7 +16,7 @@ from edge.app.trigger import Alarm, Motion, Rate
 from edge.detector import Detector, load
 from edge.preprocess import resize
 
-QUEUE = 4  # frames between two threads
+QUEUE = 8  # frames between two threads
 WINDOW = 30  # inferences in the shown rate
 
 
