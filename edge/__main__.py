@@ -20,6 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ModelError, ImageError, InputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:  # the reader of the rows went away: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

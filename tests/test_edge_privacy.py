@@ -183,7 +183,7 @@ def test_no_unblurred_frame_is_reachable_in_a_video(watched, monkeypatch, tmp_pa
 
     Camera.kept.clear()
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    monkeypatch.setattr(privacy, "FaceFinder", lambda _: sometimes)
+    monkeypatch.setattr(privacy, "FaceFinder", lambda *_, **__: sometimes)
     command = ["video", str(tiny_models.build() / "int8"), "0", "--output", str(tmp_path / "out.mp4"), "--show"]
     stop = ["--seconds", "0.3", "--json"]
     hide = ["--privacy", "blur", "--face-model", "yunet.onnx"] if guarded else []
@@ -200,7 +200,7 @@ def test_no_unblurred_frame_is_reachable_in_a_video(watched, monkeypatch, tmp_pa
 
 @pytest.mark.parametrize("guarded", [True, False])
 def test_no_unblurred_picture_reaches_model_or_file(watched, monkeypatch, tmp_path, capsys, guarded):
-    monkeypatch.setattr(privacy, "FaceFinder", lambda _: find_skin)
+    monkeypatch.setattr(privacy, "FaceFinder", lambda *_, **__: find_skin)
     file = tmp_path / "a.png"
     file.write_bytes(cv2.imencode(".png", with_face()[..., ::-1])[1].tobytes())
     command = ["predict", str(tiny_models.build() / "int8"), str(file), "--overlay", str(tmp_path / "out")]
@@ -224,6 +224,7 @@ def test_only_guarded_places_decode():
         (["--privacy", "blur"], "nothing to hide"),
         (["--zone", "0,0,1,1"], "need --privacy"),
         (["--privacy", "blur", "--face-model", "{tmp}/none.onnx"], "none.onnx: no such file"),
+        (["--privacy", "blur", "--face-model", "x", "--face-search", "9"], "--face-search 9: must be at least 32"),
         (["--privacy", "blur", "--face-model", "{tmp}/bad.onnx"], "not a YuNet face detector"),
     ],
 )

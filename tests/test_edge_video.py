@@ -33,11 +33,11 @@ def model():
     return tiny_models.build() / "int8"
 
 
-def write(path, frames, codec="MJPG", fps=25):
+def write(path, frames, size=(64, 48), fps=25):
     """A video whose frame i is grey, of the value that `frames` gives."""
-    file = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (64, 48))
+    file = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, size)
     for value in frames:
-        file.write(np.full((48, 64, 3), value, np.uint8))
+        file.write(np.full((*size[::-1], 3), value, np.uint8))
     file.release()
     return path
 
@@ -324,6 +324,13 @@ def test_video_command(model, tmp_path, capsys):
     assert sum(r["verdict"] == "defect" for r in rows) == summary["defect_frames"]
     assert main(["video", str(model), str(path)]) == 0
     assert "frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [(300, 33), (301, 201)])
+def test_a_video_of_odd_sides(model, tmp_path, size):
+    path, out = write(tmp_path / "a.avi", [9] * 10, size), tmp_path / "out.mp4"
+    assert main(["video", str(model), str(path), "--output", str(out)]) == 0
+    assert len(values(out)) == 10
 
 
 def test_segments(model, tmp_path, capsys):

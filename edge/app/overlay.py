@@ -76,11 +76,11 @@ def _heat(image: np.ndarray, map: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def _status(picture: np.ndarray, alarm: bool, text: str, thick: int) -> np.ndarray:
-    """The picture in a frame of the state's colour, with one line below it that hides nothing; sides stay even."""
+    """The picture in a frame of the state's colour, with a line below it; even sides, for the codec."""
     height, width = picture.shape[:2]
     bar = 2 * round(width / 32) + height % 2
-    out = np.zeros((height + bar, width, 3), np.uint8)
-    out[:height] = picture
+    out = np.zeros((height + bar, width + width % 2, 3), np.uint8)
+    out[:height, :width] = picture
     colour = RED if alarm else GREEN
     cv2.rectangle(out, (0, 0), (width - 1, height - 1), colour, 2 * thick)
     line = f"{'DEFECT' if alarm else 'good'}  {text}"

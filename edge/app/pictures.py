@@ -64,8 +64,9 @@ def predict(arguments) -> int:
             "boxes": [list(region.scaled(*scale)) for region in found],
         }
         if arguments.overlay:
-            name = path.relative_to(root) if root.is_dir() else Path(path.name)
-            _draw(Path(arguments.overlay) / name.with_suffix(".png"), image, prediction, found, detector.info.threshold)
+            name = str(path.relative_to(root)) if root.is_dir() else path.name
+            target = Path(arguments.overlay) / (name if name.endswith(".png") else f"{name}.png")
+            _draw(target, image, prediction, found, detector.info.threshold)
         if arguments.csv:
             table.writerow([row["path"], row["score"], row["verdict"]])
         elif not arguments.json:

@@ -18,8 +18,8 @@ CELLS = 3  # averages across the shorter side of a hidden box; a Haar cascade st
 class FaceFinder:
     """YuNet through OpenCV: `finder(image)` gives the boxes float [N, 4] (x, y, width, height) in pixels.
 
-    image: uint8 RGB. A frame longer than `longest` is searched at that size: a face fills most of a close-up, and the
-    time grows with the area. The low threshold prefers a blurred parrot to a face that slips through.
+    image: uint8 RGB. A frame longer than `longest` is searched at that size, because the time grows with the area; a
+    face should be at least 10 pixels wide there. The low threshold prefers a blurred parrot to a face that slips through.
     """
 
     def __init__(self, path: str | Path, threshold: float = 0.4, longest: int = 640):
@@ -138,5 +138,7 @@ def from_options(arguments, hold: int = 0) -> Guard | None:
         return None
     if not arguments.face_model and not arguments.zone:
         raise InputError("--privacy has nothing to hide: give --face-model FILE or --zone X,Y,W,H")
-    find = FaceFinder(arguments.face_model) if arguments.face_model else None
+    if arguments.face_search < 32:
+        raise InputError(f"--face-search {arguments.face_search}: must be at least 32")
+    find = FaceFinder(arguments.face_model, longest=arguments.face_search) if arguments.face_model else None
     return Guard(arguments.privacy, find, arguments.zone, arguments.on_failure, hold=hold)

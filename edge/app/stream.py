@@ -16,7 +16,7 @@ from edge.app.trigger import Alarm, Motion, Rate
 from edge.detector import Detector, load
 from edge.preprocess import resize
 
-QUEUE = 8  # frames between two threads
+QUEUE, LIVE_QUEUE = 8, 2  # frames between two threads; a long queue would show a live picture late
 WINDOW = 30  # inferences in the shown rate
 
 
@@ -55,7 +55,8 @@ class Stream:
         self._motion = Motion(motion) if motion else None
         self._rate = Rate(rate) if rate else None
         self._alarm = alarm or Alarm()
-        self._captured, self._judged = (Buffer(QUEUE, not source.realtime) for _ in range(2))
+        size = LIVE_QUEUE if source.realtime else QUEUE
+        self._captured, self._judged = (Buffer(size, not source.realtime) for _ in range(2))
         self._stop = threading.Event()
         self._error: Exception | None = None
         self._counts = {"inferred": 0, "skipped_by_rate": 0, "skipped_by_motion": 0, "out": 0}
