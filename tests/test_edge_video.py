@@ -4,6 +4,7 @@ import csv
 import http.server
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,13 +25,18 @@ from edge.app.errors import InputError
 from edge.app.source import Source
 from edge.app.stream import Stream
 from edge.app.trigger import Alarm, Motion, Rate
+from edge.modelfile import write_model
 
 random = np.random.default_rng(11)
 
 
 @pytest.fixture(scope="module")
-def model():
-    return tiny_models.build() / "int8"
+def model(tmp_path_factory):
+    """The int8 model with a threshold between dark frames, defects to it, and bright ones."""
+    folder = shutil.copytree(tiny_models.build() / "int8", tmp_path_factory.mktemp("model") / "int8")
+    raw = json.loads((folder / "model.json").read_text())
+    write_model(folder, {**raw, "threshold": {**raw["threshold"], "value": -0.5}})
+    return folder
 
 
 def write(path, frames, size=(64, 48), fps=25):
@@ -283,6 +289,8 @@ def test_spared_inferences_are_counted_and_keep_the_verdict(model, tmp_path):
     counts = frames.counts
     assert [f.index for f in seen if f.fresh] == [0, 30] and len({f.score for f in seen}) == 2
     assert (counts["inferred"], counts["skipped_by_motion"], counts["out"]) == (2, 58, 60)
+    assert [f.is_defect for f in seen] == [True] * 30 + [False] * 30
+    assert [f.alarm for f in seen] == [False] * 2 + [True] * 32 + [False] * 26
     with edge.stream(model, path, rate=5) as frames:
         assert sum(f.fresh for f in frames) == frames.counts["inferred"] == 12
     assert frames.counts["skipped_by_rate"] == 48
@@ -317,6 +325,7 @@ def test_video_command(model, tmp_path, capsys):
     assert main(["video", str(model), str(path), "--output", str(out), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["ended_by"] == "end of video" and summary["frames"]["in"] == summary["frames"]["out"] == 40
+    assert summary["defect_frames"] == 20 and summary["alarms"] == 0
     assert summary["output"]["written"] == len(values(out)) == 40 and summary["privacy"] is None
     assert main(["video", str(model), str(path), "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))

@@ -19,7 +19,7 @@ class FaceFinder:
     """YuNet through OpenCV: `finder(image)` gives the boxes float [N, 4] (x, y, width, height) in pixels.
 
     image: uint8 RGB. A frame longer than `longest` is searched at that size, because the time grows with the area; a
-    face should be at least 10 pixels wide there. The low threshold prefers a blurred parrot to a face that slips through.
+    face should be at least 10 pixels wide there. The low threshold blurs a parrot rather than let a face slip through.
     """
 
     def __init__(self, path: str | Path, threshold: float = 0.4, longest: int = 640):
@@ -124,6 +124,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("privacy (before inference, disk and screen)")
     group.add_argument("--privacy", choices=MODES, help="hide faces and zones so")
     group.add_argument("--face-model", metavar="FILE", help="the ONNX file of YuNet; without it only zones are hidden")
+    group.add_argument("--face-search", type=int, default=640, metavar="PX", help="search frames at this size at most")
     group.add_argument(
         "--zone", type=zone, action="append", default=[], metavar="X,Y,W,H", help="fractions; repeatable"
     )

@@ -119,23 +119,27 @@ class Stream:
         times: deque = deque(maxlen=WINDOW)
         verdict = None
         for index, seconds, image in self._captured:
-            fresh = self._worth(image, seconds)  # always so for the first
+            in_time = self._in_time(seconds)
+            fresh = in_time and self._moved(image)  # both are true of the first frame
             if fresh:
                 raw, output = runtime.run(resize(image, info.input.height, info.input.width))
                 score = scoring.image_score(raw, info.score.rule, info.score.smooth, output)
-                is_defect = scoring.is_defect(score, info.threshold)
-                verdict = score, is_defect, self._alarm(is_defect), raw
+                verdict = score, scoring.is_defect(score, info.threshold), raw
                 self._counts["inferred"] += 1
                 times.append(perf_counter())
-            score, is_defect, alarm, raw = verdict
+            score, is_defect, raw = verdict
+            alarm = self._alarm(is_defect) if in_time else self._alarm.active  # what rests confirms its verdict
             span = times[-1] - times[0]
             fps = (len(times) - 1) / span if span else 0.0
             target.put(Frame(index, seconds, image, score, is_defect, alarm, fresh, fps, self.detector, raw))
 
-    def _worth(self, image: np.ndarray, seconds: float) -> bool:
+    def _in_time(self, seconds: float) -> bool:
         if self._rate and not self._rate(seconds):
             self._counts["skipped_by_rate"] += 1
             return False
+        return True
+
+    def _moved(self, image: np.ndarray) -> bool:
         if self._motion and not self._motion(image):
             self._counts["skipped_by_motion"] += 1
             return False
