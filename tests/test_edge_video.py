@@ -245,10 +245,10 @@ def test_rate_keeps_its_mean():
 
 
 def test_alarm_does_not_flicker():
-    alarm = Alarm(on=3, off=4)
-    verdicts = "0110111010100010000100000"
+    alarm = Alarm(3)
+    verdicts = "01101110101001001000100000"
     states = "".join(str(int(alarm(v == "1"))) for v in verdicts)
-    assert states == "0000001111111111110000000"  # on at the third 1 in a row, off at the fourth 0 in a row
+    assert states == "00000011111111111110000000"  # on at the third 1 in a row, off at the third 0 in a row
 
 
 # streams
@@ -290,7 +290,7 @@ def test_spared_inferences_are_counted_and_keep_the_verdict(model, tmp_path):
     assert [f.index for f in seen if f.fresh] == [0, 30] and len({f.score for f in seen}) == 2
     assert (counts["inferred"], counts["skipped_by_motion"], counts["out"]) == (2, 58, 60)
     assert [f.is_defect for f in seen] == [True] * 30 + [False] * 30
-    assert [f.alarm for f in seen] == [False] * 2 + [True] * 32 + [False] * 26
+    assert [f.alarm for f in seen] == [False] * 4 + [True] * 30 + [False] * 26
     with edge.stream(model, path, rate=5) as frames:
         assert sum(f.fresh for f in frames) == frames.counts["inferred"] == 12
     assert frames.counts["skipped_by_rate"] == 48
@@ -380,6 +380,7 @@ def test_a_signal_ends_with_a_playable_file(model, tmp_path, number):
         (["{video}", "--output", "{tmp}/no/a.mp4"], "the folder {tmp}/no does not exist"),
         (["{video}", "--output", "{video}"], "is the input"),
         (["{video}", "--rate", "-1"], "--rate -1: must not be negative"),
+        (["{video}", "--steady", "0"], "--steady 0: must be at least 1"),
         (["{video}", "--truth", "{tmp}/none.csv"], "none.csv: can't be read"),
         (["{video}", "--truth", "{video}"], "not a truth file"),
         (["{video}", "--show"], "--show: this OpenCV has no window"),
@@ -398,7 +399,7 @@ def test_wrong_arguments_are_one_line(model, tmp_path, capfd, monkeypatch, argum
 
 
 def test_stream_takes_a_source(model, tmp_path):
-    """The parts fit together without the command: any source, any alarm."""
+    """The parts fit together without the command: any source."""
     reader = Source(write(tmp_path / "a.avi", [9] * 10))
-    with Stream(edge.load(model), reader, alarm=Alarm(on=1, off=1)) as frames:
+    with Stream(edge.load(model), reader, steady=1) as frames:
         assert all(f.alarm == f.is_defect for f in frames)

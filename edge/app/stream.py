@@ -46,15 +46,16 @@ class Stream:
     """Iterates over the `Frame`s of a source; `counts` says what became of every frame.
 
     A live source drops the oldest waiting frame when the model or the caller is too slow; a file waits for them.
-    `motion` (grey values) and `rate` (per second) spare inferences. `stop` ends it in order: what was captured comes
+    `motion` (grey values) and `rate` (per second) spare inferences; the alarm turns after
+    `steady` verdicts in a row. `stop` ends it in order: what was captured comes
     out. An error in a thread is raised here. Leaving the loop early needs `close`, or the `with` statement.
     """
 
-    def __init__(self, detector: Detector, source: Source, motion: float = 0, rate: float = 0, alarm=None):
+    def __init__(self, detector: Detector, source: Source, motion: float = 0, rate: float = 0, steady: int = 5):
         self.detector, self.source = detector, source
         self._motion = Motion(motion) if motion else None
         self._rate = Rate(rate) if rate else None
-        self._alarm = alarm or Alarm()
+        self._alarm = Alarm(steady)
         size = LIVE_QUEUE if source.realtime else QUEUE
         self._captured, self._judged = (Buffer(size, not source.realtime) for _ in range(2))
         self._stop = threading.Event()
@@ -146,7 +147,10 @@ class Stream:
         return True
 
 
-def stream(model, where, *, threads: int = 1, guard=None, loop=False, realtime=False, motion=0.0, rate=0.0) -> Stream:
-    """The stream of a model folder (or a loaded detector) over a video file, an address or a camera's number."""
+def stream(model, where, *, threads: int = 1, guard=None, loop=False, realtime=False, **options) -> Stream:
+    """The stream of a model folder (or a loaded detector) over a video file, an address or a camera's number.
+
+    `guard` hides faces; `options` are those of `Stream`.
+    """
     detector = model if isinstance(model, Detector) else load(model, threads)
-    return Stream(detector, Source(where, guard, loop, realtime), motion, rate)
+    return Stream(detector, Source(where, guard, loop, realtime), **options)

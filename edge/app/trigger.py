@@ -42,15 +42,14 @@ class Rate:
 
 
 class Alarm:
-    """The state that does not flicker: on after `on` defect verdicts in a row, off after `off` good ones in a row."""
+    """The state that does not flicker: it turns after `steady` verdicts in a row that contradict it."""
 
-    def __init__(self, on: int = 3, off: int = 5):
-        self.on, self.off = on, off
-        self.active = False
-        self._against = 0  # verdicts in a row that contradict the state
+    def __init__(self, steady: int = 5):
+        self.steady, self.active = steady, False
+        self._against = 0
 
     def __call__(self, is_defect: bool) -> bool:
         self._against = self._against + 1 if is_defect != self.active else 0
-        if self._against >= (self.off if self.active else self.on):
+        if self._against >= self.steady:
             self.active, self._against = not self.active, 0
         return self.active

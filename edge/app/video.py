@@ -40,6 +40,7 @@ def register(commands) -> None:
         "--region-level", type=float, default=0.5, metavar="F", help="region edge, median (0) to peak (1)"
     )
     parser.add_argument("--region-area", type=float, default=0.002, metavar="F", help="drop regions under this share")
+    parser.add_argument("--steady", type=int, default=5, metavar="N", help="verdicts in a row that turn the alarm")
     parser.add_argument("--truth", metavar="FILE", help="the truth file of a sample video: adds the frame AUROC")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="print one row per frame")
@@ -53,14 +54,10 @@ def run(arguments) -> int:
     _check(arguments)
     labels = truth.read(arguments.truth) if arguments.truth else None
     guard = privacy.from_options(arguments, hold=HOLD)
-    played = {
-        "loop": arguments.loop,
-        "realtime": arguments.realtime,
-        "motion": arguments.motion,
-        "rate": arguments.rate,
-    }
+    names = ("threads", "loop", "realtime", "motion", "rate", "steady")
+    options = {name: getattr(arguments, name) for name in names}
     watched = _Watched(arguments)
-    with stream(arguments.model, arguments.input, threads=arguments.threads, guard=guard, **played) as frames:
+    with stream(arguments.model, arguments.input, guard=guard, **options) as frames:
         lossless = not frames.source.realtime
         path, fps = arguments.output, frames.source.fps
         output = Writer(path, fps, lossless, arguments.segment) if path else nullcontext()
@@ -165,6 +162,8 @@ def _check(arguments) -> None:
     for name in ("motion", "rate", "segment"):
         if getattr(arguments, name) < 0:
             raise InputError(f"--{name} {getattr(arguments, name):g}: must not be negative")
+    if arguments.steady < 1:
+        raise InputError(f"--steady {arguments.steady}: must be at least 1")
     if arguments.output and Path(arguments.output).resolve() == Path(arguments.input).resolve():
         raise InputError(f"{arguments.output}: is the input; choose another output")
 
