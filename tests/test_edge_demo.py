@@ -59,7 +59,7 @@ def blobs(*spots):
 def test_regions_agree_with_labelled_components():
     map = scipy.ndimage.gaussian_filter(random.normal(size=(96, 128)), 4).astype(np.float32)
     found = overlay.regions(map, level=0.4, least_area=0.001)
-    low, high = np.median(map), map.max()
+    low, high = np.median(map[::4, ::4]), map.max()
     labels, count = scipy.ndimage.label(map > low + 0.4 * (high - low), np.ones((3, 3)))
     boxes = set()
     for i, (rows, columns) in enumerate(scipy.ndimage.find_objects(labels), 1):

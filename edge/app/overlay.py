@@ -34,7 +34,7 @@ def regions(map: np.ndarray, level: float = 0.5, least_area: float = 0.002) -> l
     The threshold adapts to the map: it lies at `level` of the way from its median (the good surface) to its peak.
     Regions under `least_area` of the picture are dropped.
     """
-    median, peak = float(np.median(map)), float(map.max())
+    median, peak = _median(map), float(map.max())
     mask = (map > median + level * (peak - median)).astype(np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     found = []
@@ -65,9 +65,14 @@ def draw(
     return _status(out, alarm, text, thick)
 
 
+def _median(map: np.ndarray) -> float:
+    """The median of every fourth row and column: the map is smooth, and this takes a tenth of the time."""
+    return float(np.median(map[::4, ::4]))
+
+
 def _heat(image: np.ndarray, map: np.ndarray, threshold: float) -> np.ndarray:
     """The picture with the map blended in: nothing at its median, half at the threshold, all colour at twice that."""
-    low = float(np.median(map))
+    low = _median(map)
     strength = np.clip((map - low) * (127 / max(threshold - low, 1e-6)), 0, 255).astype(np.uint8)
     strength = cv2.resize(strength, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     opacity = cv2.cvtColor(cv2.multiply(strength, strength, scale=0.7 / 255), cv2.COLOR_GRAY2RGB)

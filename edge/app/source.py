@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -48,6 +49,8 @@ class Source:
             raise InputError(f"{self.where}: {what}")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else 25.0
+        sides = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        self.frame_bytes = max(1, int(3 * math.prod(sides)))
 
     def frames(self, stop: threading.Event):
         start = time.monotonic()

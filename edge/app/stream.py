@@ -16,7 +16,8 @@ from edge.app.trigger import Alarm, Motion, Rate
 from edge.detector import Detector, load
 from edge.preprocess import resize
 
-QUEUE, LIVE_QUEUE = 8, 2  # frames between two threads; a long queue would show a live picture late
+LIVE_QUEUE = 2  # frames between two threads: a longer queue would show a live picture late
+QUEUE, QUEUE_BYTES = 32, 16e6  # of a file: as many frames as pay off, and no more memory than this
 WINDOW = 30  # inferences in the shown rate
 
 
@@ -56,7 +57,7 @@ class Stream:
         self._motion = Motion(motion) if motion else None
         self._rate = Rate(rate) if rate else None
         self._alarm = Alarm(steady)
-        size = LIVE_QUEUE if source.realtime else QUEUE
+        size = LIVE_QUEUE if source.realtime else int(min(QUEUE, max(LIVE_QUEUE, QUEUE_BYTES // source.frame_bytes)))
         self._captured, self._judged = (Buffer(size, not source.realtime) for _ in range(2))
         self._stop = threading.Event()
         self._error: Exception | None = None
