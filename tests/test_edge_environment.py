@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny_models
 from conftest import ROOT
+from videos import values, write
 
 import edge
 
@@ -43,6 +44,13 @@ def test_same_score_as_in_the_project(device):
     expected = edge.load(device[0] / "model").predict(device[2])
     assert row["score"] == pytest.approx(expected.score, rel=1e-6)
     assert row["verdict"] == ("defect" if expected.is_defect else "good")
+
+
+def test_video(device):
+    write(device[0] / "in.avi", range(0, 200, 10))
+    done = run(device, "-m", "edge", "video", "model", "in.avi", "--output", "out.mp4", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["output"]["written"] == len(values(device[0] / "out.mp4")) == 20
 
 
 @pytest.mark.parametrize("name", ["torch", "tensorflow", "dvc", "onnx", "pydantic", "stages"])

@@ -1,4 +1,4 @@
-"""Video: queues, sources that break, triggers, the command, and a clean end."""
+"""Video: streams, the command, and a clean end."""
 
 import csv
 import http.server
@@ -16,15 +16,14 @@ import numpy as np
 import pytest
 import tiny_models
 from conftest import ROOT
+from videos import values, write
 
 import edge
 from edge.__main__ import main
 from edge.app import source, video
-from edge.app.buffer import Buffer
 from edge.app.errors import InputError
 from edge.app.source import Source
 from edge.app.stream import Stream
-from edge.app.trigger import Alarm, Motion, Rate
 from edge.modelfile import write_model
 
 random = np.random.default_rng(11)
@@ -37,218 +36,6 @@ def model(tmp_path_factory):
     raw = json.loads((folder / "model.json").read_text())
     write_model(folder, {**raw, "threshold": {**raw["threshold"], "value": -0.5}})
     return folder
-
-
-def write(path, frames, size=(64, 48), fps=25):
-    """A video whose frame i is grey, of the value that `frames` gives."""
-    file = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, size)
-    for value in frames:
-        file.write(np.full((*size[::-1], 3), value, np.uint8))
-    file.release()
-    return path
-
-
-def values(path):
-    """The mean grey value of each frame of a video."""
-    capture, found = cv2.VideoCapture(str(path)), []
-    while True:
-        fine, frame = capture.read()
-        if not fine:
-            return found
-        found.append(frame.mean())
-
-
-# queues
-
-
-def test_a_full_buffer_drops_its_oldest_and_counts_it():
-    buffer = Buffer(3, lossless=False)
-    for i in range(10):
-        buffer.put(i)
-    buffer.close()
-    assert list(buffer) == [7, 8, 9] and buffer.dropped == 7
-    buffer.put(10)
-    assert list(buffer) == [] and buffer.dropped == 8
-
-
-def test_a_lossless_buffer_makes_the_producer_wait():
-    buffer, got = Buffer(2, lossless=True), []
-    thread = threading.Thread(target=lambda: [buffer.put(i) for i in range(50)] + [buffer.close()])
-    thread.start()
-    time.sleep(0.05)
-    assert thread.is_alive()  # it waits for a reader
-    got = list(buffer)
-    thread.join(5)
-    assert got == list(range(50)) and buffer.dropped == 0 and not thread.is_alive()
-
-
-def test_closing_frees_a_waiting_producer():
-    buffer = Buffer(1, lossless=True)
-    thread = threading.Thread(target=lambda: [buffer.put(i) for i in range(5)])
-    thread.start()
-    time.sleep(0.05)
-    buffer.close(discard=True)
-    thread.join(5)
-    assert not thread.is_alive() and list(buffer) == [] and buffer.dropped == 5
-
-
-# sources
-
-
-def test_broken_frames_of_a_file_are_skipped_and_counted(tmp_path):
-    path = write(tmp_path / "a.avi", range(0, 240, 4))
-    data = bytearray(path.read_bytes())
-    starts = [i for i in range(len(data)) if data[i : i + 3] == b"\xff\xd8\xff"]
-    for frame in (5, 6, 20, 59):
-        data[starts[frame] : starts[frame] + 200] = bytes(200)
-    path.write_bytes(data)
-    reader = Source(path)
-    seen = {index: frame.mean() for index, _, frame in reader.frames(threading.Event())}
-    assert reader.counts["in"] == 56 and reader.counts["corrupt"] == 4
-    assert sorted(set(range(60)) - set(seen)) == [5, 6, 20, 59]
-    assert all(abs(value - 4 * index) < 4 for index, value in seen.items())  # an index names its frame
-
-
-def test_a_file_that_ends_early_is_counted(tmp_path):
-    path = write(tmp_path / "a.avi", range(0, 240, 4))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    reader = Source(path)
-    read = sum(1 for _ in reader.frames(threading.Event()))
-    assert 20 < read < 60 and reader.counts["corrupt"] == 60 - read
-
-
-class Camera:
-    """A camera that gives `lives` runs of frames; between them it vanishes, and `refused` openings fail."""
-
-    opened, lives, refused, bad = 0, [], 0, ()
-
-    def __init__(self, *_):
-        cls = type(self)
-        cls.opened += 1
-        self.there = not 1 < cls.opened <= 1 + cls.refused and bool(cls.lives)
-        self.script = list(cls.lives.pop(0)) if self.there else []
-
-    def isOpened(self):
-        return self.there
-
-    def get(self, _):
-        return 0.0
-
-    def grab(self):
-        self.now = self.script.pop(0) if self.script else None
-        return self.now is not None
-
-    def retrieve(self):
-        if self.now == "broken":
-            return True, np.zeros((4, 4), np.uint8)
-        return True, np.full((48, 64, 3), self.now, np.uint8)
-
-    def release(self):
-        pass
-
-
-class Clock(threading.Event):
-    """An event whose waits take no time and are noted; set when the cameras are used up."""
-
-    def __init__(self, camera):
-        super().__init__()
-        self.camera, self.waits = camera, []
-
-    def wait(self, timeout=None):
-        self.waits.append(timeout)
-        if not self.camera.lives:
-            self.set()
-        return self.is_set()
-
-
-def test_a_camera_that_vanishes_is_opened_again_with_growing_pauses(monkeypatch):
-    camera = type("Camera", (Camera,), {"lives": [[1, 2], [3]], "refused": 3})
-    stop = Clock(camera)
-    reader = Source("0", open=camera)
-    assert [frame[0, 0, 0] for _, _, frame in reader.frames(stop)] == [1, 2, 3]
-    assert stop.waits[:4] == [0.5, 1.0, 2.0, 4.0] and reader.counts["reconnects"] == 1
-    monkeypatch.setattr(source, "BACKOFF", (1, 3))
-    camera = type("Camera", (Camera,), {"lives": [[1], [2]], "refused": 4})
-    stop = Clock(camera)
-    assert len(list(Source("0", open=camera).frames(stop))) == 2
-    assert stop.waits[:5] == [1, 2, 3, 3, 3]
-
-
-def test_a_broken_frame_of_a_camera_is_skipped(monkeypatch):
-    camera = type("Camera", (Camera,), {"lives": [[1, "broken", None, 2, "broken", 3]]})
-    reader = Source("0", open=camera)
-    assert [frame[0, 0, 0] for _, _, frame in reader.frames(Clock(camera))] == [1, 2, 3]
-    assert reader.counts == {"in": 3, "corrupt": 3, "withheld": 0, "reconnects": 0}
-
-
-def test_a_network_stream_that_vanishes_comes_back(monkeypatch, model):
-    """A real MJPEG stream over HTTP: the server hangs up after some frames, twice."""
-    monkeypatch.setattr(source, "BACKOFF", (0.05, 0.1))
-    picture = cv2.imencode(".jpg", random.integers(0, 255, (48, 64, 3), dtype=np.uint8))[1].tobytes()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
-            self.end_headers()
-            for _ in range(30):
-                self.wfile.write(b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture))
-                self.wfile.write(picture + b"\r\n")
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with edge.stream(model, f"http://127.0.0.1:{server.server_port}/camera") as frames:
-            for _ in frames:
-                if frames.counts["reconnects"] >= 2:
-                    frames.stop()
-    finally:
-        server.shutdown()
-    counts = frames.counts
-    assert counts["in"] > 60 and counts["in"] == counts["out"] + counts["dropped"]
-
-
-@pytest.mark.parametrize(
-    "where, message",
-    [("none.mp4", "no such video file"), ("{here}", "not a video"), ("rtsp://127.0.0.1:9/", "reachable")],
-)
-def test_a_source_that_is_none(where, message):
-    with pytest.raises(InputError, match=message):
-        Source(where.format(here=__file__))
-
-
-# triggers
-
-
-def test_motion_adds_up_small_changes_and_ignores_noise():
-    still = random.integers(90, 110, (128, 128, 3), dtype=np.uint8)
-    motion = Motion(4)
-    assert motion(still)
-    for _ in range(20):
-        noisy = np.clip(still + random.normal(0, 3, still.shape), 0, 255).astype(np.uint8)
-        assert not motion(noisy)
-    spot = still.copy()
-    spot[40:48, 40:48] += 40  # one of 256 cells
-    assert motion(spot) and not motion(spot)
-    fired = sum(motion(np.full((32, 32, 3), 100 + i, np.uint8)) for i in range(30))
-    assert 5 <= fired <= 7  # a drift of 1 per frame, against a limit of 4
-
-
-def test_rate_keeps_its_mean():
-    for fps, wanted in ((25, 10), (30, 7), (10, 25)):
-        rate = Rate(wanted)
-        fired = sum(rate(i / fps) for i in range(fps * 20))
-        assert abs(fired - 20 * min(fps, wanted)) <= 1
-
-
-def test_alarm_does_not_flicker():
-    alarm = Alarm(3)
-    verdicts = "01101110101001001000100000"
-    states = "".join(str(int(alarm(v == "1"))) for v in verdicts)
-    assert states == "00000011111111111110000000"  # on at the third 1 in a row, off at the third 0 in a row
 
 
 # streams
@@ -314,6 +101,36 @@ def test_a_stream_can_be_left_early(model, tmp_path):
     counts = frames.counts
     assert counts["in"] == counts["out"] + counts["dropped"] and counts["out"] == 121
     assert not any(thread.is_alive() for thread in frames._threads)
+
+
+def test_a_network_stream_that_vanishes_comes_back(monkeypatch, model):
+    """A real MJPEG stream over HTTP: the server hangs up after some frames, twice."""
+    monkeypatch.setattr(source, "BACKOFF", (0.05, 0.1))
+    picture = cv2.imencode(".jpg", random.integers(0, 255, (48, 64, 3), dtype=np.uint8))[1].tobytes()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+            self.end_headers()
+            for _ in range(30):
+                self.wfile.write(b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture))
+                self.wfile.write(picture + b"\r\n")
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with edge.stream(model, f"http://127.0.0.1:{server.server_port}/camera") as frames:
+            for _ in frames:
+                if frames.counts["reconnects"] >= 2:
+                    frames.stop()
+    finally:
+        server.shutdown()
+    counts = frames.counts
+    assert counts["in"] > 60 and counts["in"] == counts["out"] + counts["dropped"]
 
 
 # the command

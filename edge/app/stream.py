@@ -47,9 +47,9 @@ class Stream:
     """Iterates over the `Frame`s of a source; `counts` says what became of every frame.
 
     A live source drops the oldest waiting frame when the model or the caller is too slow; a file waits for them.
-    `motion` (grey values) and `rate` (per second) spare inferences; the alarm turns after
-    `steady` verdicts in a row. `stop` ends it in order: what was captured comes
-    out. An error in a thread is raised here. Leaving the loop early needs `close`, or the `with` statement.
+    `motion` (grey values) and `rate` (per second) spare inferences; the alarm turns after `steady` verdicts in a row.
+    `stop` ends it in order: what was captured comes out. An error in a thread is raised here. Leaving the loop early
+    needs `close`, or the `with` statement.
     """
 
     def __init__(self, detector: Detector, source: Source, motion: float = 0, rate: float = 0, steady: int = 5):

@@ -1,0 +1,179 @@
+"""What feeds the video demo: queues, sources that break, triggers."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from videos import write
+
+from edge.app import source
+from edge.app.buffer import Buffer
+from edge.app.errors import InputError
+from edge.app.source import Source
+from edge.app.trigger import Alarm, Motion, Rate
+
+random = np.random.default_rng(11)
+
+
+# queues
+
+
+def test_a_full_buffer_drops_its_oldest_and_counts_it():
+    buffer = Buffer(3, lossless=False)
+    for i in range(10):
+        buffer.put(i)
+    buffer.close()
+    assert list(buffer) == [7, 8, 9] and buffer.dropped == 7
+    buffer.put(10)
+    assert list(buffer) == [] and buffer.dropped == 8
+
+
+def test_a_lossless_buffer_makes_the_producer_wait():
+    buffer, got = Buffer(2, lossless=True), []
+    thread = threading.Thread(target=lambda: [buffer.put(i) for i in range(50)] + [buffer.close()])
+    thread.start()
+    time.sleep(0.05)
+    assert thread.is_alive()  # it waits for a reader
+    got = list(buffer)
+    thread.join(5)
+    assert got == list(range(50)) and buffer.dropped == 0 and not thread.is_alive()
+
+
+def test_closing_frees_a_waiting_producer():
+    buffer = Buffer(1, lossless=True)
+    thread = threading.Thread(target=lambda: [buffer.put(i) for i in range(5)])
+    thread.start()
+    time.sleep(0.05)
+    buffer.close(discard=True)
+    thread.join(5)
+    assert not thread.is_alive() and list(buffer) == [] and buffer.dropped == 5
+
+
+# sources
+
+
+def test_broken_frames_of_a_file_are_skipped_and_counted(tmp_path):
+    path = write(tmp_path / "a.avi", range(0, 240, 4))
+    data = bytearray(path.read_bytes())
+    starts = [i for i in range(len(data)) if data[i : i + 3] == b"\xff\xd8\xff"]
+    for frame in (5, 6, 20, 59):
+        data[starts[frame] : starts[frame] + 200] = bytes(200)
+    path.write_bytes(data)
+    reader = Source(path)
+    seen = {index: frame.mean() for index, _, frame in reader.frames(threading.Event())}
+    assert reader.counts["in"] == 56 and reader.counts["corrupt"] == 4
+    assert sorted(set(range(60)) - set(seen)) == [5, 6, 20, 59]
+    assert all(abs(value - 4 * index) < 4 for index, value in seen.items())  # an index names its frame
+
+
+def test_a_file_that_ends_early_is_counted(tmp_path):
+    path = write(tmp_path / "a.avi", range(0, 240, 4))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    reader = Source(path)
+    read = sum(1 for _ in reader.frames(threading.Event()))
+    assert 20 < read < 60 and reader.counts["corrupt"] == 60 - read
+
+
+class Camera:
+    """A camera that gives `lives` runs of frames; between them it vanishes, and `refused` openings fail."""
+
+    opened, lives, refused, bad = 0, [], 0, ()
+
+    def __init__(self, *_):
+        cls = type(self)
+        cls.opened += 1
+        self.there = not 1 < cls.opened <= 1 + cls.refused and bool(cls.lives)
+        self.script = list(cls.lives.pop(0)) if self.there else []
+
+    def isOpened(self):
+        return self.there
+
+    def get(self, _):
+        return 0.0
+
+    def grab(self):
+        self.now = self.script.pop(0) if self.script else None
+        return self.now is not None
+
+    def retrieve(self):
+        if self.now == "broken":
+            return True, np.zeros((4, 4), np.uint8)
+        return True, np.full((48, 64, 3), self.now, np.uint8)
+
+    def release(self):
+        pass
+
+
+class Clock(threading.Event):
+    """An event whose waits take no time and are noted; set when the cameras are used up."""
+
+    def __init__(self, camera):
+        super().__init__()
+        self.camera, self.waits = camera, []
+
+    def wait(self, timeout=None):
+        self.waits.append(timeout)
+        if not self.camera.lives:
+            self.set()
+        return self.is_set()
+
+
+def test_a_camera_that_vanishes_is_opened_again_with_growing_pauses(monkeypatch):
+    camera = type("Camera", (Camera,), {"lives": [[1, 2], [3]], "refused": 3})
+    stop = Clock(camera)
+    reader = Source("0", open=camera)
+    assert [frame[0, 0, 0] for _, _, frame in reader.frames(stop)] == [1, 2, 3]
+    assert stop.waits[:4] == [0.5, 1.0, 2.0, 4.0] and reader.counts["reconnects"] == 1
+    monkeypatch.setattr(source, "BACKOFF", (1, 3))
+    camera = type("Camera", (Camera,), {"lives": [[1], [2]], "refused": 4})
+    stop = Clock(camera)
+    assert len(list(Source("0", open=camera).frames(stop))) == 2
+    assert stop.waits[:5] == [1, 2, 3, 3, 3]
+
+
+def test_a_broken_frame_of_a_camera_is_skipped(monkeypatch):
+    camera = type("Camera", (Camera,), {"lives": [[1, "broken", None, 2, "broken", 3]]})
+    reader = Source("0", open=camera)
+    assert [frame[0, 0, 0] for _, _, frame in reader.frames(Clock(camera))] == [1, 2, 3]
+    assert reader.counts == {"in": 3, "corrupt": 3, "withheld": 0, "reconnects": 0}
+
+
+@pytest.mark.parametrize(
+    "where, message",
+    [("none.mp4", "no such video file"), ("{here}", "not a video"), ("rtsp://127.0.0.1:9/", "reachable")],
+)
+def test_a_source_that_is_none(where, message):
+    with pytest.raises(InputError, match=message):
+        Source(where.format(here=__file__))
+
+
+# triggers
+
+
+def test_motion_adds_up_small_changes_and_ignores_noise():
+    still = random.integers(90, 110, (128, 128, 3), dtype=np.uint8)
+    motion = Motion(4)
+    assert motion(still)
+    for _ in range(20):
+        noisy = np.clip(still + random.normal(0, 3, still.shape), 0, 255).astype(np.uint8)
+        assert not motion(noisy)
+    spot = still.copy()
+    spot[40:48, 40:48] += 40  # one of 256 cells
+    assert motion(spot) and not motion(spot)
+    fired = sum(motion(np.full((32, 32, 3), 100 + i, np.uint8)) for i in range(30))
+    assert 5 <= fired <= 7  # a drift of 1 per frame, against a limit of 4
+
+
+def test_rate_keeps_its_mean():
+    for fps, wanted in ((25, 10), (30, 7), (10, 25)):
+        rate = Rate(wanted)
+        fired = sum(rate(i / fps) for i in range(fps * 20))
+        assert abs(fired - 20 * min(fps, wanted)) <= 1
+
+
+def test_alarm_does_not_flicker():
+    alarm = Alarm(3)
+    verdicts = "01101110101001001000100000"
+    states = "".join(str(int(alarm(v == "1"))) for v in verdicts)
+    assert states == "00000011111111111110000000"  # on at the third 1 in a row, off at the third 0 in a row
