@@ -9,12 +9,16 @@ import numpy as np
 from edge.modelfile import ModelError, ModelInfo
 
 
-def open_runtime(info: ModelInfo, threads: int = 1):
-    """The model ready to run on `threads` CPU threads; ModelError when its runtime is missing or the file differs
-    from what its model.json says."""
+def open_runtime(info: ModelInfo, threads: int = 1, delegate: str | None = None):
+    """The model ready to run on `threads` CPU threads, a TFLite model on the accelerator of a delegate ("edgetpu") on
+    request; ModelError when a library is missing or the file differs from what its model.json says."""
     if threads < 1:
         raise ModelError(f"threads = {threads}: must be at least 1")
-    return RUNTIMES[info.format](info, threads)
+    if delegate is None:
+        return RUNTIMES[info.format](info, threads)
+    if info.format != "tflite" or delegate not in DELEGATES:
+        raise ModelError(f"{info.path}: no delegate {delegate!r} for {info.format}; tflite has {', '.join(DELEGATES)}")
+    return TFLite(info, threads, delegate)
 
 
 class Runtime:
@@ -91,11 +95,12 @@ class Runtime:
 class TFLite(Runtime):
     """A TFLite file on the CPU with ai-edge-litert, else tflite-runtime (32-bit Raspberry Pi OS)."""
 
-    def __init__(self, info: ModelInfo, threads: int):
+    def __init__(self, info: ModelInfo, threads: int, delegate: str | None = None):
         self.info = info
         interpreter, package = self.library()
+        more = {} if delegate is None else {"experimental_delegates": [self._load_delegate(interpreter, delegate)]}
         try:
-            self._interpreter = interpreter.Interpreter(model_path=str(info.path), num_threads=threads)
+            self._interpreter = interpreter.Interpreter(model_path=str(info.path), num_threads=threads, **more)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{info.path}: not a model that {package.__name__} runs: {_one_line(error)}") from None
@@ -112,7 +117,7 @@ class TFLite(Runtime):
         self.details = {
             "name": package.__name__,
             "version": getattr(package, "__version__", "unknown"),
-            "delegate": self._delegate(),
+            "delegate": delegate or self._delegate(),
         }
 
     @staticmethod
@@ -124,6 +129,13 @@ class TFLite(Runtime):
             except ModuleNotFoundError:
                 continue
         raise ModelError("no TFLite runtime: pip install ai-edge-litert (32-bit Raspberry Pi OS: tflite-runtime)")
+
+    @staticmethod
+    def _load_delegate(interpreter, name: str):
+        try:
+            return interpreter.load_delegate(DELEGATES[name])
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{name}: {DELEGATES[name]} can't be used: {_one_line(error) or 'no device'}") from None
 
     def invoke(self, tensor: np.ndarray) -> list[np.ndarray]:
         self._interpreter.set_tensor(self._input, tensor)
@@ -225,6 +237,8 @@ def _dtype(name: str) -> str:
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
+
+DELEGATES = {"edgetpu": "libedgetpu.so.1"}
 
 # One class per format; the same names as in edge.modelfile.
 RUNTIMES = {"tflite": TFLite, "onnx": ONNX, "openvino": OpenVINO}

@@ -3,3 +3,7 @@
 
 class RunnerError(Exception):
     """A measurement that could not be made; the message says on which device and why."""
+
+
+class Unavailable(RunnerError):
+    """A device that can't be measured now, though nothing is wrong with it: unreachable, lost or busy."""

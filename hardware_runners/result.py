@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from edge.modelfile import ModelInfo
-from hardware_runners.errors import RunnerError
+from hardware_runners.devices import Device
+from hardware_runners.energy import estimate
+from hardware_runners.errors import RunnerError, Unavailable
 
 
-def row(device: dict, variant: str, info: ModelInfo, measured: dict) -> dict:
-    """The row for what `remote.measure` found on `device`; the headline figures are those of the first block."""
+def row(device: Device, variant: str, info: ModelInfo, measured: dict) -> dict:
+    """The row for what was measured on `device`; the headline figures are those of the first block."""
     if measured["sha256"] != info.sha256:
-        raise RunnerError(f"device {device['name']}: measured another file than {info.path}; run it again")
+        raise RunnerError(f"device {device.name}: measured another file than {info.path}; run it again")
     first = measured["blocks"][0]
     return {
-        "device": device["name"],
+        "device": device.name,
         "variant": variant,
         "status": "ok",
-        "how": "measured",
+        "how": "emulated" if device.emulated else "measured",
         "sha256": info.sha256,
         "size_bytes": info.size_bytes,
         "params": info.params,
@@ -29,11 +31,20 @@ def row(device: dict, variant: str, info: ModelInfo, measured: dict) -> dict:
         "blocks": measured["blocks"],
         "machine": measured["machine"],
         "runtime": measured["runtime"],
-        "energy": no_energy(device),
+        "energy": energy(device, info, measured.get("energy")),
     }
 
 
-def no_energy(device: dict) -> dict:
-    """The energy figure of a device without a source: none, and why."""
-    reason = (device.get("energy") or {}).get("reason") or "no energy source for this device"
+def unavailable(name: str, variant: str, error: Unavailable) -> dict:
+    """The row of a device that could not be measured now."""
+    return {"device": name, "variant": variant, "status": "unavailable", "reason": str(error)}
+
+
+def energy(device: Device, info: ModelInfo, found: dict | None) -> dict:
+    """What the device's source gave, an estimate where the inventory asks for one, else none with the reason."""
+    if found and found.get("value_mj") is not None:
+        return found
+    if device.energy.source == "estimate":
+        return estimate.estimate(info.macs, info.path.stat().st_size, info.input.dtype)
+    reason = (found or {}).get("reason") or device.energy.reason or "no energy source for this device"
     return {"value_mj": None, "method": "none", "reason": reason}

@@ -13,12 +13,16 @@ import yaml
 from conftest import ROOT
 
 from edge.modelfile import open_model
-from hardware_runners import local, result, transports
+from hardware_runners import devices, result, transports
+from hardware_runners.devices import Device
 from hardware_runners.errors import RunnerError
 from hardware_runners.remote import machine
+from hardware_runners.transports import local
 from stages.common.params import read_yaml
 
-DEVICE = {"name": "local", "transport": "local", "energy": {"source": "none", "reason": "no sensor"}}
+DEVICE = Device.model_validate(
+    {"name": "local", "transport": "local", "energy": {"source": "none", "reason": "no sensor"}}
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def models():
 
 @pytest.fixture(scope="module")
 def measured(models):
-    return transports.measure(DEVICE, models / "int8", 20, 3, [1, 2, machine.cores() + 1])
+    return transports.measure(DEVICE, models / "int8", 20, 3, [1, 2, machine.cores() + 1], "test")
 
 
 def test_one_block_per_thread_count(measured):
@@ -54,13 +58,13 @@ def test_figures_follow_from_the_samples(measured):
         assert latency["p50"] <= latency["p90"] <= latency["p99"] <= samples.max()
         assert 0 < block["warmup_ms"]["first"] <= block["warmup_ms"]["total"]
         assert block["init_ms"] > 0 and block["predict_ms"]["p50"] >= samples.min()
-        assert {"governor", "frequency_mhz", "temperature_c", "load_average"} == set(block["before"])
+        assert {"governor", "frequency_mhz", "temperature_c", "throttling", "load_average"} == set(block["before"])
 
 
 def test_memory_is_that_of_the_measuring_process(models):
     """The peak must not begin with the memory of the process that started the measurement."""
     ballast = np.ones(400 * 2**20, np.uint8)
-    peak = local.measure(models / "int8", 2, 1, [1])["blocks"][0]["peak_rss_mb"]
+    peak = local.measure(DEVICE, models / "int8", 2, 1, [1])["blocks"][0]["peak_rss_mb"]
     assert 10 < peak < 300 and ballast[-1] == 1
 
 
@@ -107,9 +111,7 @@ def test_measuring_ends_with_the_process_that_started_it(models):
 
 def test_errors_of_the_measuring_process_are_one_line(models, tmp_path):
     with pytest.raises(RunnerError, match=r"^device local: .*nothing: no such model folder$"):
-        local.measure(tmp_path / "nothing", 2, 1, [1])
-    with pytest.raises(RunnerError, match=r"transport = 'pigeon': unknown; choose one of local"):
-        transports.measure({"name": "far", "transport": "pigeon"}, models / "int8", 2, 1, [1])
+        local.measure(DEVICE, tmp_path / "nothing", 2, 1, [1])
 
 
 def test_machine_description_reads_what_is_there(tmp_path, monkeypatch):
@@ -129,14 +131,18 @@ def test_machine_description_reads_what_is_there(tmp_path, monkeypatch):
     assert state["governor"] is state["frequency_mhz"] is state["temperature_c"] is None
 
 
-def test_plan_names_known_variants_and_devices():
-    plan = read_yaml(ROOT / "hardware_runners" / "plan.yaml")["plan"]
+def test_plan_names_known_variants_and_devices(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    plan = devices.plan()
     variants = read_yaml(ROOT / "params.yaml")["variants"]
     assert {entry["variant"] for entry in plan.values() if entry["device"] == "local"} == set(variants)
+    assert {entry["device"] for entry in plan.values()} == {"local"}, "dvc repro needs no hardware by default"
     for item, entry in plan.items():
         assert item == f"{entry['device']}-{entry['variant']}"
-        device = read_yaml(ROOT / "hardware_runners" / "inventory" / f"{entry['device']}.yaml")
-        assert device["name"] == entry["device"] and device["transport"] in transports.TRANSPORTS
+        device = devices.read(entry["device"])
+        devices.check_runtime(device, variants[entry["variant"]]["format"])
+    for name in devices.names():
+        devices.read(name)
 
 
 # the stage

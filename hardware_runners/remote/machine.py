@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import os
 import platform
+import shutil
+import subprocess
 from pathlib import Path
 
 CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 THERMAL = Path("/sys/class/thermal")
+THROTTLE_COUNT = Path("/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count")  # x86
 
 
 def describe() -> dict:
@@ -24,7 +29,8 @@ def describe() -> dict:
 
 
 def state() -> dict:
-    """What may change between two measurements: governor, MHz and degrees Celsius of now, load average of 1 min."""
+    """What may change between two measurements: governor, MHz and degrees Celsius of now, throttling (Raspberry Pi:
+    flags, 0x0 is none; x86: a count since the start), load average of 1 min."""
     frequency = _number(CPU / "scaling_cur_freq")
     temperatures = [_number(path) for path in THERMAL.glob("thermal_zone*/temp")]
     temperatures = [t / 1000 for t in temperatures if t is not None]
@@ -32,8 +38,35 @@ def state() -> dict:
         "governor": _text(CPU / "scaling_governor"),
         "frequency_mhz": None if frequency is None else frequency / 1000,
         "temperature_c": max(temperatures) if temperatures else None,
+        "throttling": throttling(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
+
+
+def throttling() -> str | None:
+    """What the machine says about its throttling, as it says it."""
+    if shutil.which("vcgencmd"):
+        try:
+            done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=5)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip().partition("=")[2] or None
+    return _text(THROTTLE_COUNT)
+
+
+def identity() -> str | None:
+    """A short hash of the machine's own id, which itself is confidential."""
+    found = _text(Path("/etc/machine-id"))
+    return hashlib.sha256(found.encode()).hexdigest()[:12] if found else None
+
+
+def has_library(name: str) -> bool:
+    """Whether the linker finds a shared library."""
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 def cores() -> int:

@@ -1,7 +1,7 @@
 """Measures a model folder on this machine: `python -m hardware_runners.remote.measure MODEL --threads 1` prints JSON.
 
 The thread counts of one call share a process, so only the first block has a clean start and peak of memory:
-`hardware_runners.local` starts one process for each."""
+`hardware_runners.transports` starts one process for each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEED = 0  # of the picture that every run gets
 PARENT = os.getppid()
 
 
-def measure(folder: str, runs: int, warmup: int, threads: list[int]) -> dict:
+def measure(folder: str, runs: int, warmup: int, threads: list[int], delegate: str | None = None) -> dict:
     """The machine, the runtime and one block of `runs` timed inferences per thread count; times in ms."""
     info = open_model(folder)
     start = perf_counter_ns()
@@ -29,7 +29,7 @@ def measure(folder: str, runs: int, warmup: int, threads: list[int]) -> dict:
     import_ms = _ms(start)
     blocks, details = [], {}
     for count in threads:
-        block, details = _block(info, runs, warmup, count)
+        block, details = _block(info, runs, warmup, count, delegate)
         blocks.append(block)
     return {
         "sha256": info.sha256,
@@ -39,10 +39,10 @@ def measure(folder: str, runs: int, warmup: int, threads: list[int]) -> dict:
     }
 
 
-def _block(info: ModelInfo, runs: int, warmup: int, threads: int) -> tuple[dict, dict]:
+def _block(info: ModelInfo, runs: int, warmup: int, threads: int, delegate: str | None) -> tuple[dict, dict]:
     before = machine.state()
     start = perf_counter_ns()
-    runtime = runtimes.open_runtime(info, threads)
+    runtime = runtimes.open_runtime(info, threads, delegate)
     init_ms = _ms(start)
     image = picture(info.input.height, info.input.width)
     tensor = runtime.prepare(image)
@@ -107,11 +107,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="timed inferences per block, at least 2")
     parser.add_argument("--warmup", type=int, default=10, metavar="N", help="inferences before them, at least 1")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], metavar="N", help="one block per thread count")
+    parser.add_argument("--delegate", choices=["edgetpu"], help="run a TFLite model on this accelerator")
     arguments = parser.parse_args(argv)
     if arguments.runs < 2 or arguments.warmup < 1:
         parser.error("--runs must be at least 2 and --warmup at least 1")
     try:
-        result = measure(arguments.model, arguments.runs, arguments.warmup, arguments.threads)
+        result = measure(arguments.model, arguments.runs, arguments.warmup, arguments.threads, arguments.delegate)
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

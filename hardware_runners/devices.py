@@ -1,0 +1,154 @@
+"""The inventory: one YAML file per device, typed, and the plan that says which device measures which variant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hardware_runners.errors import RunnerError
+
+PLAN = Path("hardware_runners/plan.yaml")
+INVENTORY = Path("hardware_runners/inventory")
+NAME = r"^[a-z0-9][a-z0-9-]*$"
+RUNTIMES = {  # name in an inventory file: the model formats it runs
+    "ai-edge-litert": ("tflite",),
+    "tflite-runtime": ("tflite",),
+    "edgetpu": ("tflite",),  # ai-edge-litert or tflite-runtime with the Edge TPU delegate
+    "onnxruntime": ("onnx",),
+    "openvino": ("openvino",),
+}
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Address(Section):
+    """`host` is an alias of ~/.ssh/config or a name or address; keys and known_hosts stay in ~/.ssh."""
+
+    host: Annotated[str, Field(pattern=r"^[^\s@-][^\s@]*$")]
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    user: str | None = None
+
+
+class Energy(Section):
+    """Where energy figures come from; `window_s` and `idle_s` are the lengths of the two measured windows."""
+
+    source: Literal["none", "rapl", "jetson", "pmic", "ina2xx", "meter", "estimate"]
+    reason: str | None = None
+    window_s: Annotated[float, Field(ge=1)] = 10.0
+    idle_s: Annotated[float, Field(ge=1)] = 10.0
+    rate_hz: Annotated[float, Field(gt=0, le=1000)] = 10.0
+    label: str | None = None  # jetson: the rail; ina2xx: the hwmon folder's name
+    file: str | None = None  # meter: a CSV file that its program writes
+    port: str | None = None  # meter: a serial port that prints lines
+    baud: int = 115200
+    columns: dict[Literal["time", "power", "voltage", "current"], int | str] | None = None
+    clock: Literal["epoch", "own"] = "epoch"  # meter: seconds since 1970, or since it was switched on
+    scope: str | None = None  # meter: what it measures, e.g. wall or 5 V rail
+
+    @model_validator(mode="after")
+    def complete(self):
+        if self.source == "meter" and (self.file is None) == (self.port is None):
+            raise ValueError("source: meter needs either file or port")
+        return self
+
+
+class Limits(Section):
+    """Seconds to wait: for a connection, for a device that another run holds, for one whole measurement; and how
+    long the device goes on without a sign of life from here."""
+
+    connect_s: Seconds = 10.0
+    lock_wait_s: Annotated[float, Field(ge=0)] = 60.0
+    run_s: Seconds = 900.0
+    heartbeat_s: Seconds = 3.0
+
+
+class Device(Section):
+    """One inventory file."""
+
+    name: Annotated[str, Field(pattern=NAME)]
+    transport: Literal["local", "ssh"]
+    notes: str | None = None
+    tags: list[str] = []
+    ssh: Address | None = None
+    python: str | None = None  # ssh: the interpreter on the device
+    folder: str = ".cache/edge-vision"  # ssh: where code and models go, relative to the home there
+    lock: Annotated[str, Field(pattern=NAME)] = "device"  # devices that share a machine's /tmp need different names
+    runtime: list[Literal["ai-edge-litert", "tflite-runtime", "edgetpu", "onnxruntime", "openvino"]] = []
+    threads: list[Annotated[int, Field(ge=1)]] | None = None  # instead of benchmark.threads
+    may_change: list[Literal["governor"]] = []
+    emulated: bool = False  # figures of time are marked and never plotted as latency
+    accuracy_images: Annotated[int, Field(ge=0)] = 0
+    limits: Limits = Limits()
+    energy: Energy = Energy(source="none")
+    fingerprint: dict[str, str | int | float | None] | None = None
+
+    @model_validator(mode="after")
+    def reachable(self):
+        if self.transport == "ssh" and (self.ssh is None or self.python is None):
+            raise ValueError("transport: ssh needs ssh.host and python")
+        return self
+
+
+def read(name: str) -> Device:
+    """The inventory file of a device; RunnerError names the key that is wrong."""
+    path = INVENTORY / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(names()) or "none: the inventory is empty"
+        raise RunnerError(f"{path}: no such device; choose one of {known}")
+    tree = read_yaml(path)
+    try:
+        device = Device.model_validate(tree)
+    except ValidationError as error:
+        raise RunnerError("; ".join(f"{path}: {_explain(e)}" for e in error.errors())) from None
+    if device.name != name:
+        raise RunnerError(f"{path}: name = {device.name!r}: must be {name!r}, like the file")
+    return device
+
+
+def names() -> list[str]:
+    """The devices of the inventory."""
+    return sorted(path.stem for path in INVENTORY.glob("*.yaml"))
+
+
+def plan() -> dict[str, dict]:
+    """The plan: item -> {device, variant}; RunnerError when an entry is no such pair."""
+    tree = read_yaml(PLAN)
+    entries = (tree.get("plan") if isinstance(tree, dict) else None) or {}
+    for item, entry in entries.items():
+        if not isinstance(entry, dict) or set(entry) != {"device", "variant"}:
+            raise RunnerError(f"{PLAN}: plan.{item} = {entry!r}: must have the keys device and variant and no others")
+    return entries
+
+
+def check_runtime(device: Device, format: str) -> None:
+    """RunnerError when none of the runtimes that the inventory file lists runs models of this format."""
+    if device.runtime and not any(format in RUNTIMES[name] for name in device.runtime):
+        raise RunnerError(
+            f"{INVENTORY / device.name}.yaml: runtime = {device.runtime}: none of them runs a {format} model; "
+            f"take it out of {PLAN} or install one"
+        )
+
+
+def read_yaml(path: Path):
+    """The content of a YAML file; RunnerError when it is missing or broken."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise RunnerError(f"{path}: file not found; run from the folder that holds dvc.yaml") from None
+    except yaml.YAMLError as error:
+        raise RunnerError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _explain(error: dict) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "the file"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key; remove it or correct its name"
+    if error["type"] == "missing":
+        return f"{key}: missing; add it"
+    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,21 @@
+"""The enrolled fingerprint of a device: a figure is compared over time only while the machine stays the same."""
+
+from __future__ import annotations
+
+from hardware_runners.devices import Device
+from hardware_runners.errors import RunnerError
+
+
+def compare(device: Device, found: dict) -> None:
+    """RunnerError that names every key of the enrolled fingerprint that differs now."""
+    enrolled = device.fingerprint or {}
+    changed = [
+        f"{key} was {enrolled.get(key)!r}, is {found.get(key)!r}"
+        for key in sorted(set(enrolled) | set(found))
+        if enrolled.get(key) != found.get(key)
+    ]
+    if changed:
+        raise RunnerError(
+            f"device {device.name}: changed since it was enrolled: {'; '.join(changed)}; "
+            f"if that is right: python -m hardware_runners enrol {device.name} {device.ssh.host} --again"
+        )

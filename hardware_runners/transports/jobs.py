@@ -1,0 +1,30 @@
+"""The commands that one measurement consists of, the same on every machine; each prints JSON."""
+
+from __future__ import annotations
+
+
+from hardware_runners.devices import Device
+
+MEASURE = "hardware_runners.remote.measure"
+POWER = "hardware_runners.remote.power"
+WINDOWED = ("rapl", "jetson", "pmic", "ina2xx", "meter")  # energy sources that need long windows of inference
+
+
+def commands(python: str, device: Device, model: str, runs: int, warmup: int, threads: list[int]) -> list[list[str]]:
+    """One process per thread count, so that start and memory are that block's own; then the energy windows."""
+    delegate = ["--delegate", "edgetpu"] if "edgetpu" in device.runtime else []
+    out = []
+    for count in threads:
+        command = [python, "-m", MEASURE, model, "--runs", str(runs), "--warmup", str(warmup)]
+        out.append([*command, "--threads", str(count), *delegate])
+    if device.energy.source in WINDOWED:
+        source = device.energy.model_dump_json()
+        out.append([python, "-m", POWER, model, "--threads", str(threads[0]), "--energy", source, *delegate])
+    return out
+
+
+def merge(device: Device, results: list[dict]) -> dict:
+    """The results of `commands` as one."""
+    energy = results.pop() if device.energy.source in WINDOWED else None
+    merged = {**results[0], "blocks": [block for result in results for block in result["blocks"]]}
+    return {**merged, "energy": energy}

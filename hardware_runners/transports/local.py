@@ -1,0 +1,31 @@
+"""Measures on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hardware_runners.devices import Device
+from hardware_runners.errors import RunnerError
+from hardware_runners.transports import jobs
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def measure(device: Device, model_folder: str | Path, runs: int, warmup: int, threads: list[int]) -> dict:
+    """What the commands of `jobs` printed; RunnerError with the last line of the one that failed."""
+    commands = jobs.commands(sys.executable, device, str(model_folder), runs, warmup, threads)
+    found = jobs.merge(device, [_run(device, command) for command in commands])
+    return {**found, "clock_offset_s": 0.0}
+
+
+def _run(device: Device, command: list[str]) -> dict:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
+        raise RunnerError(f"device {device.name}: {lines[-1].removeprefix('error: ')}")
+    return json.loads(done.stdout)

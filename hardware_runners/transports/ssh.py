@@ -1,0 +1,192 @@
+"""Measures on a device over SSH: strict host keys, no PTY, every wait with an end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncssh
+
+from hardware_runners import fingerprint
+from hardware_runners.devices import Device
+from hardware_runners.errors import RunnerError, Unavailable
+from hardware_runners.transports import bundle, jobs
+
+KEEPALIVE_S, KEEPALIVE_COUNT = 1, 3
+BUSY = 75  # exit code of remote/supervise.py
+SLACK_S = 15  # beyond the device's own limits, before it counts as lost
+RECEIVE = bundle.ROOT / "hardware_runners/remote/receive.py"
+
+
+def measure(device: Device, model_folder: str | Path, runs: int, warmup: int, threads: list[int], holder: str) -> dict:
+    """What the commands of `jobs` printed on the device."""
+    if device.fingerprint is None:
+        raise RunnerError(
+            f"device {device.name}: not enrolled; run python -m hardware_runners enrol {device.name} {device.ssh.host}"
+        )
+    return asyncio.run(_measure(device, Path(model_folder), runs, warmup, threads, holder))
+
+
+def probe(device: Device) -> dict:
+    """What hardware_runners.remote.probe finds on the device."""
+    return asyncio.run(_probe(device))
+
+
+async def _measure(device: Device, model_folder: Path, runs: int, warmup: int, threads: list[int], holder: str) -> dict:
+    code, model = bundle.code(), bundle.model(model_folder)
+    async with connect(device) as connection:
+        home = await upload(device, connection, [code, model])
+        found = await _run_probe(device, connection, f"{home}/{code.name}")
+        fingerprint.compare(device, found["fingerprint"])
+        commands = jobs.commands(device.python, device, f"{home}/{model.name}", runs, warmup, threads)
+        job = {
+            "lock": f"/tmp/edge-vision-{device.lock}.lock",
+            "holder": holder,
+            "lock_wait_s": device.limits.lock_wait_s,
+            "limit_s": device.limits.run_s,
+            "heartbeat_s": device.limits.heartbeat_s,
+            "commands": commands,
+            "governor": "governor" in device.may_change,
+        }
+        results = await supervise(device, connection, f"{home}/{code.name}", job)
+    return {**jobs.merge(device, results), "clock_offset_s": found["clock_offset_s"]}
+
+
+async def _probe(device: Device) -> dict:
+    code = bundle.code()
+    async with connect(device) as connection:
+        home = await upload(device, connection, [code])
+        return await _run_probe(device, connection, f"{home}/{code.name}")
+
+
+@asynccontextmanager
+async def connect(device: Device):
+    """A connection to the device; what goes wrong on it until it is closed becomes a RunnerError of one line.
+
+    asyncssh checks the host key against ~/.ssh/known_hosts and knows no option that adds keys by itself."""
+    name, address, limits = device.name, device.ssh, device.limits
+    given = {"port": address.port, "username": address.user}
+    try:
+        async with asyncssh.connect(
+            address.host,
+            **{key: value for key, value in given.items() if value is not None},
+            connect_timeout=limits.connect_s,
+            login_timeout=limits.connect_s,
+            keepalive_interval=KEEPALIVE_S,
+            keepalive_count_max=KEEPALIVE_COUNT,
+        ) as connection:
+            yield connection
+    except asyncssh.HostKeyNotVerifiable as error:
+        raise RunnerError(
+            f"device {name}: host key not verified ({_one_line(error)}); connect once with ssh {address.host} and "
+            "compare the key, or remove the old one with ssh-keygen -R if the device was set up anew"
+        ) from None
+    except (asyncssh.PermissionDenied, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise RunnerError(
+            f"device {name}: login refused ({_one_line(error)}); copy your key there with ssh-copy-id {address.host}"
+        ) from None
+    except (asyncssh.ConnectionLost, asyncssh.ChannelOpenError) as error:
+        raise Unavailable(f"device {name}: connection lost ({_one_line(error)})") from None
+    except (TimeoutError, asyncio.TimeoutError):
+        raise Unavailable(f"device {name}: no answer within {limits.connect_s:g} s") from None
+    except OSError as error:
+        raise Unavailable(f"device {name}: unreachable ({error.strerror or _one_line(error)})") from None
+    except (asyncssh.Error, asyncssh.ConfigParseError) as error:
+        raise RunnerError(f"device {name}: {_one_line(error)}") from None
+
+
+async def upload(device: Device, connection, bundles: list[bundle.Bundle]) -> str:
+    """Brings the bundles that the device does not have yet; returns the absolute folder they are in."""
+    command = shlex.join([device.python, "-c", RECEIVE.read_text()])
+    async with connection.create_process(f"exec {command}", encoding=None) as process:
+        wanted = {"folder": device.folder, "names": [b.name for b in bundles]}
+        process.stdin.write(json.dumps(wanted).encode() + b"\n")
+        reply = await _answer(device, process)
+        missing = [b for b in bundles if b.name in reply["missing"]]
+        if missing:
+            process.stdin.write(bundle.pack(missing))
+            process.stdin.write_eof()
+            await _answer(device, process)
+    return reply["home"]
+
+
+async def _answer(device: Device, process) -> dict:
+    """The next line that remote/receive.py prints."""
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
+    except (TimeoutError, asyncio.TimeoutError):
+        raise Unavailable(f"device {device.name}: lost while files went there (no answer for 60 s)") from None
+    if not line:
+        errors = (await process.stderr.read()).decode(errors="replace")
+        await process.wait_closed()
+        if process.exit_status is None:
+            raise Unavailable(f"device {device.name}: connection lost while files went there")
+        raise RunnerError(f"device {device.name}: can't receive files: {_last(errors, process.exit_status)}")
+    reply = json.loads(line)
+    if "error" in reply:
+        full = "; make room there and run it again" if reply["errno"] == 28 else ""
+        raise RunnerError(f"device {device.name}: can't store files in {device.folder}: {reply['error']}{full}")
+    return reply
+
+
+async def _run_probe(device: Device, connection, code: str) -> dict:
+    """What the device is, and how far its clock is from ours, to within half of the time that the answer took."""
+    command = f"cd {shlex.quote(code)} && exec {shlex.join([device.python, '-m', 'hardware_runners.remote.probe'])}"
+    before = time.time()
+    try:
+        done = await asyncio.wait_for(connection.run(command), 60)
+    except (TimeoutError, asyncio.TimeoutError):
+        raise Unavailable(f"device {device.name}: lost while it described itself (60 s)") from None
+    if done.exit_status is None:
+        raise Unavailable(f"device {device.name}: connection lost while it described itself")
+    if done.exit_status:
+        raise RunnerError(f"device {device.name}: can't describe itself: {_last(done.stderr, done.exit_status)}")
+    found = json.loads(done.stdout)
+    return {**found, "clock_offset_s": (before + time.time()) / 2 - found["time"]}
+
+
+async def supervise(device: Device, connection, code: str, job: dict) -> list:
+    """Runs a job under remote/supervise.py with signs of life from here; the list of what its commands printed."""
+    command = shlex.join([device.python, f"{code}/hardware_runners/remote/supervise.py"])
+    limit = job["lock_wait_s"] + job["limit_s"] + SLACK_S
+    async with connection.create_process(f"cd {shlex.quote(code)} && exec {command}", encoding=None) as process:
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        beat = asyncio.create_task(_beat(process, job["heartbeat_s"] / 3))
+        try:
+            out, errors = await asyncio.wait_for(
+                asyncio.gather(process.stdout.read(), process.stderr.read()), timeout=limit
+            )
+            await process.wait_closed()
+        except (TimeoutError, asyncio.TimeoutError):
+            raise Unavailable(f"device {device.name}: lost (no result after {limit:g} s)") from None
+        finally:
+            beat.cancel()
+    errors = errors.decode(errors="replace")
+    if process.exit_status is None and process.exit_signal is None:
+        raise Unavailable(f"device {device.name}: connection lost during the measurement")
+    if process.exit_status == BUSY:
+        raise Unavailable(f"device {device.name}: {_last(errors, BUSY)}")
+    if process.exit_signal:
+        raise RunnerError(f"device {device.name}: the runner was killed there by signal {process.exit_signal[0]}")
+    if process.exit_status:
+        raise RunnerError(f"device {device.name}: {_last(errors, process.exit_status).removeprefix('error: ')}")
+    return json.loads(out)
+
+
+async def _beat(process, seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        process.stdin.write(b".")
+
+
+def _last(errors: str, code: int | None) -> str:
+    lines = errors.strip().splitlines()
+    return lines[-1] if lines else f"ended with code {code}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
