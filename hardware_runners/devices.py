@@ -101,14 +101,18 @@ def read(name: str) -> Device:
     if not path.is_file():
         known = ", ".join(names()) or "none: the inventory is empty"
         raise RunnerError(f"{path}: no such device; choose one of {known}")
-    tree = read_yaml(path)
-    try:
-        device = Device.model_validate(tree)
-    except ValidationError as error:
-        raise RunnerError("; ".join(f"{path}: {_explain(e)}" for e in error.errors())) from None
+    device = check(read_yaml(path), path)
     if device.name != name:
         raise RunnerError(f"{path}: name = {device.name!r}: must be {name!r}, like the file")
     return device
+
+
+def check(tree, where: str | Path) -> Device:
+    """The typed content of an inventory file; RunnerError names each wrong key, its value and what is allowed."""
+    try:
+        return Device.model_validate(tree)
+    except ValidationError as error:
+        raise RunnerError("; ".join(f"{where}: {_explain(e)}" for e in error.errors())) from None
 
 
 def names() -> list[str]:

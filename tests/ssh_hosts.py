@@ -14,6 +14,7 @@ from pathlib import Path
 import asyncssh
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+PYTHON = Path(sys.executable)
 CONFIG = """\
 ListenAddress {address}
 Port {port}
@@ -147,7 +148,7 @@ class Host:
             "name": name,
             "transport": "ssh",
             "ssh": {"host": self.address, "port": self.port},
-            "python": sys.executable,
+            "python": str(PYTHON),
             "folder": str(self.folder / "device"),
             "lock": f"{name}-{os.getpid()}",
             "limits": {"connect_s": 4.0, "lock_wait_s": 0.5, "run_s": 60.0},

@@ -8,6 +8,7 @@ when this process dies. Prints the JSON that the commands printed as one list. E
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -154,10 +155,8 @@ class Supervisor:
             os.killpg(self.child.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             return
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.child.wait(2)
-        except subprocess.TimeoutExpired:
-            pass
 
 
 def end_with_parent(parent: int):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from hardware_runners.devices import Device
 
 MEASURE = "hardware_runners.remote.measure"

@@ -91,7 +91,7 @@ async def connect(device: Device):
         ) from None
     except (asyncssh.ConnectionLost, asyncssh.ChannelOpenError) as error:
         raise Unavailable(f"device {name}: connection lost ({_one_line(error)})") from None
-    except (TimeoutError, asyncio.TimeoutError):
+    except TimeoutError:
         raise Unavailable(f"device {name}: no answer within {limits.connect_s:g} s") from None
     except OSError as error:
         raise Unavailable(f"device {name}: unreachable ({error.strerror or _one_line(error)})") from None
@@ -118,7 +118,7 @@ async def _answer(device: Device, process) -> dict:
     """The next line that remote/receive.py prints."""
     try:
         line = await asyncio.wait_for(process.stdout.readline(), 60)
-    except (TimeoutError, asyncio.TimeoutError):
+    except TimeoutError:
         raise Unavailable(f"device {device.name}: lost while files went there (no answer for 60 s)") from None
     if not line:
         errors = (await process.stderr.read()).decode(errors="replace")
@@ -139,7 +139,7 @@ async def _run_probe(device: Device, connection, code: str) -> dict:
     before = time.time()
     try:
         done = await asyncio.wait_for(connection.run(command), 60)
-    except (TimeoutError, asyncio.TimeoutError):
+    except TimeoutError:
         raise Unavailable(f"device {device.name}: lost while it described itself (60 s)") from None
     if done.exit_status is None:
         raise Unavailable(f"device {device.name}: connection lost while it described itself")
@@ -161,7 +161,7 @@ async def supervise(device: Device, connection, code: str, job: dict) -> list:
                 asyncio.gather(process.stdout.read(), process.stderr.read()), timeout=limit
             )
             await process.wait_closed()
-        except (TimeoutError, asyncio.TimeoutError):
+        except TimeoutError:
             raise Unavailable(f"device {device.name}: lost (no result after {limit:g} s)") from None
         finally:
             beat.cancel()

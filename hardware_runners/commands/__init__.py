@@ -1,0 +1,1 @@
+"""What `python -m hardware_runners` does; no stage imports it."""

@@ -1,0 +1,111 @@
+"""Enrols a device: connect, look at it, write inventory file, plan and the report's dependencies."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import yaml
+
+from hardware_runners import devices
+from hardware_runners.commands import look
+from hardware_runners.devices import Device
+from hardware_runners.errors import RunnerError
+
+DVC = Path("dvc.yaml")
+
+
+def run(arguments) -> int:
+    """Writes nothing unless the device answered."""
+    name = arguments.name
+    path = devices.INVENTORY / f"{name}.yaml"
+    if path.exists() != arguments.again:
+        what = "no such device; leave out --again" if arguments.again else "is there; use --again or another name"
+        raise RunnerError(f"{path}: {what}")
+    device = devices.read(name) if arguments.again else new_device(arguments)
+    found = look.ask(device)
+    show(name, found)
+    if arguments.again:
+        text = path.read_text()
+        write(path, text[: text.index("fingerprint:")] + fingerprint_text(found))
+        print(f"wrote the fingerprint in {path}")
+        return 0
+    runtimes = [
+        key for key in ("ai-edge-litert", "tflite-runtime", "onnxruntime", "openvino") if found["versions"][key]
+    ]
+    variants = choose(arguments.variants, runtimes)
+    write(path, inventory_text(device, runtimes, found))
+    write(devices.PLAN, with_items(devices.PLAN.read_text(), name, variants))
+    write(DVC, with_dependencies(DVC.read_text(), name, variants))
+    print(f"wrote {path}, {devices.PLAN} and the report's dependencies in {DVC}: {', '.join(variants) or 'no variant'}")
+    for line in look.diagnose(devices.read(name), found):
+        print(f"missing: {line}")
+    return 0
+
+
+def new_device(arguments) -> Device:
+    """A device with nothing but an address; RunnerError when name or address can't be one."""
+    user, _, host = arguments.address.rpartition("@")
+    address = {"host": host, "port": arguments.port, "user": user or None}
+    tree = {"name": arguments.name, "transport": "ssh", "ssh": address, "python": arguments.python}
+    return devices.check(tree, "enrol")
+
+
+def show(name: str, found: dict) -> None:
+    """What was found, for people."""
+    for key, value in found["fingerprint"].items():
+        print(f"{name}: {key}: {value if value is not None else 'none'}")
+    print(f"{name}: energy sources: {', '.join(found['energy']) or 'none'}; free disk: {found['free_mb']:.0f} MiB")
+
+
+def choose(wanted: list[str] | None, runtimes: list[str]) -> list[str]:
+    """The variants to measure: those asked for, else all that a runtime of the device can run."""
+    variants = devices.read_yaml(Path("params.yaml"))["variants"]
+    unknown = set(wanted or []) - set(variants)
+    if unknown:
+        raise RunnerError(f"params.yaml: no variant {', '.join(sorted(unknown))}; choose from {', '.join(variants)}")
+    formats = {format for name in runtimes for format in devices.RUNTIMES[name]}
+    return [name for name, variant in variants.items() if (name in wanted if wanted else variant["format"] in formats)]
+
+
+def inventory_text(device: Device, runtimes: list[str], found: dict) -> str:
+    """The inventory file, the fingerprint at its end."""
+    source = found["energy"][0] if found["energy"] else "none"
+    energy = {"source": source} if found["energy"] else {"source": "none", "reason": "no energy source for this device"}
+    tree = {
+        "name": device.name,
+        "transport": "ssh",
+        "ssh": device.ssh.model_dump(exclude_none=True),
+        "python": device.python,
+        "runtime": runtimes,
+        "energy": energy,
+    }
+    head = "# Enrolled by python -m hardware_runners enrol. Every key: hardware_runners/README.md.\n"
+    return head + yaml.safe_dump(tree, sort_keys=False) + fingerprint_text(found)
+
+
+def fingerprint_text(found: dict) -> str:
+    return yaml.safe_dump({"fingerprint": found["fingerprint"]}, sort_keys=False)
+
+
+def with_items(text: str, name: str, variants: list[str]) -> str:
+    """plan.yaml with one line for each variant."""
+    lines = [f"  {name}-{variant}: {{device: {name}, variant: {variant}}}\n" for variant in variants]
+    return re.sub(r"^plan: *\{\} *$", "plan:", text, flags=re.MULTILINE).rstrip("\n") + "\n" + "".join(lines)
+
+
+def with_dependencies(text: str, name: str, variants: list[str]) -> str:
+    """dvc.yaml with the rows of the new items among the report's dependencies, behind the last one there."""
+    found = list(re.finditer(r"^( *)- artifacts/(?:bench|eval)/[\w.-]+\.(?:json|npz)\n", text, re.MULTILINE))
+    if not found:
+        raise RunnerError(f"{DVC}: the report has no dependency artifacts/bench/…; add those of {name} by hand")
+    indent, end = found[-1][1], found[-1].end()
+    return text[:end] + "".join(f"{indent}- artifacts/bench/{name}-{v}.json\n" for v in variants) + text[end:]
+
+
+def write(path: Path, text: str) -> None:
+    """Replaces a file in one step."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
