@@ -1,0 +1,219 @@
+"""What a device does to a run when it fails, with real SSH servers: exit code, row, leftover processes, next repro."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import runner_project
+import toy
+
+ITEM = f"benchmark@pia-{runner_project.VARIANT}"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    with runner_project.project(tmp_path_factory.mktemp("failures"), ["pia", "pib"], runs=400) as made:
+        done = made.dvc("repro", "benchmark")
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield made
+
+
+def running(host, what: str, seconds: float = 60) -> int:
+    """Waits for a process of ours on a device; its id."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for line in host.leftovers():
+            if what in line:
+                return int(line.split(":")[0])
+        time.sleep(0.02)
+    raise AssertionError(f"{what} never ran")
+
+
+def gone(host, seconds: float = 4) -> list[str]:
+    """What is left on a device after this long at most."""
+    end = time.monotonic() + seconds
+    while host.leftovers() and time.monotonic() < end:
+        time.sleep(0.05)
+    return host.leftovers()
+
+
+def measuring(host) -> None:
+    running(host, "remote.measure")
+    time.sleep(0.3)
+
+
+# Each case breaks something (before the run, or in its middle) and returns what mends it.
+
+
+def unreachable(project, host):
+    host.cut()
+    return host.restore
+
+
+def cable(project, host):
+    measuring(host)
+    host.cut()
+    return host.restore
+
+
+def switched_off(project, host):
+    measuring(host)
+    host.stop()
+    return host.start
+
+
+def busy(project, host):
+    lock = f"/tmp/edge-vision-{host.device('pia')['lock']}.lock"
+    stream = open(lock, "a+")  # noqa: SIM115 (held until the case is mended)
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    stream.truncate(0)
+    stream.write("somebody-else, process 1\n")
+    stream.flush()
+    return stream.close
+
+
+def wrong_key(project, host):
+    host.stop()
+    host.new_host_key()
+    host.start()
+    return host.trust
+
+
+def refused(project, host):
+    keys = host.folder / "authorized_keys"
+    kept = keys.read_text()
+    keys.write_text("")
+    return lambda: keys.write_text(kept)
+
+
+def changed_fingerprint(project, host):
+    path = project.folder / "hardware_runners/inventory/pia.yaml"
+    kept = path.read_text()
+    path.write_text(re.sub("kernel: .*", "kernel: 0.0.1", kept))
+    return lambda: path.write_text(kept)
+
+
+def full_disk(project, host):
+    small = host.folder / "small"
+    small.mkdir(exist_ok=True)
+    inside = ["nsenter", "--mount", "--target", str(host.process.pid)]  # what `ip netns exec` gave the server
+    mount = [*inside, "mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    project.change("pia", folder=str(small / "device"))
+
+    def mend():
+        subprocess.run([*inside, "umount", str(small)], check=True)
+        project.change("pia", folder=str(host.folder / "device"))
+
+    return mend
+
+
+def slow(project, host):
+    project.change("pia", limits={"run_s": 0.5})
+    return lambda: project.change("pia", limits=host.device("pia")["limits"])
+
+
+def killed_runner(project, host):
+    os.kill(running(host, "remote.measure"), signal.SIGKILL)
+    return lambda: None
+
+
+def killed_supervisor(project, host):
+    measuring(host)
+    os.kill(running(host, "supervise.py"), signal.SIGKILL)
+    return lambda: None
+
+
+def killed_stage(project, host):
+    measuring(host)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (
+                os.readlink(process / "cwd") == str(project.folder)
+                and b"stages.benchmark" in (process / "cmdline").read_bytes()
+            ):
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:
+            continue
+    return lambda: None
+
+
+CASES = [  # what, whether in the middle of the run, exit code of the stage, row, words of the one line that tells
+    (unreachable, False, 75, "unavailable", "unreachable|connection lost|no answer"),
+    (cable, True, 75, "unavailable", "connection lost"),
+    (switched_off, True, 75, "unavailable", "connection lost"),
+    (busy, False, 75, "unavailable", "busy: held by somebody-else, process 1"),
+    (wrong_key, False, 1, None, "host key not verified"),
+    (refused, False, 1, None, "login refused"),
+    (changed_fingerprint, False, 1, None, "changed since it was enrolled: kernel was '0.0.1'"),
+    (full_disk, False, 1, None, "No space left on device; make room"),
+    (slow, False, 1, None, "took longer than 0.5 s"),
+    (killed_runner, True, 1, None, "killed by signal 9"),
+    (killed_supervisor, True, 1, None, "killed there by signal KILL"),
+    (killed_stage, True, -9, None, ""),
+]
+
+
+@pytest.mark.parametrize(("case", "midway", "code", "status", "words"), CASES, ids=[c[0].__name__ for c in CASES])
+def test_failure(project, case, midway, code, status, words):
+    host = project.hosts["pia"]
+    project.change("pia", notes=f"before {case.__name__}")  # a changed inventory file: this device has to measure
+    mend = None if midway else case(project, host)
+    run = subprocess.Popen(
+        [*toy.dvc_command(), "repro", "-s", ITEM],
+        cwd=project.folder,
+        env=project.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        mend = mend or case(project, host)
+        out, _ = run.communicate(timeout=60)
+        left = gone(host)  # while the cable is still out
+        row = project.row("pia")
+    finally:
+        run.kill()
+        if mend:
+            mend()
+    assert f"exited with {code}" in out and run.returncode == 255, out
+    errors = [line for line in out.splitlines() if line.startswith("error: ")]
+    assert len(errors) == (0 if code == -9 else 1) and "Traceback" not in out, out
+    assert re.search(words, out), out
+    assert (row and row["status"]) == status
+    assert not left
+    assert not list((project.folder / "artifacts/bench").glob(".*")), "a half-written row"
+    again = project.dvc("repro", "benchmark")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert toy.ran(again) == {ITEM}
+    assert project.row("pia")["status"] == "ok" and len(project.row("pia")["blocks"][0]["samples_ms"]) == 400
+    assert not gone(host)
+
+
+def test_bench_goes_on_without_a_device(project):
+    """One device away: the other is measured, the report says so, dvc status is dirty, the next repro measures one."""
+    for name in ("pia", "pib"):
+        project.change(name, notes="before bench")
+    project.hosts["pia"].cut()
+    try:
+        done = project.runners("bench")
+    finally:
+        project.hosts["pia"].restore()
+    assert done.returncode == 75, done.stdout + done.stderr
+    assert toy.ran(done) == {ITEM, ITEM.replace("pia", "pib"), "report"}
+    rows = {row["device"]: row for row in json.loads((project.folder / "reports/summary.json").read_text())}
+    assert rows["pia"]["status"] == "unavailable" and "device pia" in rows["pia"]["reason"]
+    assert rows["pib"]["status"] == "ok" and rows["pia"]["latency_ms"] is None
+    assert "unavailable: device pia" in (project.folder / "reports/index.html").read_text()
+    assert project.dvc("status", "-q").returncode == 1
+    again = project.dvc("repro")
+    assert again.returncode == 0 and toy.ran(again) == {ITEM, "report"}
+    assert project.dvc("status", "-q").returncode == 0
+    assert not project.leftovers()
