@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import runner_project
 import toy
+import yaml
 
 ITEM = f"benchmark@pia-{runner_project.VARIANT}"
 
@@ -217,3 +218,17 @@ def test_bench_goes_on_without_a_device(project):
     assert again.returncode == 0 and toy.ran(again) == {ITEM, "report"}
     assert project.dvc("status", "-q").returncode == 0
     assert not project.leftovers()
+
+
+def test_bench_ends_with_the_lock_of_a_sequential_run(project):
+    """Two devices at once; then DVC alone, without its lock file, takes the same measurements from its run cache."""
+    for name in ("pia", "pib"):
+        project.change(name, notes="both at once")
+    done = project.runners("bench")
+    assert done.returncode == 0 and toy.ran(done) == {ITEM, ITEM.replace("pia", "pib"), "report"}, done.stdout
+    lock = project.folder / "dvc.lock"
+    together = yaml.safe_load(lock.read_text())
+    lock.unlink()
+    alone = project.dvc("repro")
+    assert alone.returncode == 0 and not toy.ran(alone), alone.stdout
+    assert yaml.safe_load(lock.read_text()) == together

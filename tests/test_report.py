@@ -11,7 +11,7 @@ import pytest
 import report_project
 
 from stages.common.errors import UserError
-from stages.report import publish, readme, summary
+from stages.report import plots, publish, readme, summary
 from stages.report.__main__ import run
 from stages.report.examples import choose
 
@@ -134,6 +134,27 @@ def test_without_masks_and_without_energy(tmp_path, monkeypatch):
     plan.write_text("plan: {}\n")
     run(params)
     assert "not measured (no device in the plan)" in Path("reports/report.md").read_text()
+
+
+def test_an_emulated_device_is_marked_and_never_plotted_as_latency(tmp_path, monkeypatch):
+    params = report_project.make(tmp_path, per_type=2)
+    monkeypatch.chdir(tmp_path)
+    shown = []
+    monkeypatch.setattr(plots, "accuracy_latency", lambda rows, color, path: shown.extend(rows) or blank(path))
+    monkeypatch.setattr(plots, "latency", lambda benches, color, path: shown.extend(benches) or blank(path))
+    for item in report_project.BOARD:
+        path = tmp_path / f"artifacts/bench/{item}.json"
+        report_project.write(path, {**json.loads(path.read_text()), "how": "emulated"})
+    run(params)
+    assert shown and not [row for row in shown if row["device"] == "board"]
+    rows = [row for row in json.loads(Path("reports/summary.json").read_text()) if row["device"] == "board"]
+    assert rows and all(row["how"]["latency"] == "emulated" for row in rows)
+    assert '<span class="how emulated">' in Path("reports/index.html").read_text()
+    assert "board" not in Path("reports/metrics.json").read_text()
+
+
+def blank(path):
+    path.write_bytes(b"")
 
 
 def test_what_a_user_can_cause_is_one_line(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import subprocess
 
 # Two formats by firmware: "VDD_CORE_A current(7)=1.11625000A" and "VDD_CORE_A=1.1163A".
 LINE = re.compile(r"^\s*(\w+)_([AV])(?:\s+(?:current|volt)\(\d+\))?\s*=\s*([0-9.]+)[AV]\s*$", re.MULTILINE)
+INPUTS = {"EXT5V", "BATT"}  # what feeds the rails, not a rail
 
 
 class Pmic:
@@ -25,7 +26,7 @@ def power(text: str) -> float:
     values: dict[str, dict[str, float]] = {"A": {}, "V": {}}
     for rail, unit, number in LINE.findall(text):
         values[unit][rail] = float(number)
-    rails = set(values["A"]) & set(values["V"])
+    rails = (set(values["A"]) & set(values["V"])) - INPUTS
     if not rails:
         raise OSError("vcgencmd pmic_read_adc shows no rail with voltage and current (Raspberry Pi 5 only)")
     return sum(values["A"][rail] * values["V"][rail] for rail in sorted(rails))

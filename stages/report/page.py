@@ -29,7 +29,7 @@ td.none { text-align: left; color: var(--soft); white-space: normal; }
 .how { display: inline-block; padding: 0 8px; border-radius: 99px; font-size: 0.75rem; line-height: 1.6;
   background: #eceff3; color: var(--soft); white-space: nowrap; }
 .how.measured { background: #e1f0fa; color: #12557f; }
-.how.estimated, .how.predicted { background: #fdf0d9; color: #7a4a00; }
+.how.estimated, .how.predicted, .how.emulated { background: #fdf0d9; color: #7a4a00; }
 figure { margin: 12px 0 0; }
 img { display: block; width: auto; max-width: max(min(100%, 760px), 560px); height: auto;
   margin: 0 auto; }
@@ -55,6 +55,7 @@ ORIGINS = (
     ("measured", "Latency: a clock around every inference after the warm-up; load and first inference separately."),
     ("measured", "Memory: the largest resident set of a process that does nothing but run the model."),
     ("estimated", "A figure from a model of the hardware, never in one series with measurements."),
+    ("emulated", "Run on another kind of processor that imitates the device: the results hold, the times do not."),
     ("predicted", "A figure that a compiler foretells, never in one series with measurements."),
     ("not measured", "No figure; the reason stands with it."),
 )

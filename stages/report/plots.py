@@ -57,23 +57,25 @@ def draw(evals: dict, table: list[dict], benches: dict, folder: Path) -> list[tu
     color = colors(evals)
     out = []
     ran = [row for row in table if row["status"] == "ok"]
-    if ran and any(row["image_auroc"] is not None for row in ran):
-        accuracy_latency(ran, color, folder / "accuracy_latency.png")
+    timed = [row for row in ran if row["how"]["latency"] != "emulated"]  # an emulator's time is no latency
+    if any(row["image_auroc"] is not None for row in timed):
+        accuracy_latency(timed, color, folder / "accuracy_latency.png")
         out.append(
-            ("accuracy_latency", f"Image AUROC (measured) against latency ({_kinds(ran)}): p50, whisker to p90.")
+            ("accuracy_latency", f"Image AUROC (measured) against latency ({_kinds(timed)}): p50, whisker to p90.")
         )
     size(evals, color, folder / "size.png")
     out.append(("size", "Size of each model file (measured), parameters and multiply-accumulates counted in it."))
     if any(found["per_defect"] for found in evals.values()):
         per_defect(evals, color, folder / "per_defect.png")
         out.append(("per_defect", "Image AUROC of each defect type against all good pictures (measured)."))
-    sampled = [b for b in benches.values() if b["status"] == "ok" and summary.main_block(b).get("samples_ms")]
+    sampled = [b for b in benches.values() if b["status"] == "ok" and b.get("how") != "emulated"]
+    sampled = [b for b in sampled if summary.main_block(b).get("samples_ms")]
     if sampled:
         latency(sampled, color, folder / "latency.png")
         out.append(
             (
                 "latency",
-                f"All timed inferences up to p99 ({_kinds(ran)}); line p50, dashes p90. Every panel has its own axis.",
+                f"All timed inferences up to p99 ({_kinds(timed)}); line p50, dashes p90. Every panel has its own axis.",
             )
         )
     if any(row["energy"]["value_mj"] is not None for row in ran):

@@ -88,6 +88,8 @@ def how_energy(energy: dict, raw: dict) -> str:
     if energy["value_mj"] is None:
         return f"not measured ({energy['reason'] or 'no meter'})"
     method = energy["method"] or "unknown method"
+    if raw.get("source"):  # a figure of hardware_runners
+        return f"{method} ({raw['source']}: {raw['scope']}{', net of idling' if method == 'measured' else ''})"
     kind = raw.get("how") or ("estimated" if "estimat" in method or method == "unknown method" else "measured")
     return f"{kind} ({method})"
 
@@ -99,7 +101,7 @@ def flat_metrics(table: list[dict]) -> dict:
         if row["status"] == "unavailable":
             continue
         values = out.setdefault(row["variant"], _numbers(row, (*ACCURACY, *COST)))
-        if row["status"] == "ok":
+        if row["status"] == "ok" and row["how"]["latency"] != "emulated":
             device = {f"{key}_ms": row["latency_ms"][key] for key in PERCENTILES} | _numbers(row, LOAD)
             energy = row["energy"]["value_mj"]
             values[row["device"]] = device if energy is None else {**device, "energy_mj": energy}
