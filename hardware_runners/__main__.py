@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hardware_runners.commands import bench, enrol, look
+from hardware_runners.commands import accuracy, bench, enrol, look
 from hardware_runners.errors import RunnerError, Unavailable
 
 
@@ -36,6 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     measure = commands.add_parser("bench", help="dvc repro with the devices side by side; the report names the absent")
     measure.add_argument("devices", nargs="*", metavar="DEVICE", help="these only (all of the plan)")
     measure.set_defaults(run=bench.run)
+
+    check = commands.add_parser("accuracy", help="score test pictures on a device and compare with evaluate")
+    check.add_argument("name", help="a device of the inventory")
+    check.add_argument("variant", help="a variant that evaluate has scored")
+    check.add_argument("--images", type=int, default=32, metavar="N", help="of them, half good and half defect")
+    check.set_defaults(run=accuracy.run)
 
     arguments = parser.parse_args(argv)
     try:

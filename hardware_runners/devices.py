@@ -83,7 +83,6 @@ class Device(Section):
     threads: list[Annotated[int, Field(ge=1)]] | None = None  # instead of benchmark.threads
     may_change: list[Literal["governor"]] = []
     emulated: bool = False  # figures of time are marked and never plotted as latency
-    accuracy_images: Annotated[int, Field(ge=0)] = 0
     limits: Limits = Limits()
     energy: Energy = Energy(source="none")
     fingerprint: dict[str, str | int | float | None] | None = None

@@ -18,6 +18,8 @@ import yaml
 from conftest import ROOT
 
 from edge.modelfile import write_model
+from hardware_runners import transports
+from hardware_runners.devices import Device
 
 VARIANT = "student-fp32"
 CODE = ("stages", "edge", "hardware_runners")
@@ -135,6 +137,13 @@ class Project:
 
     def leftovers(self) -> list[str]:
         return [line for host in self.hosts.values() for line in host.leftovers()]
+
+
+def scores(project: Project, names: list[str]) -> np.ndarray:
+    """What the model says about test pictures, here."""
+    files = {name: (project.folder / "data/test" / name).read_bytes() for name in names}
+    found = transports.score(Device(name="local", transport="local"), model(), files, "test")["scores"]
+    return np.array([found[name] for name in names])
 
 
 @contextlib.contextmanager

@@ -41,7 +41,10 @@ def clean(folder):
         if name.startswith(".tmp-"):
             gone = not os.path.exists("/proc/" + name[5:])
         else:
-            gone = name[:5] in ("code-", "model") and time.time() - os.path.getmtime(path) > KEEP_DAYS * 86400
+            gone = (
+                name.startswith(("code-", "model-", "pictures-"))
+                and time.time() - os.path.getmtime(path) > KEEP_DAYS * 86400
+            )
         if gone:
             shutil.rmtree(path, ignore_errors=True)
 

@@ -29,3 +29,14 @@ def measure(device: Device, model_folder: str | Path, runs: int, warmup: int, th
         if recorder:
             found["energy"] = recorder.energy(found["energy"]["windows"], found["clock_offset_s"])
     return found
+
+
+def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], holder: str) -> dict:
+    """The scores of pictures (name -> content of the file) on a device; errors as in `measure`."""
+    if device.transport == "local":
+        from hardware_runners.transports import local
+
+        return local.score(device, model_folder, pictures)
+    from hardware_runners.transports import ssh
+
+    return ssh.score(device, model_folder, pictures, holder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CODE = ("edge", "hardware_runners/remote", "hardware_runners/energy")
+CODE = ("edge", "hardware_runners/remote", "hardware_runners/energy")  # the modules, not what is in folders below
 FILES = ("hardware_runners/__init__.py",)
 
 
@@ -25,7 +25,7 @@ def code() -> Bundle:
     """`edge` and what measures it."""
     paths = [ROOT / name for name in FILES]
     for folder in CODE:
-        paths += (ROOT / folder).rglob("*.py")
+        paths += (ROOT / folder).glob("*.py")
     return _bundle("code", {str(path.relative_to(ROOT)): path.read_bytes() for path in paths})
 
 
@@ -34,6 +34,11 @@ def model(folder: str | Path) -> Bundle:
     folder = Path(folder)
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return _bundle("model", {str(path.relative_to(folder)): path.read_bytes() for path in paths})
+
+
+def pictures(files: dict[str, bytes]) -> Bundle:
+    """Pictures by their names."""
+    return _bundle("pictures", files)
 
 
 def _bundle(kind: str, files: dict[str, bytes]) -> Bundle:

@@ -5,21 +5,30 @@ from __future__ import annotations
 from hardware_runners.devices import Device
 
 MEASURE = "hardware_runners.remote.measure"
+SCORE = "hardware_runners.remote.score"
 POWER = "hardware_runners.remote.power"
 WINDOWED = ("rapl", "jetson", "pmic", "ina2xx", "meter")  # energy sources that need long windows of inference
 
 
 def commands(python: str, device: Device, model: str, runs: int, warmup: int, threads: list[int]) -> list[list[str]]:
     """One process per thread count, so that start and memory are that block's own; then the energy windows."""
-    delegate = ["--delegate", "edgetpu"] if "edgetpu" in device.runtime else []
     out = []
     for count in threads:
         command = [python, "-m", MEASURE, model, "--runs", str(runs), "--warmup", str(warmup)]
-        out.append([*command, "--threads", str(count), *delegate])
+        out.append([*command, "--threads", str(count), *_delegate(device)])
     if device.energy.source in WINDOWED:
         source = device.energy.model_dump_json()
-        out.append([python, "-m", POWER, model, "--threads", str(threads[0]), "--energy", source, *delegate])
+        out.append([python, "-m", POWER, model, "--threads", str(threads[0]), "--energy", source, *_delegate(device)])
     return out
+
+
+def score(python: str, device: Device, model: str, pictures: str) -> list[str]:
+    """The command that scores a folder of pictures."""
+    return [python, "-m", SCORE, model, pictures, *_delegate(device)]
+
+
+def _delegate(device: Device) -> list[str]:
+    return ["--delegate", "edgetpu"] if "edgetpu" in device.runtime else []
 
 
 def merge(device: Device, results: list[dict]) -> dict:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from hardware_runners.devices import Device
@@ -20,6 +21,16 @@ def measure(device: Device, model_folder: str | Path, runs: int, warmup: int, th
     commands = jobs.commands(sys.executable, device, str(model_folder), runs, warmup, threads)
     found = jobs.merge(device, [_run(device, command) for command in commands])
     return {**found, "clock_offset_s": 0.0}
+
+
+def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes]) -> dict:
+    """What remote.score says about the pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in pictures.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return _run(device, jobs.score(sys.executable, device, str(model_folder), folder))
 
 
 def _run(device: Device, command: list[str]) -> dict:

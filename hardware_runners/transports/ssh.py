@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import shlex
+import socket
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,11 +26,22 @@ RECEIVE = bundle.ROOT / "hardware_runners/remote/receive.py"
 
 def measure(device: Device, model_folder: str | Path, runs: int, warmup: int, threads: list[int], holder: str) -> dict:
     """What the commands of `jobs` printed on the device."""
-    if device.fingerprint is None:
-        raise RunnerError(
-            f"device {device.name}: not enrolled; run python -m hardware_runners enrol {device.name} {device.ssh.host}"
-        )
-    return asyncio.run(_measure(device, Path(model_folder), runs, warmup, threads, holder))
+
+    def commands(model: str) -> list[list[str]]:
+        return jobs.commands(device.python, device, model, runs, warmup, threads)
+
+    found, results = asyncio.run(_run(device, [bundle.model(model_folder)], commands, holder))
+    return {**jobs.merge(device, results), "clock_offset_s": found["clock_offset_s"]}
+
+
+def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], holder: str) -> dict:
+    """What remote.score says about the pictures on the device."""
+
+    def commands(model: str, folder: str) -> list[list[str]]:
+        return [jobs.score(device.python, device, model, folder)]
+
+    bundles = [bundle.model(model_folder), bundle.pictures(pictures)]
+    return asyncio.run(_run(device, bundles, commands, holder))[1][0]
 
 
 def probe(device: Device) -> dict:
@@ -36,24 +49,27 @@ def probe(device: Device) -> dict:
     return asyncio.run(_probe(device))
 
 
-async def _measure(device: Device, model_folder: Path, runs: int, warmup: int, threads: list[int], holder: str) -> dict:
-    code, model = bundle.code(), bundle.model(model_folder)
+async def _run(device: Device, bundles: list[bundle.Bundle], commands, holder: str) -> tuple[dict, list]:
+    """What the device said about itself, and what `commands` printed, a function of the folders of the bundles."""
+    if device.fingerprint is None:
+        raise RunnerError(
+            f"device {device.name}: not enrolled; run python -m hardware_runners enrol {device.name} {device.ssh.host}"
+        )
+    code = bundle.code()
     async with connect(device) as connection:
-        home = await upload(device, connection, [code, model])
+        home = await upload(device, connection, [code, *bundles])
         found = await _run_probe(device, connection, f"{home}/{code.name}")
         fingerprint.compare(device, found["fingerprint"])
-        commands = jobs.commands(device.python, device, f"{home}/{model.name}", runs, warmup, threads)
         job = {
             "lock": f"/tmp/edge-vision-{device.lock}.lock",
-            "holder": holder,
+            "holder": f"{getpass.getuser()}@{socket.gethostname()} ({holder})",
             "lock_wait_s": device.limits.lock_wait_s,
             "limit_s": device.limits.run_s,
             "heartbeat_s": device.limits.heartbeat_s,
-            "commands": commands,
+            "commands": commands(*(f"{home}/{b.name}" for b in bundles)),
             "governor": "governor" in device.may_change,
         }
-        results = await supervise(device, connection, f"{home}/{code.name}", job)
-    return {**jobs.merge(device, results), "clock_offset_s": found["clock_offset_s"]}
+        return found, await supervise(device, connection, f"{home}/{code.name}", job)
 
 
 async def _probe(device: Device) -> dict:

@@ -75,7 +75,7 @@ def draw(evals: dict, table: list[dict], benches: dict, folder: Path) -> list[tu
         out.append(
             (
                 "latency",
-                f"All timed inferences up to p99 ({_kinds(timed)}); line p50, dashes p90. Every panel has its own axis.",
+                f"All timed inferences up to p99 ({_kinds(timed)}); line p50, dashes p90. Each panel has its own axis.",
             )
         )
     if any(row["energy"]["value_mj"] is not None for row in ran):

@@ -1,0 +1,70 @@
+"""The accuracy of a variant on a device itself, on a part of the test pictures: kernels differ between processors.
+
+No stage of the graph: only `evaluate` and `report` read test pictures there. Compares with the scores that `evaluate`
+wrote, picture by picture, and keeps the result in artifacts/accuracy, which neither git nor DVC tracks."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from hardware_runners import devices, transports
+from hardware_runners.errors import RunnerError
+
+TEST = Path("data/test")
+OUT = Path("artifacts/accuracy")
+
+
+def run(arguments) -> int:
+    """Prints and writes how the device's scores differ from those here; 1 when a verdict differs."""
+    device, variant = devices.read(arguments.name), arguments.variant
+    try:
+        here = np.load(f"artifacts/eval/{variant}.npz")
+    except FileNotFoundError:
+        raise RunnerError(f"artifacts/eval/{variant}.npz: not found; run dvc repro evaluate@{variant}") from None
+    chosen = spread(here["label"], arguments.images)
+    names = [str(name) for name in here["path"][chosen]]
+    files = {name: (TEST / name).read_bytes() for name in names}
+    found = transports.score(device, Path("artifacts/models") / variant, files, f"accuracy of {variant}")
+    there = np.array([found["scores"][name] for name in names])
+    result = compare(here["label"][chosen], here["score"][chosen].astype(float), there, found["threshold"])
+    result = {"device": device.name, "variant": variant, "runtime": found["runtime"], **result}
+    print(json.dumps(result, indent=2))
+    OUT.mkdir(parents=True, exist_ok=True)
+    temporary = OUT / f".{device.name}-{variant}.json.tmp"
+    temporary.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    os.replace(temporary, OUT / f"{device.name}-{variant}.json")
+    return 1 if result["verdicts_that_differ"] else 0
+
+
+def spread(labels: np.ndarray, count: int) -> np.ndarray:
+    """Indices of about `count` pictures, as many good as defect ones, evenly spread over each kind."""
+    out = []
+    for label in (0, 1):
+        kind = np.flatnonzero(labels == label)
+        out.append(kind[np.unique(np.linspace(0, len(kind) - 1, min(len(kind), -(-count // 2))).astype(int))])
+    return np.concatenate(out)
+
+
+def compare(labels: np.ndarray, here: np.ndarray, there: np.ndarray, threshold: float) -> dict:
+    """AUROC on both sides, the largest difference of a score, and how many verdicts differ."""
+    return {
+        "images": len(labels),
+        "image_auroc_here": auroc(labels, here),
+        "image_auroc_there": auroc(labels, there),
+        "largest_difference": float(np.abs(here - there).max()),
+        "threshold": threshold,
+        "verdicts_that_differ": int(((here > threshold) != (there > threshold)).sum()),
+    }
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """How often a defect scores above a good picture (Mann-Whitney, ties count half); None without both kinds."""
+    good, defect = scores[labels == 0], scores[labels == 1]
+    if not len(good) or not len(defect):
+        return None
+    above = (defect[:, None] > good).mean() + 0.5 * (defect[:, None] == good).mean()
+    return float(above)

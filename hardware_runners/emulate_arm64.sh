@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Opt-in: a Debian arm64 system under qemu-user as an SSH device, to run ARM kernels without ARM hardware (their times
+# mean nothing). Usage, as root on a Debian or Ubuntu machine:
+#   hardware_runners/emulate_arm64.sh [FOLDER] [PUBLIC_KEY]     (default: /var/lib/edge-vision-arm64, ~/.ssh/id_ed25519.pub)
+#   hardware_runners/emulate_arm64.sh --stop [FOLDER]           ends the server; rm -r FOLDER removes the rest
+set -euo pipefail
+
+stop=false
+if [[ ${1:-} == --stop ]]; then stop=true; shift; fi
+folder=${1:-/var/lib/edge-vision-arm64}
+key=${2:-$HOME/.ssh/id_ed25519.pub}
+port=${PORT:-2264}
+
+[[ $EUID == 0 ]] || { echo "error: run it as root: debootstrap makes a system of its own" >&2; exit 1; }
+
+if $stop; then
+    [[ -f $folder/run/sshd.pid ]] && kill "$(cat "$folder/run/sshd.pid")" && rm "$folder/run/sshd.pid"
+    for mounted in proc dev; do mountpoint -q "$folder/$mounted" && umount "$folder/$mounted"; done
+    exit 0
+fi
+[[ -f $key ]] || { echo "error: $key: no public key; name one as the second argument" >&2; exit 1; }
+
+need=()
+command -v debootstrap > /dev/null || need+=(debootstrap)
+command -v qemu-aarch64-static > /dev/null || need+=(qemu-user-static binfmt-support)
+((${#need[@]} == 0)) || apt-get install --yes --no-install-recommends "${need[@]}"
+
+if [[ ! -f /proc/sys/fs/binfmt_misc/qemu-aarch64 ]]; then
+    mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+    update-binfmts --enable qemu-aarch64 ||
+        { echo "error: this kernel can't register qemu-aarch64 (binfmt_misc)" >&2; exit 1; }
+fi
+
+if [[ ! -x $folder/edge-env/bin/python ]]; then
+    debootstrap --arch=arm64 --variant=minbase \
+        --include=openssh-server,python3,python3-venv,ca-certificates bookworm "$folder" "${MIRROR:-http://deb.debian.org/debian}"
+    cp /etc/resolv.conf "$folder/etc/resolv.conf"
+    chroot "$folder" python3 -m venv /edge-env
+    chroot "$folder" /edge-env/bin/pip install --quiet numpy opencv-python-headless ai-edge-litert onnxruntime
+fi
+
+mountpoint -q "$folder/proc" || mount -t proc proc "$folder/proc"
+mountpoint -q "$folder/dev" || mount --bind /dev "$folder/dev"
+mkdir -p "$folder/run/sshd" "$folder/root/.ssh"
+cp "$key" "$folder/root/.ssh/authorized_keys"
+chmod 700 "$folder/root/.ssh"
+chmod 600 "$folder/root/.ssh/authorized_keys"
+chroot "$folder" ssh-keygen -A > /dev/null
+chroot "$folder" /usr/sbin/sshd -p "$port" -o ListenAddress=127.0.0.1 -o UsePAM=no -o PasswordAuthentication=no \
+    -o PidFile=/run/sshd.pid
+
+cat << EOF
+The emulated device listens on port $port. Now, as yourself:
+  ssh -p $port root@127.0.0.1 true         # once, to accept its host key
+  python -m hardware_runners enrol arm64 root@127.0.0.1 --port $port --python /edge-env/bin/python
+and add to hardware_runners/inventory/arm64.yaml:
+  emulated: true
+  limits: {connect_s: 60.0, run_s: 3600.0, heartbeat_s: 30.0}
+EOF
