@@ -1,6 +1,5 @@
 """What the way over SSH costs: the p50 of a model above 1 ms, here and through a server on this machine."""
 
-import pytest
 import runner_project
 import ssh_hosts
 
@@ -8,12 +7,13 @@ from hardware_runners import transports
 from hardware_runners.devices import Device
 from hardware_runners.transports import ssh
 
-PAIRS, RUNS = 5, 400
+PAIRS, RUNS = 3, 400
 LOCAL = Device(name="local", transport="local")
 
 
 def test_overhead_of_the_remote_path(tmp_path, monkeypatch):
-    """Measured in turns; the best p50 of each side, since other work on this machine only makes it worse."""
+    """Measured in turns; the best p50 of each side, since other work on this machine only makes it worse: a busy machine
+    gets more turns to show one."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -24,7 +24,7 @@ def test_overhead_of_the_remote_path(tmp_path, monkeypatch):
         device = device.model_copy(update={"fingerprint": ssh.probe(device)["fingerprint"]})
         ratio, tries = 9.0, 0
         found: dict[str, list[float]] = {"local": [], "far": []}
-        while tries < 4 and not abs(ratio - 1) <= 0.02:
+        while tries < 4 and ratio > 1.02:
             for _ in range(PAIRS):
                 for each in (LOCAL, device):
                     block = transports.measure(each, runner_project.model(), RUNS, 20, [1], "overhead")["blocks"][0]
@@ -34,4 +34,4 @@ def test_overhead_of_the_remote_path(tmp_path, monkeypatch):
         host.close()
     print(f"p50 local {min(found['local']):.4f} ms, over SSH {min(found['far']):.4f} ms, ratio {ratio:.4f}", found)
     assert min(found["local"]) >= 1, "the model is too fast for this comparison"
-    assert ratio == pytest.approx(1, abs=0.02) or ratio < 1
+    assert ratio <= 1.02

@@ -178,22 +178,22 @@ def test_what_a_bare_device_lacks():
 
 def test_accuracy_on_the_device(project):
     """The device's scores against an evaluation of the same file, one score changed by hand."""
-    items = np.load(project.folder / f"artifacts/eval/{runner_project.VARIANT}.npz")
-    (project.folder / "artifacts/eval/kept.npz").write_bytes(
-        (project.folder / f"artifacts/eval/{runner_project.VARIANT}.npz").read_bytes()
-    )
-    scores = runner_project.scores(project, [str(path) for path in items["path"]])
+    path = project.folder / f"artifacts/eval/{runner_project.VARIANT}.npz"
+    kept = path.read_bytes()
+    items = dict(np.load(path))
+    scores = runner_project.scores(project, [str(name) for name in items["path"]])
     wrong = scores.copy()
     wrong[0] = 1e6 if scores[0] <= 0.5 else -1e6
     for here, differ in ((scores, 0), (wrong, 1)):
-        np.savez(project.folder / f"artifacts/eval/{runner_project.VARIANT}.npz", **{**items, "score": here})
+        np.savez(path, **{**items, "score": here})
         done = project.runners("accuracy", "pia", runner_project.VARIANT, "--images", "100")
         found = json.loads(done.stdout)
         assert done.returncode == differ and found["verdicts_that_differ"] == differ, done.stderr
         assert found["images"] == len(scores) and (found["largest_difference"] < 1e-4) == (differ == 0)
-    (project.folder / "artifacts/eval/kept.npz").replace(
-        project.folder / f"artifacts/eval/{runner_project.VARIANT}.npz"
-    )
+        assert (
+            json.loads((project.folder / f"artifacts/accuracy/pia-{runner_project.VARIANT}.json").read_text()) == found
+        )
+    path.write_bytes(kept)
 
 
 def test_auroc_and_spread():
