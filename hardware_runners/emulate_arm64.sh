@@ -34,9 +34,13 @@ fi
 if [[ ! -x $folder/edge-env/bin/python ]]; then
     debootstrap --arch=arm64 --variant=minbase \
         --include=openssh-server,python3,python3-venv,ca-certificates bookworm "$folder" "${MIRROR:-http://deb.debian.org/debian}"
-    cp /etc/resolv.conf "$folder/etc/resolv.conf"
+    platforms=() # the wheels come through this machine's pip, its indexes and its proxies
+    for glibc in 17 24 26 27 28 31 34 35; do platforms+=(--platform "manylinux_2_${glibc}_aarch64"); done
+    "${PYTHON:-python3}" -m pip download --quiet --only-binary :all: --python-version 3.11 "${platforms[@]}" \
+        --platform manylinux2014_aarch64 --dest "$folder/wheels" numpy opencv-python-headless ai-edge-litert onnxruntime
     chroot "$folder" python3 -m venv /edge-env
-    chroot "$folder" /edge-env/bin/pip install --quiet numpy opencv-python-headless ai-edge-litert onnxruntime
+    chroot "$folder" /edge-env/bin/pip install --quiet --no-index --find-links /wheels \
+        numpy opencv-python-headless ai-edge-litert onnxruntime
 fi
 
 mountpoint -q "$folder/proc" || mount -t proc proc "$folder/proc"

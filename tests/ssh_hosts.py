@@ -1,6 +1,7 @@
 """Real OpenSSH servers for the tests: each a device with its own host key, in a network namespace of its own where this
 machine allows that (its cable can be pulled), else on a loopback port."""
 
+import contextlib
 import functools
 import os
 import shutil
@@ -112,23 +113,23 @@ class Host:
                 time.sleep(0.05)
         raise RuntimeError((self.folder / "log").read_text())
 
-    def stop(self) -> None:
-        """Ends the server and what it runs for its guests, as switching the device off does."""
+    def stop(self, what: str = "") -> None:
+        """Ends the server and what it runs for its guests, as switching the device off does, or those of them whose
+        command line holds `what`."""
         if self.process:
             for pid in [self.process.pid, *children(self.process.pid)]:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+                if what in cmdline(pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
 
     def cut(self) -> None:
-        """Pulls the cable; without namespaces, ends the server and its connections."""
+        """Pulls the cable; without namespaces, ends the server and its connections, and leaves the guests alone."""
         if self.netns:
             subprocess.run(["ip", "link", "set", self.link, "down"], check=True)
         else:
-            self.stop()
+            self.stop("sshd")
 
     def restore(self) -> None:
         if self.netns:
@@ -170,6 +171,14 @@ class Host:
             if (mark in command or inside.startswith(mark)) and b"sshd" not in command:
                 found.append(f"{process.name}: {command.replace(bytes(1), b' ').decode(errors='replace')[:200]}")
         return found
+
+
+def cmdline(pid: int) -> str:
+    """The command line of a process; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(bytes(1), b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def children(pid: int) -> list[int]:

@@ -1,5 +1,6 @@
 """Fifty measurements in a row, each disturbed at a random moment: no lost row, no leftover process, no wrong figure."""
 
+import contextlib
 import json
 import os
 import random
@@ -57,22 +58,12 @@ def disturb(host, kind: str, after: float) -> None:
         host.cut()
         return
     if kind == "session":
-        victims = ssh_hosts.children(host.process.pid)
-        victims = [pid for pid in victims if b"sshd" in (cmdline(pid) or b"")]
+        victims = [pid for pid in ssh_hosts.children(host.process.pid) if "sshd" in ssh_hosts.cmdline(pid)]
     else:
         victims = [int(line.split(":")[0]) for line in host.leftovers() if kind in line]
     for pid in victims[:1]:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-
-
-def cmdline(pid: int) -> bytes | None:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return None
 
 
 def one_run(host, device, info, kind: str, after: float, out: Path) -> str:

@@ -12,8 +12,8 @@ LOCAL = Device(name="local", transport="local")
 
 
 def test_overhead_of_the_remote_path(tmp_path, monkeypatch):
-    """Measured in turns; the best p50 of each side, since other work on this machine only makes it worse: a busy machine
-    gets more turns to show one."""
+    """Measured in turns; the best p50 of each side, since other work on this machine only makes it worse: a machine
+    that is busy gets more turns to show one."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))

@@ -63,6 +63,30 @@ def test_host_keys_are_always_checked():
         assert "known_hosts=" not in text and "client_keys" not in text and "password" not in text, path
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("StrictHostKeyChecking no", "host key not verified"),
+        ("UserKnownHostsFile /dev/null", "host key not verified"),
+        ("UserKnownHostsFile none", "switches the check of host keys off for "),
+    ],
+)
+def test_no_setting_of_the_user_lets_an_unknown_key_pass(project, option, message):
+    """The key of the server is not the one in known_hosts."""
+    known = project.home / ".ssh/known_hosts"
+    kept = known.read_text()
+    known.write_text("")
+    config = project.home / ".ssh/config"
+    config.write_text(f"Host *\n  {option}\n")
+    try:
+        done = project.runners("probe", "pia")
+    finally:
+        known.write_text(kept)
+        config.unlink()
+    assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert known.read_text() == kept
+
+
 def test_a_runtime_that_cannot_run_the_variant_is_named():
     device = devices.check({**SSH, "runtime": ["tflite-runtime"]}, "x")
     devices.check_runtime(device, "tflite")

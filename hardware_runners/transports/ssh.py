@@ -83,10 +83,15 @@ async def _probe(device: Device) -> dict:
 async def connect(device: Device):
     """A connection to the device; what goes wrong on it until it is closed becomes a RunnerError of one line.
 
-    asyncssh checks the host key against ~/.ssh/known_hosts and knows no option that adds keys by itself."""
+    asyncssh checks the host key against ~/.ssh/known_hosts and adds none, whatever StrictHostKeyChecking says."""
     name, address, limits = device.name, device.ssh, device.limits
     given = {"port": address.port, "username": address.user}
     try:
+        if _unchecked(address.host):
+            raise RunnerError(
+                f"device {name}: ~/.ssh/config switches the check of host keys off for {address.host} "
+                "(UserKnownHostsFile none); remove that line"
+            )
         async with asyncssh.connect(
             address.host,
             **{key: value for key, value in given.items() if value is not None},
@@ -113,6 +118,13 @@ async def connect(device: Device):
         raise Unavailable(f"device {name}: unreachable ({error.strerror or _one_line(error)})") from None
     except (asyncssh.Error, asyncssh.ConfigParseError) as error:
         raise RunnerError(f"device {name}: {_one_line(error)}") from None
+
+
+def _unchecked(host: str) -> bool:
+    """Whether ~/.ssh/config has `UserKnownHostsFile none` for this host, which would switch the check off."""
+    config = Path.home() / ".ssh" / "config"
+    files = [str(config)] if config.is_file() else []
+    return asyncssh.SSHClientConnectionOptions(host=host, config=files).known_hosts is None
 
 
 async def upload(device: Device, connection, bundles: list[bundle.Bundle]) -> str:
