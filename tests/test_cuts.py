@@ -52,15 +52,18 @@ def enrolled(host, name: str) -> Device:
 
 
 def disturb(host, kind: str, after: float) -> None:
-    """Pulls the cable, or kills one process of the device with -9."""
-    time.sleep(after)
+    """Pulls the cable, or kills one process of the device with -9, when there is one."""
+    time.sleep(after if kind in ("cable", "session") else after / 4)
     if kind == "cable":
         host.cut()
         return
     if kind == "session":
         victims = [pid for pid in ssh_hosts.children(host.process.pid) if "sshd" in ssh_hosts.cmdline(pid)]
     else:
-        victims = [int(line.split(":")[0]) for line in host.leftovers() if kind in line]
+        victims, end = [], time.monotonic() + SECONDS
+        while not victims and time.monotonic() < end:
+            victims = [int(line.split(":")[0]) for line in host.leftovers() if kind in line]
+            time.sleep(0.02)
     for pid in victims[:1]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
