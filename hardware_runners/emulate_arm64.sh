@@ -39,7 +39,7 @@ if [[ ! -x $folder/edge-env/bin/python ]]; then
     "${PYTHON:-python3}" -m pip download --quiet --only-binary :all: --python-version 3.11 "${platforms[@]}" \
         --platform manylinux2014_aarch64 --dest "$folder/wheels" numpy opencv-python-headless ai-edge-litert onnxruntime
     chroot "$folder" python3 -m venv /edge-env
-    chroot "$folder" /edge-env/bin/pip install --quiet --no-index --find-links /wheels \
+    chroot "$folder" /edge-env/bin/pip --isolated install --quiet --no-index --find-links /wheels \
         numpy opencv-python-headless ai-edge-litert onnxruntime
 fi
 

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import runner_project
+import ssh_hosts
 import yaml
 from conftest import ROOT
 
@@ -198,6 +199,19 @@ def test_what_a_bare_device_lacks():
         "Python 3.9 or newer (it has 3.8.10)",
         *("numpy", "opencv", "tflite-runtime", "room", "energy source pmic"),
     ]
+
+
+def test_an_old_python_there_is_one_line(project, tmp_path):
+    """A stand-in that says it is 3.6, as on the first Jetson Nano."""
+    old = tmp_path / "python3"
+    code = "import sys; sys.version_info = (3, 6, 9); exec(sys.argv[2])"
+    old.write_text(f"#!/bin/sh\nexec {ssh_hosts.PYTHON} -c '{code}' \"$@\"\n")
+    old.chmod(0o755)
+    project.change("pia", python=str(old))
+    done = project.runners("doctor", "pia")
+    project.change("pia", python=str(ssh_hosts.PYTHON))
+    assert done.returncode == 1 and "is Python 3.6.9: install 3.9 or newer there" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_accuracy_on_the_device(project):

@@ -62,7 +62,7 @@ def main():
         for name in set(wanted["names"]) - set(missing):
             os.utime(os.path.join(folder, name))
         clean(folder)
-        answer(missing=missing, home=os.path.abspath(folder))
+        answer(missing=missing, home=os.path.abspath(folder), python=list(sys.version_info[:3]))
         if not missing:
             return
         os.makedirs(temporary)

@@ -19,6 +19,7 @@ from hardware_runners.errors import RunnerError, Unavailable
 from hardware_runners.transports import bundle, jobs
 
 KEEPALIVE_S, KEEPALIVE_COUNT = 1, 3
+OLDEST = (3, 9)  # Python that edge and hardware_runners/remote run on
 BUSY = 75  # exit code of remote/supervise.py
 SLACK_S = 15  # beyond the device's own limits, before it counts as lost
 RECEIVE = bundle.ROOT / "hardware_runners/remote/receive.py"
@@ -134,6 +135,12 @@ async def upload(device: Device, connection, bundles: list[bundle.Bundle]) -> st
         wanted = {"folder": device.folder, "names": [b.name for b in bundles]}
         process.stdin.write(json.dumps(wanted).encode() + b"\n")
         reply = await _answer(device, process)
+        if reply["python"] < list(OLDEST):
+            version, oldest = (".".join(map(str, found)) for found in (reply["python"], OLDEST))
+            raise RunnerError(
+                f"device {device.name}: {device.python} is Python {version}: install {oldest} or newer there and "
+                "name it as python in its inventory file"
+            )
         missing = [b for b in bundles if b.name in reply["missing"]]
         if missing:
             process.stdin.write(bundle.pack(missing))
