@@ -2,7 +2,7 @@
 # Opt-in: a Debian arm64 system under qemu-user as an SSH device, to run ARM kernels without ARM hardware (their times
 # mean nothing). Usage, as root on a Debian or Ubuntu machine:
 #   hardware_runners/emulate_arm64.sh [FOLDER] [PUBLIC_KEY]     (default: /var/lib/edge-vision-arm64, ~/.ssh/id_ed25519.pub)
-#   hardware_runners/emulate_arm64.sh --stop [FOLDER]           ends the server; rm -r FOLDER removes the rest
+#   hardware_runners/emulate_arm64.sh --stop [FOLDER]           ends the server and unmounts; only then rm -r FOLDER
 set -euo pipefail
 
 stop=false
@@ -14,8 +14,10 @@ port=${PORT:-2264}
 [[ $EUID == 0 ]] || { echo "error: run it as root: debootstrap makes a system of its own" >&2; exit 1; }
 
 if $stop; then
-    [[ -f $folder/run/sshd.pid ]] && kill "$(cat "$folder/run/sshd.pid")" && rm "$folder/run/sshd.pid"
-    for mounted in proc dev; do mountpoint -q "$folder/$mounted" && umount "$folder/$mounted"; done
+    if [[ -f $folder/run/sshd.pid ]]; then kill "$(cat "$folder/run/sshd.pid")"; fi
+    for mounted in proc dev; do
+        if mountpoint -q "$folder/$mounted"; then umount "$folder/$mounted"; fi
+    done
     exit 0
 fi
 [[ -f $key ]] || { echo "error: $key: no public key; name one as the second argument" >&2; exit 1; }
