@@ -114,7 +114,7 @@ def test_nothing_outlives_the_supervisor(tmp_path, ending, family, mark):
                 time.sleep(0.2)
         process.wait(10)
         assert time.monotonic() - begun < 3
-        expected = {"limit": supervise.TIMED_OUT, "SIGKILL": -9}.get(ending, 1)
+        expected = {"limit": supervise.TIMED_OUT, "SIGKILL": -9}.get(ending, supervise.LOST)
         assert process.returncode == expected
         if ending == "SIGKILL":  # the kernel ends the command; what that started itself is its own business
             assert wait_for(lambda: len(alive(mark)) <= 1, 3)
@@ -137,7 +137,7 @@ def test_signs_of_life_keep_it_going(tmp_path):
 def test_a_broken_link_while_the_result_is_written(tmp_path):
     """Nobody reads: the write blocks, and the silence still ends it."""
     process = start(tmp_path / "lock", python("import json; print(json.dumps('x' * 5_000_000))"))
-    assert process.wait(20) == 1
+    assert process.wait(20) == supervise.LOST
 
 
 def test_the_governor_is_put_back_also_after_kill_9(tmp_path):

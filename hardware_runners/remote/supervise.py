@@ -3,7 +3,8 @@
 Started over SSH by file name, standard library only. The first line of stdin is the job as JSON; every byte after it
 is a sign of life. The machine is locked for one job at a time. The commands, each in its own process group, are killed
 at the end of stdin, when no byte came for `heartbeat_s`, on a signal, and when `limit_s` is over; the kernel kills them
-when this process dies. Prints the JSON that the commands printed as one list. Exits with 75 when the machine is busy.
+when this process dies. Prints the JSON that the commands printed as one list. Exits with 75 when the machine is busy,
+76 when it was told to end or heard nothing any more, 124 when the time was over.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import threading
 import time
 
-BUSY, TIMED_OUT = 75, 124
+BUSY, LOST, TIMED_OUT = 75, 76, 124  # exit codes
 PR_SET_PDEATHSIG = 1
 libc = ctypes.CDLL(None)
 
@@ -123,7 +124,8 @@ class Supervisor:
                 self.kill()
                 print(f"took longer than {self.job['limit_s']:g} s", file=sys.stderr)
                 return TIMED_OUT
-            code = self.child.returncode
+            with self.starting:  # when stop() killed it, that has the last word
+                code = self.child.returncode
             self.kill()  # what the command may have left in its group
             if code:
                 lines = err.decode(errors="replace").strip().splitlines()
@@ -138,7 +140,7 @@ class Supervisor:
         while True:
             ready, _, _ = select.select([0], [], [], self.job["heartbeat_s"])
             if not ready or not os.read(0, 4096):
-                self.stop()
+                self.stop()  # nobody may read what this would say
 
     def stop(self) -> None:
         """Ends everything now. A signal may come while the main thread starts a child: then the kernel ends that."""
@@ -146,7 +148,7 @@ class Supervisor:
         self.kill()
         if self.holds:
             self.governor.restore()
-        os._exit(1)
+        os._exit(LOST)
 
     def kill(self) -> None:
         if self.child is None:

@@ -8,7 +8,7 @@ import json
 import shlex
 import socket
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncssh
@@ -20,7 +20,7 @@ from hardware_runners.transports import bundle, jobs
 
 KEEPALIVE_S, KEEPALIVE_COUNT = 1, 3
 OLDEST = (3, 9)  # Python that edge and hardware_runners/remote run on
-BUSY = 75  # exit code of remote/supervise.py
+BUSY, LOST = 75, 76  # exit codes of remote/supervise.py
 SLACK_S = 15  # beyond the device's own limits, before it counts as lost
 RECEIVE = bundle.ROOT / "hardware_runners/remote/receive.py"
 
@@ -205,6 +205,8 @@ async def supervise(device: Device, connection, code: str, job: dict) -> list:
         raise Unavailable(f"device {device.name}: connection lost during the measurement")
     if process.exit_status == BUSY:
         raise Unavailable(f"device {device.name}: {_last(errors, BUSY)}")
+    if process.exit_status == LOST:
+        raise Unavailable(f"device {device.name}: connection lost or device shut down during the measurement")
     if process.exit_signal:
         raise RunnerError(f"device {device.name}: the runner was killed there by signal {process.exit_signal[0]}")
     if process.exit_status:
@@ -213,9 +215,10 @@ async def supervise(device: Device, connection, code: str, job: dict) -> list:
 
 
 async def _beat(process, seconds: float) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        process.stdin.write(b".")
+    with suppress(OSError):  # the channel is closed: whoever reads from it notices
+        while True:
+            await asyncio.sleep(seconds)
+            process.stdin.write(b".")
 
 
 def _last(errors: str, code: int | None) -> str:
