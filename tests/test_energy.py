@@ -15,7 +15,7 @@ import tiny_models
 from conftest import ROOT
 
 from hardware_runners import energy, result, transports
-from hardware_runners.devices import Device
+from hardware_runners.devices import Device, Energy
 from hardware_runners.energy import estimate, hwmon, ina2xx, jetson, meter, pmic, rapl
 from hardware_runners.remote import power
 from stages.report import summary
@@ -228,6 +228,9 @@ def test_a_local_device_measures_with_a_sensor(tmp_path):
     row = transports.measure(device, model, 2, 1, [1], "test")
     reason = result.energy(device, None, row["energy"])["reason"]
     assert reason.startswith("jetson: no INA3221 rail VDD_IN")
+    spec = {"source": "meter", "file": str(tmp_path / "none.csv"), "window_s": 1.0, "idle_s": 1.0}
+    row = transports.measure(device.model_copy(update={"energy": Energy(**spec)}), model, 2, 1, [1], "test")
+    assert "none.csv: No such file" in result.energy(device, None, row["energy"])["reason"] and len(row["blocks"]) == 1
 
 
 @pytest.mark.parametrize(

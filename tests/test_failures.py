@@ -224,6 +224,20 @@ def test_bench_goes_on_without_a_device(project):
     assert not project.leftovers()
 
 
+def test_bench_stops_before_the_report_when_something_is_wrong(project):
+    mend = changed_fingerprint(project, project.hosts["pia"])
+    try:
+        done = project.runners("bench")
+    finally:
+        mend()
+    assert done.returncode == 1 and toy.ran(done) == {ITEM}, done.stdout
+    assert done.stderr == f"error: no report: {ITEM.partition('@')[2]} failed; see above\n"
+    again = project.dvc("repro")
+    assert again.returncode == 0 and not toy.ran(again) and "is cached" in again.stdout, (
+        "it is as it was measured before"
+    )
+
+
 def test_bench_ends_with_the_lock_of_a_sequential_run(project):
     """Two devices at once; then DVC alone, without its lock file, takes the same measurements from its run cache."""
     for name in ("pia", "pib"):

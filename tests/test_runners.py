@@ -103,6 +103,10 @@ def test_a_changed_fingerprint_names_each_key():
     for words in ("kernel was '6.6', is '6.12'", "numpy was '2.0', is None", "onnxruntime was None, is '1.2'"):
         assert words in str(caught.value)
     assert "governor" not in str(caught.value) and "enrol pi5 pi5.local --again" in str(caught.value)
+    with pytest.raises(RunnerError, match="governor was 'ondemand', is 'performance'"):
+        fingerprint.compare(device, {"kernel": "6.6", "governor": "performance", "numpy": "2.0"})
+    set_by_us = device.model_copy(update={"may_change": ["governor"]})
+    fingerprint.compare(set_by_us, {"kernel": "6.6", "governor": "performance", "numpy": "2.0"})
 
 
 # what is sent

@@ -157,3 +157,12 @@ def test_the_governor_is_put_back_also_after_kill_9(tmp_path):
     assert governors() == {"ondemand"} and not (tmp_path / "lock.governor").exists()
     supervise.Governor(str(tmp_path / "lock.governor"), str(cpus)).restore()
     assert governors() == {"ondemand"}
+
+
+def test_a_governor_that_cannot_be_set_is_one_line_and_stops_no_later_job(tmp_path):
+    lock = tmp_path / "lock"
+    (tmp_path / "lock.governor").mkdir()  # so that it can't be written down
+    _, err = finish(process := start(lock, python("print(1)"), governor=True))
+    assert process.returncode == 1 and err.startswith(b"can't do what was asked: ") and err.count(b"\n") == 1
+    out, _ = finish(start(lock, python("print(1)")))
+    assert out == b"[1]\n"

@@ -53,7 +53,7 @@ class Governor:
         except (OSError, ValueError):
             return
         for file, value in before.items():
-            with open(file, "w") as stream:
+            with contextlib.suppress(OSError), open(file, "w") as stream:
                 stream.write(value)
         os.unlink(self.path)
 
@@ -77,10 +77,13 @@ class Supervisor:
         if stream is None:
             return BUSY
         self.governor.restore()
-        if self.job.get("governor"):
-            self.governor.set()
         try:
+            if self.job.get("governor"):
+                self.governor.set()
             return self.work()
+        except OSError as error:
+            print(f"can't do what was asked: {error}", file=sys.stderr)
+            return 1
         finally:
             self.governor.restore()
             stream.truncate(0)
