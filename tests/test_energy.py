@@ -94,6 +94,7 @@ def test_ina226_takes_its_own_power_and_ina219_volts_times_amperes(hwmons):
 
 
 def test_pmic_reads_both_formats(tmp_path, monkeypatch):
+    """pmic_indexed is what a Raspberry Pi 5 printed; pmic_plain is the same reading written in the shorter format."""
     expected = 0.09466522 * 3.629252 + 0.08197812 * 3.316529 + 0.1502932 * 1.798777 + 0.00390372 * 1.101464
     expected += 0.2029934 * 1.104028 + 0.3054661 * 0.798534 + 1.11625 * 0.7494498 + 0.00018315 * 3.316846
     expected += 0.00274725 * 0.7979479 + 0.0166056 * 5.10138
