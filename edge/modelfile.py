@@ -80,6 +80,11 @@ class ModelInfo:
         """The model file, and for OpenVINO the weights beside it."""
         return [self.path, self.path.with_suffix(".bin")] if self.format == "openvino" else [self.path]
 
+    def compiled(self, delegate: str | None) -> Path:
+        """The file that a delegate runs: the one compiled for it where there is one, else the model file."""
+        name = (self.raw.get(delegate) or {}).get("file") if delegate else None
+        return self.folder / Path(name).name if name else self.path
+
     @property
     def size_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.files)

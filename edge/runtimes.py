@@ -100,7 +100,9 @@ class TFLite(Runtime):
         interpreter, package = self.library()
         more = {} if delegate is None else {"experimental_delegates": [self._load_delegate(interpreter, delegate)]}
         try:
-            self._interpreter = interpreter.Interpreter(model_path=str(info.path), num_threads=threads, **more)
+            self._interpreter = interpreter.Interpreter(
+                model_path=str(info.compiled(delegate)), num_threads=threads, **more
+            )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{info.path}: not a model that {package.__name__} runs: {_one_line(error)}") from None

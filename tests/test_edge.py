@@ -114,6 +114,20 @@ def test_runtime_says_what_ran(models):
     assert runtimes.open_runtime(open_model(models / "onnx")).details["name"] == "onnxruntime"
 
 
+def test_a_delegate_runs_the_file_compiled_for_it(models, tmp_path):
+    folder = shutil.copytree(models / "int8", tmp_path / "model")
+    info = open_model(folder)
+    assert info.compiled("edgetpu") == info.compiled(None) == info.path
+    text = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**text, "edgetpu": {"file": "model_edgetpu.tflite"}}))
+    info = open_model(folder)
+    assert info.compiled("edgetpu") == folder / "model_edgetpu.tflite" and info.compiled(None) == info.path
+    with pytest.raises(ModelError, match=r"edgetpu: libedgetpu\.so\.1 can't be used"):
+        runtimes.open_runtime(info, 1, "edgetpu")
+    with pytest.raises(ModelError, match="no delegate 'edgetpu' for onnx"):
+        runtimes.open_runtime(open_model(models / "onnx"), 1, "edgetpu")
+
+
 def test_missing_runtime_says_what_to_install(models, monkeypatch):
     for name in ("ai_edge_litert.interpreter", "ai_edge_litert", "tflite_runtime", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, None)

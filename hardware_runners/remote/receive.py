@@ -4,6 +4,8 @@ The first line of stdin is {"folder": ..., "names": [...]}. Answers with the nam
 with them, and answers again. A folder appears whole or not at all; one unused for 30 days is removed.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
