@@ -1,5 +1,6 @@
 """The device: a fresh environment with edge/requirements.txt and nothing else of the project."""
 
+import ast
 import json
 import os
 import shutil
@@ -65,3 +66,22 @@ def test_onnx_without_its_runtime_is_one_line(device):
     done = run(device, "-m", "edge", "predict", "onnx", "picture.png")
     assert done.returncode == 1
     assert done.stderr.strip() == "error: no ONNX runtime: pip install onnxruntime"
+
+
+def test_device_code_is_python_3_9_and_imports_no_build_code():
+    allowed = {"edge", "hardware_runners", "numpy", "cv2", *sys.stdlib_module_names}
+    for path in [*(ROOT / "edge").rglob("*.py"), *(ROOT / "hardware_runners" / "remote").rglob("*.py")]:
+        tree = ast.parse(path.read_text(), feature_version=(3, 9))
+        names = [n.name for node in ast.walk(tree) if isinstance(node, ast.Import) for n in node.names]
+        names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+        found = {name.split(".")[0] for name in names}
+        assert found <= allowed - ({"hardware_runners"} if path.is_relative_to(ROOT / "edge") else set()), path
+        assert "__future__" in found or len(tree.body) <= 1, f"{path}: annotations must not run on Python 3.9"
+
+
+def test_importing_edge_is_light():
+    code = (
+        "import sys, edge; print(sorted(m for m in sys.modules if m.startswith(('edge.', 'numpy', 'cv2', 'ai_edge'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
