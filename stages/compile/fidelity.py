@@ -8,9 +8,10 @@ import torch
 from stages.common.errors import UserError
 from stages.networks.quantize import QuantStudent
 
-# What each kernel is held to. The simulation rounds as XNNPACK does; OpenVINO is recorded only, since its kernels
-# overflow on processors without VNNI (x86 before 2019, AMD before Zen 4).
-HELD = {"XNNPACK": ("exact", "within_1"), "CPUExecutionProvider": ("within_1",)}
+# onnxruntime rounds otherwise than the simulation, which does XNNPACK's, and a deep network enlarges that: 0.98 to 1
+# within one step on trained ones. Its overflow on processors without VNNI (x86 before 2019, AMD before Zen 4) gave
+# 0.28: this limit is there to notice it. OpenVINO overflows there by design and is recorded only.
+ONNX_WITHIN_1 = 0.9
 
 
 def difference(found: np.ndarray, wanted: np.ndarray) -> dict:
@@ -54,11 +55,13 @@ def check(runtime, model: QuantStudent, images: np.ndarray, limits) -> dict:
     record = {"kernel": f"{runtime.details['name']} {kernel}", "images": len(images), **difference(found, wanted)}
     if kernel == "XNNPACK":
         record["reference_kernels"] = difference(reference_outputs(runtime.info.path, runtime, images), found)
-    for key in HELD.get(kernel, ()):
-        if record[key] < getattr(limits, key):
+    held = {"XNNPACK": {"exact": limits.exact, "within_1": limits.within_1}}
+    held["CPUExecutionProvider"] = {"within_1": ONNX_WITHIN_1}
+    for key, limit in held.get(kernel, {}).items():
+        if record[key] < limit:
             raise UserError(
                 f"{runtime.info.name}: {key} = {record[key]:.4%} of the int8 outputs against the trained network "
-                f"(largest difference {record['max_lsb']} LSB, {record['kernel']}); compile.fidelity.{key} asks for "
-                f"{getattr(limits, key):.4%}"
+                f"(largest difference {record['max_lsb']} LSB, {record['kernel']}); at least {limit:.4%} must hold "
+                "(compile.fidelity)"
             )
     return record
