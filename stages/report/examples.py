@@ -19,9 +19,10 @@ HEAT = LinearSegmentedColormap.from_list("threshold", STOPS)
 
 
 def compared(variants: dict) -> list[str]:
-    """The variants to show: the teacher and the int8 student, else the first and the last."""
+    """The variants to show: the teacher and the int8 student of TFLite, else the first and the last."""
     teacher = next((name for name, v in variants.items() if v.model == "teacher"), next(iter(variants)))
-    student = next((name for name, v in reversed(variants.items()) if v.precision == "int8"), list(variants)[-1])
+    order = sorted(reversed(variants.items()), key=lambda item: item[1].format != "tflite")
+    student = next((name for name, v in order if v.precision == "int8"), list(variants)[-1])
     return list(dict.fromkeys([teacher, student]))
 
 

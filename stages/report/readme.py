@@ -30,6 +30,8 @@ def block(path: Path) -> str:
     """The table of one published result and how its figures came about."""
     table = summary.read_json(path)
     notes = [f"Accuracy measured on the exported files. {summary.latency_note(table)}", *summary.reasons(table)]
+    others = {row["variant"]: row["how"]["accuracy"] for row in table if row["how"]["accuracy"] != "measured"}
+    notes += [f"Accuracy of {variant}: {how}" for variant, how in others.items()]
     return summary.compact_table(table) + "\n\n" + "\n".join(f"- {note}" for note in notes)
 
 
