@@ -81,9 +81,14 @@ class ModelInfo:
         return [self.path, self.path.with_suffix(".bin")] if self.format == "openvino" else [self.path]
 
     def compiled(self, delegate: str | None) -> Path:
-        """The file that a delegate runs: the one compiled for it where there is one, else the model file."""
-        name = (self.raw.get(delegate) or {}).get("file") if delegate else None
-        return self.folder / Path(name).name if name else self.path
+        """The file to run: the model file, or the one compiled for `delegate`; ModelError when there is none, since a
+        delegate would leave all of the model file to the CPU."""
+        if delegate is None:
+            return self.path
+        name = (self.raw.get(delegate) or {}).get("file")
+        if not name:
+            raise ModelError(f"{self.folder}: not compiled for {delegate}; build a variant of format {delegate}")
+        return self.folder / Path(name).name
 
     @property
     def size_bytes(self) -> int:

@@ -98,11 +98,10 @@ class TFLite(Runtime):
     def __init__(self, info: ModelInfo, threads: int, delegate: str | None = None):
         self.info = info
         interpreter, package = self.library()
+        path = str(info.compiled(delegate))
         more = {} if delegate is None else {"experimental_delegates": [self._load_delegate(interpreter, delegate)]}
         try:
-            self._interpreter = interpreter.Interpreter(
-                model_path=str(info.compiled(delegate)), num_threads=threads, **more
-            )
+            self._interpreter = interpreter.Interpreter(model_path=path, num_threads=threads, **more)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{info.path}: not a model that {package.__name__} runs: {_one_line(error)}") from None

@@ -45,6 +45,7 @@ def energy(device: Device, info: ModelInfo, found: dict | None) -> dict:
     if found and found.get("value_mj") is not None:
         return found
     if device.energy.source == "estimate":
-        return estimate.estimate(info.macs, info.path.stat().st_size, info.input.dtype)
+        # the input of an int8 ONNX or OpenVINO file is float, its arithmetic is not
+        return estimate.estimate(info.macs, info.size_bytes, "int8" if info.quantization else info.input.dtype)
     reason = (found or {}).get("reason") or device.energy.reason or "no energy source for this device"
     return {"value_mj": None, "method": "none", "reason": reason}

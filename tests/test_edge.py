@@ -114,7 +114,9 @@ def test_runtime_says_what_ran(models):
 def test_a_delegate_runs_the_file_compiled_for_it(models, tmp_path):
     folder = shutil.copytree(models / "int8", tmp_path / "model")
     info = open_model(folder)
-    assert info.compiled("edgetpu") == info.compiled(None) == info.path
+    assert info.compiled(None) == info.path
+    with pytest.raises(ModelError, match="model: not compiled for edgetpu; build a variant of format edgetpu"):
+        runtimes.open_runtime(info, 1, "edgetpu")
     text = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps({**text, "edgetpu": {"file": "model_edgetpu.tflite"}}))
     info = open_model(folder)

@@ -9,6 +9,7 @@ import threading
 import time
 import tty
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_models
@@ -200,6 +201,16 @@ def test_an_absent_port_is_a_reason():
     with meter.Recorder({"port": "/dev/ttyNone0"}) as recorder:
         pass
     assert recorder.energy(WINDOWS, 0.0)["reason"] == "meter: /dev/ttyNone0: No such file or directory"
+
+
+def test_estimate_counts_integers_where_only_the_input_is_float():
+    """An int8 ONNX file takes float pictures; what it multiplies are bytes."""
+    device = Device.model_validate({"name": "a", "transport": "local", "energy": {"source": "estimate"}})
+    info = SimpleNamespace(macs=1_000_000, size_bytes=1000, quantization={"scheme": "int8"})
+    info.input = SimpleNamespace(dtype="float32")
+    assert result.energy(device, info, None) == estimate.estimate(1_000_000, 1000, "int8")
+    info.quantization = None
+    assert result.energy(device, info, None) == estimate.estimate(1_000_000, 1000, "float32")
 
 
 def test_estimate_by_hand():
