@@ -21,7 +21,6 @@ SIZES = {
     "distill.epochs": 2,
     "compress.finetune_epochs": 1,
     "compress.qat_epochs": 1,
-    "compress.prune_steps": 1,
     "compile.calibration_images": 4,
     "compile.fidelity.images": 4,
     "student.width": 0.25,
@@ -46,7 +45,7 @@ def make(folder: Path, **changes) -> Path:
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         source = ROOT / name
-        if source.is_file() and not name.startswith(("tests/", ".dvc/", "dvc.lock", "reports/")):
+        if source.is_file() and not name.startswith(("tests/", ".dvc/", "dvc.lock")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, folder / name)
     params = yaml.safe_load((folder / "params.yaml").read_text())

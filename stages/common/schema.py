@@ -72,7 +72,6 @@ class Distill(Section):
 
 class Compress(Section):
     prune_ratio: Annotated[float, Field(ge=0, lt=0.95)]
-    prune_steps: Count
     finetune_epochs: Annotated[int, Field(ge=0)]
     qat_epochs: Annotated[int, Field(ge=0)]
     lr: Rate
@@ -94,7 +93,7 @@ class Compile(Section):
 
 
 class Variant(Section):
-    model: Literal["teacher", "student", "pruned", "qat"]
+    model: Literal["teacher", "student", "qat", "pruned", "pruned-qat"]
     format: Literal["tflite", "onnx", "openvino", "edgetpu"]
     precision: Literal["float32", "int8"]
 

@@ -75,8 +75,8 @@ def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray, edg
 
 
 def int8_model(name: str, student: Student, samples: np.ndarray) -> tuple[QuantStudent, dict]:
-    """The network on its int8 grids, and how they came about: learned (qat), or from the values on good pictures."""
-    if name == "qat":
+    """The network on its int8 grids, and where they come from: training, or values on good pictures."""
+    if name in ("qat", "pruned-qat"):
         model, ranges = QuantStudent.load(Path("artifacts") / name), "learned by quantization-aware training"
     else:
         model = QuantStudent.calibrated(student, to_tensor(samples))

@@ -1,4 +1,7 @@
-"""Prunes the student and fine-tunes it, then trains it with fake quantization; both follow the student's own output."""
+"""Prunes the student and fine-tunes it, and trains both, pruned or not, with fake quantization.
+
+All of them follow the output of the student as it was, on pictures with and without synthetic defects.
+"""
 
 from pathlib import Path
 
@@ -20,7 +23,8 @@ from stages.networks.torch_setup import prepare
 from stages.networks.train import minimise
 
 DATA, STUDENT = Path("data/train"), Path("artifacts/student")
-PRUNED, QAT = Path("artifacts/pruned"), Path("artifacts/qat")
+QAT, PRUNED, PRUNED_QAT = Path("artifacts/qat"), Path("artifacts/pruned"), Path("artifacts/pruned-qat")
+CALIBRATION = 64  # pictures that batch norm and the sensitivities of the channels are measured on
 
 
 def outputs(model: Student, images) -> torch.Tensor:
@@ -32,34 +36,40 @@ def outputs(model: Student, images) -> torch.Tensor:
 
 
 def compress(params) -> None:
-    p = params.compress
+    p, batch = params.compress, params.distill.batch
     prepare(params.seed, params.threads)
     train = load_images(DATA, read_index(DATA, "train"), params.input.size)
     images, _ = defects.training_pool(train, params.distill.images, params.seed + 1)
     wanted = outputs(fold(Student.load(STUDENT)), images)
 
-    def follow(model):
-        return lambda pick: F.smooth_l1_loss(model(to_tensor(images[pick.numpy()])), wanted[pick])
+    def follow(model, epochs: int, lr: float, label: str, after_epoch=None) -> None:
+        def loss(pick):
+            return F.smooth_l1_loss(model(to_tensor(images[pick.numpy()])), wanted[pick])
 
-    with curves("compress") as log:
-        pruned = prune(Student.load(STUDENT), p.prune_ratio, p.prune_steps, to_tensor(images[:64]))
-        pruned.to(memory_format=torch.channels_last)
-        if p.prune_ratio:
-            arguments = (len(images), p.finetune_epochs, params.distill.batch, p.lr, params.seed, "finetune")
-            minimise(pruned, follow(pruned), *arguments, lambda step, **v: log(step, **v))
-        quantized = QuantStudent(fold(pruned)).to(memory_format=torch.channels_last)
+        minimise(model, loss, len(images), epochs, batch, lr, params.seed, label, log, after_epoch)
+
+    def train_quantized(student: Student, label: str) -> QuantStudent:
+        quantized = QuantStudent(fold(student)).to(memory_format=torch.channels_last)
         quantized.train()
         with torch.no_grad():  # first ranges
             for part in to_tensor(images[:256]).split(16):
                 quantized(part)
-        arguments = (len(images), p.qat_epochs, params.distill.batch, p.lr / 4, params.seed, "qat")
-        minimise(quantized, follow(quantized), *arguments, log, lambda epoch: quantized.freeze_ranges())
+        follow(quantized, p.qat_epochs, p.lr / 4, label, lambda epoch: quantized.freeze_ranges())
         quantized.freeze_ranges()
-        quantized.eval()
-    with atomic.directory(PRUNED) as folder:
-        pruned.save(folder)
-    with atomic.directory(QAT) as folder:
-        quantized.save(folder)
+        return quantized.eval()
+
+    with curves("compress") as log:
+        student = Student.load(STUDENT)
+        qat = pruned_qat = train_quantized(student, "qat")
+        pruned = student
+        if p.prune_ratio:
+            pruned = prune(Student.load(STUDENT), p.prune_ratio, to_tensor(images[:CALIBRATION]), params.seed)
+            pruned.to(memory_format=torch.channels_last)
+            follow(pruned, p.finetune_epochs, p.lr, "finetune")
+            pruned_qat = train_quantized(pruned, "pruned_qat")
+    for path, model in ((QAT, qat), (PRUNED, pruned), (PRUNED_QAT, pruned_qat)):
+        with atomic.directory(path) as folder:
+            model.save(folder)
 
 
 if __name__ == "__main__":
