@@ -3,31 +3,37 @@
 from pathlib import Path
 
 from stages.common import atomic, stage
-from stages.report import examples, int8, page, plots, summary
+from stages.report import ablation, examples, int8, page, plots, summary
 
 OUT = Path("reports")
 
 
 def run(params) -> None:
-    """Writes reports/summary.json, metrics.json, fidelity.json, plots/, report.md and index.html."""
+    """Writes reports/summary.json, metrics.json, fidelity.json, ablation.json, plots/, report.md and index.html."""
     variants = params.variants
     evals = {name: summary.read_json(f"artifacts/eval/{name}.json") for name in variants}
     benches = summary.read_benches(variants)
     dataset = f"mvtec {params.data.category}" if params.data.source == "mvtec" else params.data.source
     table = summary.rows(evals, benches, dataset)
     heading = describe(dataset, evals, benches)
+    this = ablation.record(params, evals, table)
+    runs = ablation.alike(this) if len(this["steps"]) > 1 else []
     with atomic.directory(OUT / "plots") as folder:
         pictures = plots.draw(evals, table, benches, folder)
         caption = examples.draw(variants, evals, params.report.examples, folder / "examples.png")
         names = [name for name, _ in pictures]
         pictures.insert(names.index("per_defect") + 1 if "per_defect" in names else 1, ("examples", caption))
+        if runs:
+            pictures.insert(0, ("ablation", plots.ablation(runs, plots.colors(variants), folder / "ablation.png")))
         html = page.render(
-            params.report.title, heading, evals, table, benches, pictures, folder, plots.colors(variants)
+            params.report.title, heading, evals, table, benches, runs, pictures, folder, plots.colors(variants)
         )
     atomic.write_json(OUT / "summary.json", table)
     atomic.write_json(OUT / "metrics.json", summary.flat_metrics(table))
     atomic.write_json(OUT / "fidelity.json", int8.records(evals))
-    text = summary.markdown(params.report.title, heading, evals, table, int8.notes(evals), pictures)
+    atomic.write_json(OUT / "ablation.json", this)
+    sections = [f"## {ablation.TITLE}\n\n{ablation.markdown(runs)}" if runs else "", int8.markdown(evals)]
+    text = summary.markdown(params.report.title, heading, evals, table, sections, pictures)
     for name, content in (("report.md", text), ("index.html", html)):
         with atomic.file(OUT / name) as temporary:
             temporary.write_text(content)

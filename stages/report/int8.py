@@ -17,6 +17,12 @@ def notes(evals: dict) -> list[tuple[str, str]]:
     return lines
 
 
+def markdown(evals: dict) -> str:
+    """The section of report.md; empty without int8 files."""
+    found = [f"- {text} ({how})" for how, text in notes(evals)]
+    return "\n".join(["## Int8 files\n", *found]) if found else ""
+
+
 def fidelity(name: str, record: dict) -> str:
     """E.g. "student-int8 (ai_edge_litert XNNPACK): 100.00 % of the outputs equal the simulated network's, ..."."""
     text = (

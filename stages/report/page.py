@@ -4,7 +4,7 @@ import base64
 from html import escape
 from pathlib import Path
 
-from stages.report import int8, summary
+from stages.report import ablation, int8, summary
 
 CSS = """
 :root { --ink: #1f2630; --soft: #5a6270; --line: #e1e5eb; --accent: #1b6ca8; }
@@ -40,6 +40,7 @@ ul { margin: 8px 0 0; padding-left: 20px; }
 """
 
 HEADINGS = {
+    "ablation": ablation.TITLE,
     "accuracy_latency": "Accuracy against latency",
     "size": "Size",
     "per_defect": "Accuracy by defect type",
@@ -67,9 +68,12 @@ def badge(how: str) -> str:
     return f'<span class="how {escape(kind.replace(" ", "-"))}">{escape(kind)}</span>'
 
 
-def render(title: str, heading: str, evals: dict, table: list[dict], benches: dict, pictures, folder: Path, colors):
-    """The HTML text; `pictures` are (name, caption) of the PNGs in `folder`."""
-    figures = "".join(_figure(name, caption, folder) for name, caption in pictures)
+def render(
+    title: str, heading: str, evals: dict, table: list[dict], benches: dict, runs, pictures, folder: Path, colors
+):
+    """The HTML text; `pictures` are (name, caption) of the PNGs in `folder`, `runs` those of the ablation."""
+    above = {"ablation": _ablation(runs, colors)} if runs else {}
+    figures = "".join(_figure(name, caption, folder, above.get(name, "")) for name, caption in pictures)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -84,7 +88,7 @@ def render(title: str, heading: str, evals: dict, table: list[dict], benches: di
 <p>{escape(heading)}</p>
 <section>
 <h2>Accuracy and size {badge("measured")}</h2>
-<p>On the exported files, with the code that runs on the device. Best figures in bold.</p>
+<p>{escape(summary.accuracy_note(evals))} Best figures in bold.</p>
 {_accuracy_table(evals, colors)}
 </section>
 <section>
@@ -107,11 +111,11 @@ def render(title: str, heading: str, evals: dict, table: list[dict], benches: di
 """
 
 
-def _figure(name: str, caption: str, folder: Path) -> str:
+def _figure(name: str, caption: str, folder: Path, above: str) -> str:
     data = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
     wide = ' class="wide"' if name in ("examples", "latency", "curves") else ""
     return (
-        f'<section>\n<h2>{HEADINGS[name]}</h2>\n<figure><div class="scroll"><img{wide} alt="{escape(caption)}" '
+        f'<section>\n<h2>{HEADINGS[name]}</h2>\n{above}<figure><div class="scroll"><img{wide} alt="{escape(caption)}" '
         f'src="data:image/png;base64,{data}"></div>\n<figcaption>{escape(caption)}</figcaption></figure>\n</section>\n'
     )
 
@@ -123,7 +127,7 @@ def _table(head, lines: list[str]) -> str:
 
 
 def _text(name: str) -> str:
-    return ' class="text"' if name in ("Variant", "Device") else ""
+    return ' class="text"' if name in summary.TEXT_COLUMNS else ""
 
 
 def _name(variant: str, colors: dict) -> str:
@@ -150,6 +154,14 @@ def _accuracy_table(evals: dict, colors: dict) -> str:
         cells = cells[1:]
         lines.append(f"<tr>{_name(name, colors)}{''.join(cells)}</tr>")
     return _table(summary.ACCURACY_HEAD, lines)
+
+
+def _ablation(runs: list[dict], colors: dict) -> str:
+    found = []
+    for variant, step, *cells in ablation.lines(runs):
+        figures = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        found.append(f'<tr>{_name(variant, colors)}<td class="text">{escape(step)}</td>{figures}</tr>')
+    return _table(ablation.HEAD, found) + _list([escape(line) for line in ablation.protocol(runs)])
 
 
 def _device_table(table: list[dict], colors: dict) -> str:

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from stages.report import summary
+from stages.report.ablation import ordered
 
 MARKERS = "osD^vPX*"
 GREY = "#5a6270"
@@ -116,6 +117,34 @@ def accuracy_latency(ran: list[dict], color: dict, path: Path) -> None:
         handles = [Line2D([], [], marker=MARKERS[i % 8], color=GREY, ls="", label=d) for i, d in enumerate(devices)]
         axes.legend(handles=handles, title="device", loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     save(figure, path)
+
+
+def ablation(runs: list[dict], color: dict, path: Path) -> str:
+    """Image AUROC and AUPRO of every step of compression, a dot per seed, a bar at the mean; returns the caption."""
+    style()
+    steps = ordered(runs[0])
+    known = [
+        (key, title)
+        for key, title in (("image_auroc", "image AUROC"), ("aupro", "AUPRO"))
+        if all(one[key] is not None for run in runs for one in run["steps"].values())
+    ]
+    figure, panels = plt.subplots(1, len(known), figsize=(4.2 * len(known), 3.2), squeeze=False, layout="constrained")
+    spread = np.linspace(-0.15, 0.15, len(runs)) if len(runs) > 1 else [0]
+    for axes, (key, title) in zip(panels[0], known, strict=True):
+        for i, step in enumerate(steps):
+            mine = [run["steps"][step] for run in runs]
+            values, tint = [one[key] for one in mine], color[mine[0]["variant"]]
+            axes.plot([i - 0.3, i + 0.3], [np.mean(values)] * 2, color=tint, lw=2.5, solid_capstyle="butt")
+            axes.plot(i + np.asarray(spread), values, "o", color=tint, ms=6, mec="white", ls="")
+        axes.set_title(title)
+        axes.set_xticks(range(len(steps)), [step.replace(" + ", " +\n") for step in steps])
+        axes.tick_params(axis="x", labelsize=9)
+        axes.grid(axis="x", visible=False)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - max(0, 0.02 - (high - low)) / 2, high + max(0, 0.02 - (high - low)) / 2)
+    save(figure, path)
+    seeds = f"a dot for each of {len(runs)} seeds, the bar is their mean" if len(runs) > 1 else "one seed"
+    return f"Accuracy of the exported file after each step of compression (measured): {seeds}."
 
 
 def log_ticks(axes) -> None:

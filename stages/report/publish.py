@@ -1,6 +1,10 @@
-"""`python -m stages.report.publish NAME`: copies the small results of this run to reports/published/NAME, for git."""
+"""`python -m stages.report.publish NAME`: copies the small results of this run to reports/published/NAME, for git.
+
+Each seed of a run leaves its record in NAME/seeds, which the report compares; --seed-only leaves the rest as it is.
+"""
 
 import argparse
+import json
 import re
 from pathlib import Path
 
@@ -13,19 +17,22 @@ from stages.report.readme import PUBLISHED
 LIMIT = 200_000  # bytes; what git keeps for ever should be small
 
 
-def publish(name: str) -> Path:
-    """Writes the rows, the flat metrics and the accuracy of every variant; UserError when they are too big."""
+def publish(name: str, seed_only: bool = False) -> Path:
+    """Writes the rows, the flat metrics, the accuracy of every variant, the ablation and its plot; UserError when they
+    are too big."""
     if not re.fullmatch(r"[a-z0-9][\w.-]*", name):
         raise UserError(f"NAME = {name!r}: use letters, digits, dots, dashes")
-    table = summary.read_json("reports/summary.json")
+    table, steps = summary.read_json("reports/summary.json"), summary.read_json("reports/ablation.json")
     variants = dict.fromkeys(row["variant"] for row in table)
-    files = {"summary.json": table, "metrics.json": summary.read_json("reports/metrics.json")}
-    files["accuracy.json"] = {variant: summary.read_json(f"artifacts/eval/{variant}.json") for variant in variants}
-    with atomic.directory(PUBLISHED / name) as folder:
-        for file, value in files.items():
-            atomic.write_json(folder / file, value)
-        if (total := sum(path.stat().st_size for path in folder.iterdir())) > LIMIT:
-            raise UserError(f"the results of {name} take {total} bytes, more than {LIMIT}")
+    files = {f"seeds/{steps['seed']}.json": steps}
+    if not seed_only:
+        files |= {"summary.json": table, "metrics.json": summary.read_json("reports/metrics.json")}
+        files["fidelity.json"] = summary.read_json("reports/fidelity.json")
+        files["accuracy.json"] = {variant: summary.read_json(f"artifacts/eval/{variant}.json") for variant in variants}
+    if (total := sum(len(json.dumps(value, indent=2)) for value in files.values())) > LIMIT:
+        raise UserError(f"the results of {name} take {total} bytes, more than {LIMIT}")
+    for file, value in files.items():
+        atomic.write_json(PUBLISHED / name / file, value)
     return PUBLISHED / name
 
 
@@ -34,8 +41,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "name", metavar="NAME", help="e.g. mtd; README.md shows it between <!-- published:NAME --> marks"
     )
+    parser.add_argument("--seed-only", action="store_true", help="another seed of a published run: its record alone")
+    arguments = parser.parse_args(argv)
     try:
-        print(f"wrote {publish(parser.parse_args(argv).name)}; now run python -m stages.report.readme")
+        print(f"wrote {publish(arguments.name, arguments.seed_only)}; now run python -m stages.report.readme")
     except UserError as error:
         fail("publish", str(error))
 

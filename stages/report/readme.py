@@ -7,32 +7,41 @@ from pathlib import Path
 from stages.common import atomic
 from stages.common.errors import UserError
 from stages.common.stage import fail
-from stages.report import summary
+from stages.report import ablation, summary
 
 README, PUBLISHED = Path("README.md"), Path("reports/published")
-BLOCK = re.compile(r"(<!-- published:([\w.-]+) -->\n).*?(<!-- /published -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (published|ablation):([\w.-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def render(text: str, folder: Path = PUBLISHED) -> str:
-    """`text` with every marked block filled from `folder`/<name>/summary.json; UserError when one has no partner."""
+    """`text` with every marked block filled from `folder`/<name>; UserError when one has no partner."""
     published = {path.parent.name for path in folder.glob("*/summary.json")}
-    marked = [match[2] for match in BLOCK.finditer(text)]
-    if text.count("<!-- published:") != len(marked):
-        raise UserError(f"{README}: a <!-- published:NAME --> line has no <!-- /published --> after it")
-    if missing := sorted(published - set(marked)):
+    marked = {match[3] for match in BLOCK.finditer(text) if match[2] == "published"}
+    if re.search(r"<!-- (published|ablation):", BLOCK.sub("", text)):
+        raise UserError(f"{README}: a <!-- published:NAME --> or <!-- ablation:NAME --> line is never closed")
+    if missing := sorted(published - marked):
         raise UserError(
             f"{README}: no <!-- published:{missing[0]} --> ... <!-- /published --> for {folder}/{missing[0]}"
         )
-    return BLOCK.sub(lambda match: f"{match[1]}{block(folder / match[2] / 'summary.json')}\n{match[3]}", text)
+    blocks = {"published": result, "ablation": steps}
+    return BLOCK.sub(lambda match: f"{match[1]}{blocks[match[2]](folder / match[3])}\n{match[4]}", text)
 
 
-def block(path: Path) -> str:
+def result(folder: Path) -> str:
     """The table of one published result and how its figures came about."""
-    table = summary.read_json(path)
+    table = summary.read_json(folder / "summary.json")
     notes = [f"Accuracy measured on the exported files. {summary.latency_note(table)}", *summary.reasons(table)]
     others = {row["variant"]: row["how"]["accuracy"] for row in table if row["how"]["accuracy"] != "measured"}
     notes += [f"Accuracy of {variant}: {how}" for variant, how in others.items()]
     return summary.compact_table(table) + "\n\n" + "\n".join(f"- {note}" for note in notes)
+
+
+def steps(folder: Path) -> str:
+    """The ablation over all published seeds, in their order."""
+    runs = sorted((summary.read_json(path) for path in folder.glob("seeds/*.json")), key=lambda run: run["seed"])
+    if not runs or any(run["settings"] != runs[0]["settings"] for run in runs):
+        raise UserError(f"{folder}/seeds: needs the records of runs with equal settings; publish them again")
+    return ablation.markdown(runs)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,6 +11,7 @@ COST = ("size_bytes", "params", "macs")
 LOAD = ("init_ms", "warmup_ms", "predict_ms", "peak_rss_mb")
 PERCENTILES = ("p50", "p90", "p99")
 NONE = "\u2013"  # an en dash
+TEXT_COLUMNS = ("Variant", "Device", "Step")  # to the left
 
 
 def read_json(path: str | Path):
@@ -183,7 +184,7 @@ def energy_text(row: dict) -> str:
 
 def markdown_table(head, lines) -> str:
     """A Markdown table, figures to the right."""
-    rule = ["---" if name in ("Variant", "Device") else "--:" for name in head]
+    rule = ["---" if name in TEXT_COLUMNS else "--:" for name in head]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in (head, rule, *lines))
 
 
@@ -214,8 +215,10 @@ def compact_table(table: list[dict]) -> str:
     return markdown_table(head, lines)
 
 
-def markdown(title: str, heading: str, evals: dict, table: list[dict], notes, pictures: list[tuple[str, str]]) -> str:
-    """report.md: both tables, why figures are missing, `notes` (how, text) on int8 files, the plots."""
+def markdown(
+    title: str, heading: str, evals: dict, table: list[dict], sections, pictures: list[tuple[str, str]]
+) -> str:
+    """report.md: both tables, why figures are missing, more `sections`, the plots (name, caption)."""
     lines = []
     for row in table:
         name = [row["variant"], row["device"]]
@@ -227,16 +230,22 @@ def markdown(title: str, heading: str, evals: dict, table: list[dict], notes, pi
         f"# {title}",
         heading,
         "## Accuracy and size",
-        "Measured on the exported files, with the code that runs on the device.",
+        accuracy_note(evals),
         markdown_table(ACCURACY_HEAD, [accuracy_cells(found) for found in evals.values()]),
         "## On the device",
         latency_note(table) if lines else "Latency, memory and energy: not measured (no device in the plan).",
         markdown_table(DEVICE_HEAD, lines) if lines else "",
         "\n".join(f"- {line}" for line in reasons(table)),
-        "\n".join(["## Int8 files\n", *(f"- {text} ({how})" for how, text in notes)]) if notes else "",
+        *sections,
         *(f"![{name}](plots/{name}.png)\n\n{caption}" for name, caption in pictures),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def accuracy_note(evals: dict) -> str:
+    """How the figures of the accuracy table came about."""
+    others = [f" {name}: {found['how']}." for name, found in evals.items() if kind(found["how"]) != "measured"]
+    return "Measured on the exported files, with the code that runs on the device." + "".join(others)
 
 
 def latency_note(table: list[dict]) -> str:
