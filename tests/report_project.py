@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import yaml
+from conftest import ROOT
 
-from stages.common import dataset
+from stages.common import dataset, params, schema
 
 VARIANTS = {
     "teacher-onnx": ("teacher", "float32", 0.991, 61_000_000),
@@ -31,7 +31,7 @@ def weave(size, defect, seed):
     return image, mask
 
 
-def make(root: Path, size=48, draw=weave, types=("crack", "stain", "hole"), per_type=4, masks=True) -> SimpleNamespace:
+def make(root: Path, size=48, draw=weave, types=("crack", "stain", "hole"), per_type=4, masks=True) -> schema.Schema:
     """Writes the project; returns the params of the report stage."""
     folder = root / "data/test"
     items = []
@@ -59,11 +59,11 @@ def make(root: Path, size=48, draw=weave, types=("crack", "stain", "hole"), per_
     (root / "hardware_runners/plan.yaml").write_text(yaml.safe_dump({"plan": plan}, sort_keys=False))
     _curve(root / "reports/curves/distill/plots/metrics", "loss")
     _curve(root / "reports/curves/compress/plots/metrics", "loss")
-    return SimpleNamespace(
-        variants={name: SimpleNamespace(model=v[0], precision=v[1], format="onnx") for name, v in VARIANTS.items()},
-        data=SimpleNamespace(source="synthetic", category="bottle"),
-        report=SimpleNamespace(title="Edge Vision", examples=6),
-    )
+    variants = {
+        name: {"model": model, "precision": precision, "format": "onnx" if model == "teacher" else "tflite"}
+        for name, (model, precision, *_) in VARIANTS.items()
+    }
+    return params.validate(yaml.safe_load((ROOT / "params.yaml").read_text()) | {"variants": variants})
 
 
 def write(path: Path, value) -> None:

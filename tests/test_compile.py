@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import copy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -281,6 +282,29 @@ def test_a_grid_that_was_not_trained_is_refused(built):
         int8.check_grids(built.float_path, built.model, built.names)
     with pytest.raises(UserError, match=r"no tensor carries the range of \['gone'\]"):
         int8.check_grids(built.int8_path, built.model, built.names | {"nowhere": "gone"})
+
+
+def test_a_layer_that_cannot_be_quantized_is_named(built, tmp_path):
+    """A file with a GELU in it, and a network with a node of an unknown kind."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 4))])
+    def network(x):
+        return tf.nn.gelu(x, name="b3_gelu")
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()])
+    path = tmp_path / "gelu.tflite"
+    path.write_bytes(converter.convert())
+    interpreter = tflite.open_interpreter(path)
+    (writes,) = tflite.operations(interpreter)[-1]["outputs"]
+    tensor = next(t["name"] for t in interpreter.get_tensor_details() if t["index"] == writes)
+    with pytest.raises(UserError, match=r"^layer b3_gelu: \w+ can't be quantized; build the network from CONV_2D"):
+        int8.quantize(path, tmp_path / "int8.tflite", built.model, {tensor: "b3_gelu"})
+    assert not (tmp_path / "int8.tflite").exists()
+    other = Student(built.folded.nodes)
+    other.nodes = [replace(n, kind="gelu") if n.name == "b4_add" else n for n in other.nodes]
+    with pytest.raises(UserError, match=r"^layer b4_add: gelu can't be quantized"):
+        QuantStudent(other)
 
 
 def test_the_edge_tpu_maps_the_student_wholly_by_prediction(built, tmp_path, monkeypatch):

@@ -104,7 +104,7 @@ def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(key, value, all
         ("teacher.layers", [0, 1, 2, 3, 4], "teacher.layers = [0, 1, 2, 3, 4]", "at most 4 items"),
         ("benchmark.threads", [1, "two"], "benchmark.threads.1 = 'two'", "a valid integer"),
         ("variants", {}, "variants = {}", "at least 1 item"),
-        ("variants", {"Big One": TREE["variants"]["pruned-onnx"]}, "variants.Big One = 'Big One'", "match pattern"),
+        ("variants", {"Big One": TREE["variants"]["pruned-fp32"]}, "variants.Big One = 'Big One'", "match pattern"),
     ],
 )
 def test_a_wrong_member_is_named(key, value, culprit, allowed):
@@ -128,8 +128,8 @@ def test_a_missing_key_is_named(key):
         ({"distill.map_weight": 0, "distill.mask_weight": 0.0}, "distill", "must not both be 0"),
         ({"variants.student-int8.model": "teacher"}, "variants.student-int8", "exported as onnx in float32 only"),
         (
-            {"variants.student-edgetpu.precision": "float32"},
-            "variants.student-edgetpu",
+            {"variants.student-fp32.format": "edgetpu"},
+            "variants.student-fp32",
             "the Edge TPU computes in int8",
         ),
         ({"variants.teacher-onnx.format": "tflite"}, "variants.teacher-onnx", "exported as onnx in float32 only"),

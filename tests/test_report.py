@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import report_project
+import yaml
 
+from stages.common import params
 from stages.common.errors import UserError
-from stages.report import plots, publish, readme, summary
+from stages.report import ablation, plots, publish, readme, summary
 from stages.report.__main__ import run
 from stages.report.examples import choose
 
@@ -48,11 +50,11 @@ def digests(folder):
 def project(tmp_path_factory):
     """A folder in which `report` ran once."""
     root = tmp_path_factory.mktemp("project")
-    params = report_project.make(root)
+    made = report_project.make(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        run(params)
-    return root, params
+        run(made)
+    return root, made
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_the_page_holds_everything_it_shows(inside):
     html = Path("reports/index.html").read_text()
     links = Links(html)
     plots = {path.stem for path in Path("reports/plots").iterdir()}
-    assert plots == {"accuracy_latency", "size", "per_defect", "examples", "latency", "energy", "curves"}
+    assert plots == {"accuracy_latency", "size", "per_defect", "examples", "latency", "energy", "curves", "ablation"}
     assert len(links.images) == len(plots) and all(image.startswith("data:image/png;base64,") for image in links.images)
     assert not links.others and "http" not in html.split("<body>")[0]
     assert "url(" not in html and "<script" not in html and 'name="viewport"' in html
@@ -111,6 +113,60 @@ def test_int8_files_say_how_near_they_are(inside):
         assert "On the CPU: RESIZE_BILINEAR: x 16 is too much" in text
 
 
+def test_ablation_of_one_run(inside):
+    found = json.loads(Path("reports/ablation.json").read_text())
+    assert found["seed"] == 0 and set(found["steps"]) == {"float", "pruned", "QAT"}
+    assert found["steps"]["QAT"] == {
+        **{"variant": "student-int8", "image_auroc": 0.966, "aupro": 0.87, "size_bytes": 1_700_000, "params": 425_000},
+        **{"macs": 51_000_000, "p50_ms": found["steps"]["QAT"]["p50_ms"]},
+    }
+    text, html = Path("reports/report.md").read_text(), Path("reports/index.html").read_text()
+    assert "| student-fp32 | float | 0.972 | 0.870 | 9.20 MB |" in text and "One seed" in html
+    assert text.index("| float |") < text.index("| QAT |") < text.index("| pruned |")
+
+
+def test_ablation_over_published_seeds(tmp_path, monkeypatch):
+    """Mean and standard deviation of the runs that differ in nothing but their seed, against numpy."""
+    made = report_project.make(tmp_path, per_type=2)
+    monkeypatch.chdir(tmp_path)
+    run(made)
+    publish.publish("demo")
+    this = json.loads(Path("reports/ablation.json").read_text())
+    values = [0.972, 0.95, 0.99]
+    for seed, value in enumerate(values[1:], 1):
+        other = json.loads(json.dumps(this)) | {"seed": seed}
+        other["steps"]["float"]["image_auroc"] = value
+        report_project.write(tmp_path / f"reports/published/demo/seeds/{seed}.json", other)
+    for seed, change in ((3, {"prune_ratio": 0.9}), (4, {"qat_epochs": 9})):
+        other = json.loads(json.dumps(this)) | {"seed": seed}
+        other["settings"]["compress"] |= change
+        report_project.write(tmp_path / f"reports/published/other/seeds/{seed}.json", other)
+    run(made)
+    text = Path("reports/report.md").read_text()
+    assert f"| float | {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} | 0.870 ± 0.000 |" in text
+    assert "3 seeds (0, 1, 2), mean ± standard deviation" in text
+    page = Path("README.md")
+    page.write_text("<!-- published:demo -->\n<!-- /published -->\n<!-- ablation:demo -->\n<!-- /ablation -->\n")
+    readme.main([])
+    block = page.read_text().partition("<!-- ablation:demo -->")[2]
+    assert f"| student-fp32 | float | {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} |" in block
+    report_project.write(tmp_path / "reports/published/demo/seeds/5.json", other)
+    with pytest.raises(SystemExit):
+        readme.main([])
+    page.write_text("<!-- ablation:demo -->\n")
+    with pytest.raises(SystemExit):
+        readme.main([])
+
+
+def test_networks_are_told_apart_by_name_not_by_where_they_lie():
+    tree = yaml.safe_load((report_project.ROOT / "params.yaml").read_text())
+    found = []
+    for backbone, init in (("/x/resnet-18", "/y/mobilenet-v2-1.0-224"), ("a/resnet-18", "b/mobilenet_v2_1.0_224")):
+        changed = {"teacher": {**tree["teacher"], "backbone": backbone}, "student": {**tree["student"], "init": init}}
+        found.append(ablation.settings(params.validate(tree | changed)))
+    assert found[0] == found[1] and "/" not in json.dumps(found)
+
+
 def test_equal_input_gives_equal_bytes(inside):
     first = digests(Path("reports"))
     run(inside)
@@ -118,11 +174,11 @@ def test_equal_input_gives_equal_bytes(inside):
 
 
 def test_without_masks_and_without_energy(tmp_path, monkeypatch):
-    params = report_project.make(tmp_path, masks=False, per_type=2)
+    made = report_project.make(tmp_path, masks=False, per_type=2)
     monkeypatch.chdir(tmp_path)
     plan = tmp_path / "hardware_runners/plan.yaml"
     plan.write_text("plan:\n  local-student-fp32: {device: local, variant: student-fp32}\n")
-    run(params)
+    run(made)
     rows = json.loads(Path("reports/summary.json").read_text())
     assert [row["device"] for row in rows] == [None, "local", None, None] and rows[0]["image_auroc"] == 0.991
     assert rows[0]["aupro"] is None and rows[0]["latency_ms"] is None
@@ -132,12 +188,12 @@ def test_without_masks_and_without_energy(tmp_path, monkeypatch):
     assert "not measured (no energy source for this device)" in html
     assert "| student-int8 | 0.966 | 0.956 | 0.910 | \u2013 | \u2013 | 1.70 MB" in text
     plan.write_text("plan: {}\n")
-    run(params)
+    run(made)
     assert "not measured (no device in the plan)" in Path("reports/report.md").read_text()
 
 
 def test_an_emulated_device_is_marked_and_never_plotted_as_latency(tmp_path, monkeypatch):
-    params = report_project.make(tmp_path, per_type=2)
+    made = report_project.make(tmp_path, per_type=2)
     monkeypatch.chdir(tmp_path)
     shown = []
     monkeypatch.setattr(plots, "accuracy_latency", lambda rows, color, path: shown.extend(rows) or blank(path))
@@ -145,7 +201,7 @@ def test_an_emulated_device_is_marked_and_never_plotted_as_latency(tmp_path, mon
     for item in report_project.BOARD:
         path = tmp_path / f"artifacts/bench/{item}.json"
         report_project.write(path, {**json.loads(path.read_text()), "how": "emulated"})
-    run(params)
+    run(made)
     assert shown and not [row for row in shown if row["device"] == "board"]
     rows = [row for row in json.loads(Path("reports/summary.json").read_text()) if row["device"] == "board"]
     assert rows and all(row["how"]["latency"] == "emulated" for row in rows)
@@ -158,20 +214,20 @@ def blank(path):
 
 
 def test_what_a_user_can_cause_is_one_line(tmp_path, monkeypatch):
-    params = report_project.make(tmp_path, per_type=2)
+    made = report_project.make(tmp_path, per_type=2)
     monkeypatch.chdir(tmp_path)
     bench = tmp_path / "artifacts/bench/local-teacher-onnx.json"
     kept = bench.read_text()
     bench.unlink()
     with pytest.raises(UserError, match=r"local-teacher-onnx\.json: not found"):
-        run(params)
+        run(made)
     bench.write_text(kept)
     (tmp_path / "artifacts/eval/teacher-onnx.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
-        run(params)
+        run(made)
     (tmp_path / "hardware_runners/plan.yaml").write_text("plan:\n  a: {device: local, variant: absent}\n")
     with pytest.raises(UserError, match="absent is not in params"):
-        summary.read_benches(params.variants)
+        summary.read_benches(made.variants)
 
 
 def test_examples_are_spread_over_types_and_ranks():
@@ -192,8 +248,8 @@ def test_three_significant_digits(value, text):
 
 def test_published_results_fill_the_readme(inside, monkeypatch, capsys):
     folder = publish.publish("demo")
-    assert sum(path.stat().st_size for path in folder.iterdir()) < publish.LIMIT
-    assert "samples_ms" not in "".join(path.read_text() for path in folder.iterdir())
+    assert sum(path.stat().st_size for path in folder.rglob("*.json")) < publish.LIMIT
+    assert "samples_ms" not in "".join(path.read_text() for path in folder.rglob("*.json"))
     page = Path("README.md")
     page.write_text("# Title\n\n<!-- published:demo -->\nold\n<!-- /published -->\n\nend\n")
     with pytest.raises(SystemExit) as stop:

@@ -1,6 +1,5 @@
 """The student, its batch norm, pretrained start, pruning and synthetic defects, each against a reference."""
 
-import copy
 import itertools
 import math
 
@@ -11,8 +10,6 @@ from scipy import ndimage
 from transformers import MobileNetV2Model
 
 from stages.common.errors import UserError
-from stages.compile import onnx_export
-from stages.compress.prune import prune
 from stages.distill.init import new_student
 from stages.networks import defects
 from stages.networks.batchnorm import fold, recalibrate
@@ -212,54 +209,6 @@ def test_a_missing_start_is_named(name):
     with pytest.raises(UserError, match=f"^student.init = {name}: no such folder") as caught:
         new_student(name, 1.0, smooth(1, 32))
     assert "\n" not in str(caught.value)
-
-
-# pruning
-
-
-def test_pruning_removes_channels(tmp_path):
-    torch.manual_seed(0)
-    student, images = fuse_heads(lively(0.5), {"map": 1.0, "mask": 0.5}), smooth(4, 64)
-    pruned = prune(copy.deepcopy(student), 0.3, 2, images)
-    channels = {n.name: n.channels for n in pruned.nodes if n.kind == "conv"}
-    before = {n.name: n.channels for n in student.nodes if n.kind == "conv"}
-    assert all(c % 8 == 0 and c <= before[name] for name, c in channels.items() if name != "score")
-    assert channels["score"] == 1 and 0.55 < sum(channels.values()) / sum(before.values()) < 0.8
-    for name, count in channels.items():
-        assert pruned.ops[name].conv.weight.shape[0] == count
-    assert size_of(pruned) < 0.7 * size_of(student)
-    small, large = (
-        onnx_export.cost(onnx_export.export(fold(s), 64, tmp_path / "model.onnx", s.heads)) for s in (pruned, student)
-    )
-    assert small["params"] < 0.7 * large["params"] and small["macs"] < 0.85 * large["macs"]
-    output = pruned(images)
-    assert output.shape == (4, 1, 8, 8) and output.std() > 0
-    (tmp_path / "saved").mkdir()
-    pruned.save(tmp_path / "saved")
-    assert torch.equal(Student.load(tmp_path / "saved")(images), output)
-
-
-def test_pruning_drops_the_channels_that_do_nothing():
-    """Half of the channels of one layer are made tiny: nothing but those goes, and the function stays."""
-    student, images = fuse_heads(lively(0.5), {"map": 1.0, "mask": 0.5}), smooth(4, 64)
-    idle = torch.arange(192) % 2 == 0
-    for name in ("b8_expand", "b8_depth"):
-        op = student.ops[name]
-        for tensor in (op.conv.weight, op.norm.weight, op.norm.bias):
-            tensor.data[idle] *= 1e-4
-    student.ops["b8_project"].conv.weight.data[:, idle] *= 1e-4
-    recalibrate(student, images)
-    before = {n.name: n.channels for n in student.nodes}
-    pruned = prune(copy.deepcopy(student), 0.03, 1, images)
-    after = {n.name: n.channels for n in pruned.nodes}
-    assert {name for name in before if after[name] != before[name]} == {"b8_expand", "b8_depth"}
-    assert 96 <= after["b8_expand"] == after["b8_depth"] <= 168
-    torch.testing.assert_close(pruned(images), student(images), atol=1e-3, rtol=1e-3)
-
-
-def test_ratio_zero_prunes_nothing():
-    student = lively(0.25)
-    assert prune(student, 0.0, 2, smooth(2, 32)) is student
 
 
 # synthetic defects

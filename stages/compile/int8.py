@@ -8,11 +8,17 @@ from stages.common.errors import UserError
 from stages.compile.tflite import open_interpreter, operations
 from stages.networks.quantize import QuantStudent
 
+INTEGER = ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "RESIZE_BILINEAR", "PAD")  # what the integer network knows
+
 
 def quantize(float_path: Path, path: Path, model: QuantStudent, names: dict[str, str]) -> None:
-    """Writes the int8 file; no calibration data, each tensor gets the range of its node (names: tensor -> node)."""
+    """Writes the int8 file; no calibration data, each tensor gets the range of its node (names: tensor -> node).
+
+    UserError names a layer that can't be quantized.
+    """
     from ai_edge_quantizer import quantizer, recipe
 
+    check_operations(float_path, names)
     ranges = {}
     for tensor, node in names.items():
         low, high = model.quantizer(node).range.tolist()
@@ -21,6 +27,19 @@ def quantize(float_path: Path, path: Path, model: QuantStudent, names: dict[str,
     tool.load_quantization_recipe(recipe.static_wi8_ai8())
     tool.quantize(ranges, enable_progress_report=False).export_model(str(path), overwrite=True)
     check_grids(path, model, names)
+
+
+def check_operations(float_path: Path, names: dict[str, str]) -> None:
+    """UserError for the first layer whose integer arithmetic the simulated network does not know."""
+    interpreter = open_interpreter(float_path)
+    tensors = {t["index"]: t["name"] for t in interpreter.get_tensor_details()}
+    for op in operations(interpreter):
+        if op["op_name"] not in INTEGER:
+            layer = tensors[int(op["outputs"][0])]
+            raise UserError(
+                f"layer {names.get(layer, layer)}: {op['op_name']} can't be quantized; build the network from "
+                f"{', '.join(INTEGER)}, or export this variant in float32"
+            )
 
 
 def check_grids(path: Path, model: QuantStudent, names: dict[str, str]) -> None:

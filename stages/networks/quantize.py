@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stages.common import manifest
+from stages.common.errors import UserError
 from stages.networks.student import Student
 
 INPUT_RANGE = (0.0, 1.0)  # int8 = uint8 - 128
@@ -95,6 +96,8 @@ class QuantStudent(nn.Module):
         self.quant["input"].range.copy_(torch.tensor(INPUT_RANGE))
         self.quant["input"].observe = False
         for node in folded.nodes:
+            if node.kind not in ("conv", "add", "up"):
+                raise UserError(f"layer {node.name}: {node.kind} can't be quantized; use conv, add and up")
             if node.kind != "up":  # resizing keeps the grid of what it resizes
                 self.quant[node.name] = FakeQuant((0.0, 6.0) if node.kind == "conv" and node.act else None)
         self.source = {n.name: n.inputs[0] for n in folded.nodes if n.kind == "up"}

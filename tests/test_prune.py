@@ -1,0 +1,106 @@
+"""Pruning: which channels go, how many, and what is left of the function."""
+
+import copy
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+from test_student import lively, size_of, smooth
+
+from stages.common.errors import UserError
+from stages.compile import onnx_export
+from stages.compress.prune import KEPT, macs, prune, sensitivity
+from stages.networks.batchnorm import fold, recalibrate
+from stages.networks.student import Student, fuse_heads
+
+torch.set_num_threads(1)
+
+
+def one_map(width: float = 0.5) -> Student:
+    return fuse_heads(lively(width), {"map": 1.0, "mask": 0.5})
+
+
+def change(student: Student, images: torch.Tensor, name: str, channel: int) -> float:
+    """The squared change of all maps when one channel of `name` really gives its mean."""
+
+    def flatten(module, inputs, output):
+        output = output.clone()
+        output[:, channel] = output[:, channel].mean()
+        return output
+
+    with torch.no_grad():
+        before = student(images)
+        hook = student.ops[name].register_forward_hook(flatten)
+        after = student(images)
+        hook.remove()
+    return float((after - before).square().sum())
+
+
+def test_sensitivity_before_a_linear_layer_is_exact():
+    """The channels of `neck` reach the map through one 1 x 1 convolution: the first order is all there is."""
+    student, images = one_map(), smooth(4, 64)
+    found = torch.stack([sensitivity(student, images, seed)["neck"] for seed in range(300)]).mean(0)
+    wanted = torch.tensor([change(student, images, "neck", k) for k in range(len(found))])
+    torch.testing.assert_close(found, wanted, rtol=0.25, atol=float(wanted.max()) * 0.01)
+
+
+@pytest.mark.parametrize("name", ["b4_project", "b7_expand", "fine"])
+def test_sensitivity_ranks_channels_as_their_removal_does(name):
+    student, images = one_map(), smooth(8, 64)
+    found = torch.stack([sensitivity(student, images, seed)[name] for seed in range(20)]).mean(0)
+    wanted = [change(student, images, name, k) for k in range(len(found))]
+    assert spearmanr(found.numpy(), wanted).statistic > 0.8
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5])
+def test_the_share_of_macs_is_removed(ratio, tmp_path):
+    """Counted in the exported file; the last step of 8 channels may take a little more than was asked for."""
+    student, images = one_map(), smooth(4, 64)
+    pruned = prune(copy.deepcopy(student), ratio, images)
+    channels = {n.name: n.channels for n in pruned.nodes if n.kind == "conv"}
+    before = {n.name: n.channels for n in student.nodes if n.kind == "conv"}
+    assert channels.pop("score") == before.pop("score") == 1
+    assert all(c % 8 == 0 and max(8, KEPT * before[name]) <= c <= before[name] for name, c in channels.items())
+    for name, count in channels.items():
+        assert pruned.ops[name].conv.weight.shape[0] == count
+    small, large = (
+        onnx_export.cost(onnx_export.export(fold(s), 64, tmp_path / "model.onnx", s.heads)) for s in (pruned, student)
+    )
+    assert (small["macs"], large["macs"]) == (macs(pruned.nodes, 64), macs(student.nodes, 64))
+    assert ratio <= 1 - small["macs"] / large["macs"] < ratio + 0.05
+    assert small["params"] < large["params"] and size_of(pruned) < size_of(student)
+    output = pruned(images)
+    assert output.shape == (4, 1, 8, 8) and output.std() > 0
+    (tmp_path / "saved").mkdir()
+    pruned.save(tmp_path / "saved")
+    assert torch.equal(Student.load(tmp_path / "saved")(images), output)
+
+
+def test_channels_that_do_nothing_go_first():
+    """Half of the channels of one layer are made tiny: nothing but those goes, and the function stays."""
+    student, images = one_map(), smooth(4, 64)
+    idle = torch.arange(192) % 2 == 0
+    for name in ("b8_expand", "b8_depth"):
+        op = student.ops[name]
+        for tensor in (op.conv.weight, op.norm.weight, op.norm.bias):
+            tensor.data[idle] *= 1e-4
+    student.ops["b8_project"].conv.weight.data[:, idle] *= 1e-4
+    recalibrate(student, images)
+    before = {n.name: n.channels for n in student.nodes}
+    pruned = prune(copy.deepcopy(student), 0.02, images)
+    after = {n.name: n.channels for n in pruned.nodes}
+    assert {name for name in before if after[name] != before[name]} == {"b8_expand", "b8_depth"}
+    assert 96 <= after["b8_expand"] == after["b8_depth"] < 192
+    kept = pruned.ops["b8_depth"].norm.weight.abs() > 1e-2
+    assert kept.sum() == 96, "every channel that does something is still there"
+    torch.testing.assert_close(pruned(images), student(images), atol=1e-3, rtol=1e-3)
+
+
+def test_ratio_zero_prunes_nothing():
+    student = lively(0.25)
+    assert prune(student, 0.0, smooth(2, 32)) is student
+
+
+def test_too_much_is_refused():
+    with pytest.raises(UserError, match=r"^compress.prune_ratio = 0.94: no more than 0\.\d\d of the multiply-accumul"):
+        prune(one_map(), 0.94, smooth(2, 64))
