@@ -8,14 +8,15 @@ from __future__ import annotations
 import importlib
 
 
-def load(folder, threads: int = 1):
-    """The detector in a model folder, on `threads` CPU threads; ModelError when it is not usable."""
-    return importlib.import_module("edge.detector").load(folder, threads)
+def load(folder, threads: int = 1, delegate=None):
+    """The detector in a model folder, on `threads` CPU threads or on the accelerator of a delegate ("edgetpu");
+    ModelError when it is not usable."""
+    return importlib.import_module("edge.detector").load(folder, threads, delegate)
 
 
-def predict(folder, image, threads: int = 1):
+def predict(folder, image, threads: int = 1, delegate=None):
     """The verdict of a model folder on one picture, uint8 [H, W, 3] RGB; use `load` for more than one."""
-    return load(folder, threads).predict(image)
+    return load(folder, threads, delegate).predict(image)
 
 
 def stream(folder, where, **options):

@@ -25,9 +25,9 @@ class Prediction:
 class Detector:
     """A deployed model with its runtime; ModelError when the folder or the runtime is not usable."""
 
-    def __init__(self, info: ModelInfo, threads: int = 1):
+    def __init__(self, info: ModelInfo, threads: int = 1, delegate: str | None = None):
         self.info = info
-        self.runtime = open_runtime(info, threads)
+        self.runtime = open_runtime(info, threads, delegate)
 
     def predict(self, image: np.ndarray) -> Prediction:
         """The verdict on a picture, uint8 [H, W, 3] RGB of any size: it is stretched to the model's input."""
@@ -38,6 +38,6 @@ class Detector:
         return Prediction(score, scoring.is_defect(score, self.info.threshold), shown)
 
 
-def load(folder: str | Path, threads: int = 1) -> Detector:
-    """The detector in a model folder, on `threads` CPU threads."""
-    return Detector(open_model(folder), threads)
+def load(folder: str | Path, threads: int = 1, delegate: str | None = None) -> Detector:
+    """The detector in a model folder, on `threads` CPU threads or on the accelerator of a delegate ("edgetpu")."""
+    return Detector(open_model(folder), threads, delegate)

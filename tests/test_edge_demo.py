@@ -3,18 +3,21 @@
 import csv
 import io
 import json
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 import scipy.ndimage
 import tiny_models
+import videos
 from conftest import ROOT
 from sklearn.metrics import roc_auc_score
 
 import edge
 from edge.__main__ import main
 from edge.app import overlay, sample, truth
+from edge.modelfile import write_model
 from edge.preprocess import read_image
 
 random = np.random.default_rng(13)
@@ -138,6 +141,39 @@ def test_bench(model, capsys):
     assert main(["bench", str(model), "--runs", "2"]) == 0
     assert "picture to score" in capsys.readouterr().out
     assert main(["bench", str(model), "--runs", "1"]) == 1
+
+
+def test_every_format_judges_alike(model, data, tmp_path, capsys):
+    """Float TFLite, ONNX and OpenVINO hold one network; int8 is a step of its grid away."""
+    import openvino
+
+    network = openvino.convert_model(model.parent / "onnx/model.onnx")
+    openvino.save_model(network, tmp_path / "ir/model.xml", compress_to_fp16=False)
+    text = json.loads((model.parent / "onnx/model.json").read_text())
+    write_model(tmp_path / "ir", {**text, "file": "model.xml", "format": "openvino"})
+    found = {}
+    for folder in (model.parent / "float", model.parent / "onnx", tmp_path / "ir", model):
+        assert main(["predict", str(folder), str(data), "--json"]) == 0
+        found[folder.name] = [row["score"] for row in json.loads(capsys.readouterr().out)]
+        assert main(["bench", str(folder), "--runs", "2", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["threads"] == 1
+    for name in ("onnx", "ir", "int8"):
+        step = 0.1 if name == "int8" else 1e-4
+        np.testing.assert_allclose(found[name], found["float"], atol=step)
+
+
+@pytest.mark.parametrize("command", [["predict", "PICTURES"], ["video", "VIDEO"], ["bench"]])
+def test_an_accelerator_that_is_not_there_is_one_line(model, data, tmp_path, capsys, command):
+    """Nothing falls back to the CPU in silence."""
+    places = {"PICTURES": str(data), "VIDEO": str(videos.write(tmp_path / "in.avi", [0, 50, 100]))}
+    folder = shutil.copytree(model, tmp_path / "model")
+    name, *rest = [places.get(word, word) for word in command]
+    for compiled, message in ((None, "not compiled for edgetpu"), ("model.tflite", "libedgetpu.so.1 can't be used")):
+        text = json.loads((folder / "model.json").read_text())
+        (folder / "model.json").write_text(json.dumps({**text, "edgetpu": {"file": compiled}}))
+        assert main([name, str(folder), *rest, "--delegate", "edgetpu"]) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("error: ") == error.count("\n") == 1
 
 
 # the sample video

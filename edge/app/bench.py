@@ -8,17 +8,17 @@ from time import perf_counter_ns
 import numpy as np
 
 from edge import scoring
+from edge.app import options
 from edge.app.errors import InputError
-from edge.detector import load
+from edge.detector import Detector
 
 WARMUP = 20
 
 
 def register(commands) -> None:
     parser = commands.add_parser("bench", help="measure the time of one inference")
-    parser.add_argument("model", help="the model folder")
+    options.add_model(parser)
     parser.add_argument("--runs", type=int, default=1000, metavar="N", help="timed inferences (default: 1000)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -26,11 +26,12 @@ def register(commands) -> None:
 def run(arguments) -> int:
     if arguments.runs < 2:
         raise InputError(f"--runs {arguments.runs}: must be at least 2")
-    result = measure(arguments.model, arguments.runs, arguments.threads)
+    result = measure(options.open_model(arguments), arguments.runs) | {"threads": arguments.threads}
     if arguments.json:
         print(json.dumps(result, indent=2))
         return 0
-    print(f"{result['model']}: {result['runtime']}, {result['threads']} thread(s), {result['runs']} runs")
+    runtime = f"{result['runtime']} ({result['delegate'] or 'no delegate'})"
+    print(f"{result['model']}: {runtime}, {result['threads']} thread(s), {result['runs']} runs")
     for what, meaning in (("invoke_ms", "tensor to map"), ("predict_ms", "picture to score")):
         times = result[what]
         shown = "  ".join(f"{key} {value:.3f}" for key, value in times.items())
@@ -38,9 +39,8 @@ def run(arguments) -> int:
     return 0
 
 
-def measure(folder: str, runs: int, threads: int) -> dict:
+def measure(detector: Detector, runs: int) -> dict:
     """Times in ms of the inference alone, and of a picture at the model's size to its score."""
-    detector = load(folder, threads)
     info, runtime = detector.info, detector.runtime
     image = np.random.default_rng(0).integers(0, 256, (info.input.height, info.input.width, 3), dtype=np.uint8)
     tensor = runtime.prepare(image)
@@ -52,7 +52,7 @@ def measure(folder: str, runs: int, threads: int) -> dict:
     return {
         "model": info.name,
         "runtime": f"{runtime.details['name']} {runtime.details['version']}",
-        "threads": threads,
+        "delegate": runtime.details["delegate"],
         "runs": runs,
         "invoke_ms": _times(lambda: runtime.invoke(tensor), runs),
         "predict_ms": _times(predict, runs),

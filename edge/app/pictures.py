@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.app import overlay, privacy
+from edge.app import options, overlay, privacy
 from edge.app.errors import InputError
-from edge.detector import Prediction, load
+from edge.detector import Prediction
 from edge.modelfile import open_model
 from edge.preprocess import ImageError, read_image
 
@@ -21,9 +21,8 @@ SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 def register(commands) -> None:
     parser = commands.add_parser("predict", help="score pictures and judge them")
-    parser.add_argument("model", help="the model folder")
+    options.add_model(parser)
     parser.add_argument("image", help="a picture, or a folder of them")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
     parser.add_argument("--overlay", metavar="DIR", help="write each picture with heat map and regions into DIR")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON array instead of a table")
@@ -38,7 +37,7 @@ def register(commands) -> None:
 
 def predict(arguments) -> int:
     """Goes on after a broken picture; 1 when there was one."""
-    detector = load(arguments.model, arguments.threads)
+    detector = options.open_model(arguments)
     guard = privacy.from_options(arguments)
     root = Path(arguments.image)
     paths = _images(root)

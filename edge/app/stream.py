@@ -148,10 +148,12 @@ class Stream:
         return True
 
 
-def stream(model, where, *, threads: int = 1, guard=None, loop=False, realtime=False, **options) -> Stream:
+def stream(
+    model, where, *, threads: int = 1, delegate=None, guard=None, loop=False, realtime=False, **options
+) -> Stream:
     """The stream of a model folder (or a loaded detector) over a video file, an address or a camera's number.
 
     `guard` hides faces; `options` are those of `Stream`.
     """
-    detector = model if isinstance(model, Detector) else load(model, threads)
+    detector = model if isinstance(model, Detector) else load(model, threads, delegate)
     return Stream(detector, Source(where, guard, loop, realtime), **options)

@@ -12,6 +12,7 @@ from time import perf_counter
 
 import cv2
 
+from edge.app import options as model_options
 from edge.app import overlay, privacy, truth
 from edge.app.errors import InputError
 from edge.app.stream import Frame, Stream, stream
@@ -23,12 +24,11 @@ COLUMNS = ("frame", "seconds", "score", "verdict", "alarm", "fresh")
 
 def register(commands) -> None:
     parser = commands.add_parser("video", help="watch a video file, a network stream or a camera")
-    parser.add_argument("model", help="the model folder")
+    model_options.add_model(parser)
     parser.add_argument("input", help="a video file, an address (rtsp://...) or the number of a camera")
     parser.add_argument("--output", metavar="FILE", help="write the overlay video: .mp4 or .avi")
     parser.add_argument("--segment", type=float, default=0, metavar="MIN", help="start a new output file so often")
     parser.add_argument("--show", action="store_true", help="show it in a window (q ends)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the model (default: 1)")
     parser.add_argument("--loop", action="store_true", help="play a file again and again")
     parser.add_argument("--realtime", action="store_true", help="play a file at its own speed, dropping what is late")
     parser.add_argument("--seconds", type=float, metavar="S", help="end after so long")
@@ -54,10 +54,10 @@ def run(arguments) -> int:
     _check(arguments)
     labels = truth.read(arguments.truth) if arguments.truth else None
     guard = privacy.from_options(arguments, hold=HOLD)
-    names = ("threads", "loop", "realtime", "motion", "rate", "steady")
+    names = ("loop", "realtime", "motion", "rate", "steady")
     options = {name: getattr(arguments, name) for name in names}
     watched = _Watched(arguments)
-    with stream(arguments.model, arguments.input, guard=guard, **options) as frames:
+    with stream(model_options.open_model(arguments), arguments.input, guard=guard, **options) as frames:
         lossless = not frames.source.realtime
         path, fps = arguments.output, frames.source.fps
         output = Writer(path, fps, lossless, arguments.segment) if path else nullcontext()

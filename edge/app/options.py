@@ -1,0 +1,18 @@
+"""The options of every command that runs a model."""
+
+from __future__ import annotations
+
+from edge.detector import Detector, load
+from edge.runtimes import DELEGATES
+
+
+def add_model(parser) -> None:
+    """Adds the model folder and how to run it."""
+    parser.add_argument("model", help="the model folder")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the model (default: 1)")
+    parser.add_argument("--delegate", choices=list(DELEGATES), help="run the file compiled for this accelerator")
+
+
+def open_model(arguments) -> Detector:
+    """The detector that the options ask for."""
+    return load(arguments.model, arguments.threads, arguments.delegate)
