@@ -1,4 +1,4 @@
-"""An hour of looped video: `python tests/soak.py MODEL VIDEO FOLDER [MINUTES] [option of edge video ...]`.
+"""An hour of looped video: `python tests/soak.py MODEL VIDEO FOLDER MINUTES [option of edge video ...]`.
 
 Plays the video at its own speed with overlay and ten-minute segments, ends it by SIGTERM, and prints what became of the
 frames, of the files, and of memory, threads and file handles from the first minute on."""
@@ -19,7 +19,7 @@ START = 60  # seconds that memory is given to settle
 
 
 def look(pid: int) -> dict:
-    """Resident memory in kB, threads and open files of a process."""
+    """Resident memory in KiB, threads and open files of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     status = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
     files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
@@ -35,7 +35,7 @@ def frames_in(video: Path) -> int:
 
 
 def main() -> None:
-    model, video, folder, minutes, *options = [*sys.argv[1:4], *(sys.argv[4:] or ["60"])]
+    model, video, folder, minutes, *options = sys.argv[1:]
     command = [sys.executable, "-m", "edge", "video", model, video, "--loop", "--realtime", "--json", "--segment", "10"]
     command += ["--output", f"{folder}/soak.mp4", *options]
     found = []
@@ -49,7 +49,9 @@ def main() -> None:
         process.send_signal(signal.SIGTERM)
         summary = json.loads(process.communicate()[0])
     frames = summary["frames"]
-    memory = [one["rss_kb"] / 1000 for one in found]
+    if not found:
+        sys.exit("the video ended within the first minute")
+    memory = [one["rss_kb"] * 1024 / 1e6 for one in found]
     played = [frames_in(path) for path in sorted(Path(folder).glob("soak*.mp4"))]
     balanced = frames["in"] == frames["out"] + frames["withheld"] + frames["dropped"]
     print(json.dumps(summary, indent=2))

@@ -14,7 +14,7 @@ from edge.detector import load
 from edge.modelfile import ModelError, write_model
 from stages.common.errors import UserError
 from stages.compile import fidelity, onnx_int8
-from stages.compile.__main__ import build
+from stages.compile.__main__ import build, int8_model
 from stages.networks.batchnorm import fold, recalibrate
 from stages.networks.patchcore import to_tensor
 from stages.networks.quantize import QuantStudent
@@ -39,10 +39,11 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("variants")
     student = fuse_heads(Student(architecture(0.25)), {"map": 1.0, "mask": 0.7})
     recalibrate(student, to_tensor(pictures(8, 0)))
-    for name in ("pruned", "qat", "work"):
+    for name in ("pruned", "qat", "pruned-qat", "work"):
         (root / "artifacts" / name).mkdir(parents=True)
     student.save(root / "artifacts/pruned")
     QuantStudent.calibrated(fold(student), to_tensor(pictures(8, 1))).save(root / "artifacts/qat")
+    QuantStudent.calibrated(fold(student), to_tensor(pictures(8, 9))).save(root / "artifacts/pruned-qat")
     return root
 
 
@@ -88,6 +89,15 @@ def test_tflite_files_compute_what_was_quantized(root):
         assert record["max_lsb"] <= 2
         ranges = detector.info.quantization["ranges"]
         assert ranges.startswith("learned" if model == "qat" else "post-training")
+
+
+@pytest.mark.parametrize("name", ["qat", "pruned-qat"])
+def test_learned_ranges_are_kept(root, name, monkeypatch):
+    monkeypatch.chdir(root)
+    network, record = int8_model(name, fold(Student.load(f"artifacts/{name}")), pictures(8, 5))
+    expected = QuantStudent.load(f"artifacts/{name}")
+    assert record["ranges"] == "learned by quantization-aware training"
+    assert all(network.quant[k].range.tolist() == q.range.tolist() for k, q in expected.quant.items())
 
 
 def test_post_training_ranges_come_from_the_given_pictures(root):

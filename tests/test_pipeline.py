@@ -248,3 +248,15 @@ def test_bad_params_are_one_line(project, change, message):
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert result.returncode == 1 and len(errors) == 1 and message in errors[0]
     assert "Traceback" not in result.stderr
+
+
+def test_without_pruning_there_is_nothing_to_fine_tune(project):
+    """Last here: it leaves other files behind than dvc.lock has."""
+    folder, _ = project
+    tree = yaml.safe_load((folder / "params.yaml").read_text())
+    toy.put(tree, "compress.prune_ratio", 0)
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    subprocess.run(["python", "-m", "stages.compress"], cwd=folder, env=toy.environment(), check=True)
+    student, pruned, qat, both = (folder / f"artifacts/{n}" for n in ("student", "pruned", "qat", "pruned-qat"))
+    for one, other in ((student, pruned), (qat, both)):
+        assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()

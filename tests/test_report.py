@@ -115,17 +115,38 @@ def test_int8_files_say_how_near_they_are(inside):
 
 def test_ablation_of_one_run(inside):
     found = json.loads(Path("reports/ablation.json").read_text())
+    bench = json.loads(Path("artifacts/bench/local-student-int8.json").read_text())
     assert found["seed"] == 0 and set(found["steps"]) == {"float", "pruned", "QAT"}
     assert found["steps"]["QAT"] == {
         **{"variant": "student-int8", "image_auroc": 0.966, "aupro": 0.87, "size_bytes": 1_700_000, "params": 425_000},
-        **{"macs": 51_000_000, "p50_ms": found["steps"]["QAT"]["p50_ms"]},
+        **{"macs": 51_000_000, "p50_ms": bench["latency_ms"]["p50"]},
     }
+    assert found["device"] == "local"
     text, html = Path("reports/report.md").read_text(), Path("reports/index.html").read_text()
     assert "| student-fp32 | float | 0.972 | 0.870 | 9.20 MB |" in text and "One seed" in html
     assert text.index("| float |") < text.index("| QAT |") < text.index("| pruned |")
 
 
-def test_ablation_over_published_seeds(tmp_path, monkeypatch):
+def test_latencies_of_one_table_are_of_one_device(tmp_path, monkeypatch):
+    """The first device that ran every step; none where they share no device."""
+    made = report_project.make(tmp_path, per_type=2)
+    monkeypatch.chdir(tmp_path)
+    plan = tmp_path / "hardware_runners/plan.yaml"
+    tree = yaml.safe_load(plan.read_text())
+    del tree["plan"]["local-student-fp32"], tree["plan"]["local-pruned-fp32"]
+    plan.write_text(yaml.safe_dump(tree, sort_keys=False))
+    run(made)
+    found = json.loads(Path("reports/ablation.json").read_text())
+    assert found["device"] is None and {step["p50_ms"] for step in found["steps"].values()} == {None}
+    assert "latency on one thread" not in Path("reports/report.md").read_text()
+    unpruned = made.compress.model_copy(update={"prune_ratio": 0.0})
+    run(made.model_copy(update={"compress": unpruned}))
+    found = json.loads(Path("reports/ablation.json").read_text())
+    assert found["device"] == "board" and set(found["steps"]) == {"float", "QAT"}
+    assert "latency on one thread measured on board" in Path("reports/report.md").read_text()
+
+
+def test_ablation_over_published_seeds(tmp_path, monkeypatch, capsys):
     """Mean and standard deviation of the runs that differ in nothing but their seed, against numpy."""
     made = report_project.make(tmp_path, per_type=2)
     monkeypatch.chdir(tmp_path)
@@ -137,34 +158,53 @@ def test_ablation_over_published_seeds(tmp_path, monkeypatch):
         other = json.loads(json.dumps(this)) | {"seed": seed}
         other["steps"]["float"]["image_auroc"] = value
         report_project.write(tmp_path / f"reports/published/demo/seeds/{seed}.json", other)
-    for seed, change in ((3, {"prune_ratio": 0.9}), (4, {"qat_epochs": 9})):
+    for seed, section, change in (
+        (3, "compress", {"prune_ratio": 0.9}),
+        (4, "compile", {"smooth": 5}),
+        (5, "teacher", {"backbone": "another"}),
+        (6, "test_index_sha256", "other pictures"),
+    ):
         other = json.loads(json.dumps(this)) | {"seed": seed}
-        other["settings"]["compress"] |= change
+        other["settings"][section] = {**other["settings"][section], **change} if isinstance(change, dict) else change
         report_project.write(tmp_path / f"reports/published/other/seeds/{seed}.json", other)
     run(made)
     text = Path("reports/report.md").read_text()
     assert f"| float | {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} | 0.870 ± 0.000 |" in text
-    assert "3 seeds (0, 1, 2), mean ± standard deviation" in text
+    assert "Seeds 0, 1, 2: mean ± standard deviation" in text
+    assert "All seeds but 0 are published results (reports/published/demo)" in text
     page = Path("README.md")
     page.write_text("<!-- published:demo -->\n<!-- /published -->\n<!-- ablation:demo -->\n<!-- /ablation -->\n")
     readme.main([])
     block = page.read_text().partition("<!-- ablation:demo -->")[2]
     assert f"| student-fp32 | float | {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} |" in block
-    report_project.write(tmp_path / "reports/published/demo/seeds/5.json", other)
+    page.write_text("<!-- ablation:demo -->\n" + page.read_text())
     with pytest.raises(SystemExit):
         readme.main([])
-    page.write_text("<!-- ablation:demo -->\n")
+    assert "is never closed" in capsys.readouterr().err
+    page.write_text(page.read_text().partition("\n")[2])
+    report_project.write(tmp_path / "reports/published/demo/seeds/9.json", other)
     with pytest.raises(SystemExit):
         readme.main([])
+    assert "needs records of equal settings" in capsys.readouterr().err
+    rows = Path("reports/published/demo/summary.json").read_bytes()
+    Path("reports/summary.json").write_text("[]")
+    publish.publish("demo", seed_only=True)
+    assert Path("reports/published/demo/summary.json").read_bytes() == rows
+    run(made)
+    publish.publish("demo")
+    assert sorted(path.stem for path in Path("reports/published/demo/seeds").iterdir()) == ["0", "1", "2"]
+    readme.main([])
 
 
-def test_networks_are_told_apart_by_name_not_by_where_they_lie():
+def test_networks_are_told_apart_by_name_not_by_where_they_lie(inside):
     tree = yaml.safe_load((report_project.ROOT / "params.yaml").read_text())
     found = []
-    for backbone, init in (("/x/resnet-18", "/y/mobilenet-v2-1.0-224"), ("a/resnet-18", "b/mobilenet_v2_1.0_224")):
+    places = ("/x/resnet-18", "/y/mobilenet-v2-1.0-224"), ("a/resnet-18", "b/mobilenet_v2_1.0_224"), ("/x/r-50", "b/c")
+    for backbone, init in places:
         changed = {"teacher": {**tree["teacher"], "backbone": backbone}, "student": {**tree["student"], "init": init}}
         found.append(ablation.settings(params.validate(tree | changed)))
     assert found[0] == found[1] and "/" not in json.dumps(found)
+    assert found[0]["teacher"] != found[2]["teacher"] and found[0]["student"] != found[2]["student"]
 
 
 def test_equal_input_gives_equal_bytes(inside):

@@ -1,4 +1,4 @@
-"""The student, its batch norm, pretrained start, pruning and synthetic defects, each against a reference."""
+"""The student, its batch norm, pretrained start and synthetic defects, each against a reference."""
 
 import itertools
 import math

@@ -26,7 +26,7 @@ def register(commands) -> None:
 def run(arguments) -> int:
     if arguments.runs < 2:
         raise InputError(f"--runs {arguments.runs}: must be at least 2")
-    result = measure(options.open_model(arguments), arguments.runs) | {"threads": arguments.threads}
+    result = measure(options.detector(arguments), arguments.runs) | {"threads": arguments.threads}
     if arguments.json:
         print(json.dumps(result, indent=2))
         return 0

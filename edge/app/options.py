@@ -13,6 +13,6 @@ def add_model(parser) -> None:
     parser.add_argument("--delegate", choices=list(DELEGATES), help="run the file compiled for this accelerator")
 
 
-def open_model(arguments) -> Detector:
+def detector(arguments) -> Detector:
     """The detector that the options ask for."""
     return load(arguments.model, arguments.threads, arguments.delegate)

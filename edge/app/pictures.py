@@ -37,7 +37,7 @@ def register(commands) -> None:
 
 def predict(arguments) -> int:
     """Goes on after a broken picture; 1 when there was one."""
-    detector = options.open_model(arguments)
+    detector = options.detector(arguments)
     guard = privacy.from_options(arguments)
     root = Path(arguments.image)
     paths = _images(root)

@@ -12,8 +12,7 @@ from time import perf_counter
 
 import cv2
 
-from edge.app import options as model_options
-from edge.app import overlay, privacy, truth
+from edge.app import options, overlay, privacy, truth
 from edge.app.errors import InputError
 from edge.app.stream import Frame, Stream, stream
 from edge.app.writer import Writer
@@ -24,7 +23,7 @@ COLUMNS = ("frame", "seconds", "score", "verdict", "alarm", "fresh")
 
 def register(commands) -> None:
     parser = commands.add_parser("video", help="watch a video file, a network stream or a camera")
-    model_options.add_model(parser)
+    options.add_model(parser)
     parser.add_argument("input", help="a video file, an address (rtsp://...) or the number of a camera")
     parser.add_argument("--output", metavar="FILE", help="write the overlay video: .mp4 or .avi")
     parser.add_argument("--segment", type=float, default=0, metavar="MIN", help="start a new output file so often")
@@ -55,9 +54,9 @@ def run(arguments) -> int:
     labels = truth.read(arguments.truth) if arguments.truth else None
     guard = privacy.from_options(arguments, hold=HOLD)
     names = ("loop", "realtime", "motion", "rate", "steady")
-    options = {name: getattr(arguments, name) for name in names}
+    how = {name: getattr(arguments, name) for name in names}
     watched = _Watched(arguments)
-    with stream(model_options.open_model(arguments), arguments.input, guard=guard, **options) as frames:
+    with stream(options.detector(arguments), arguments.input, guard=guard, **how) as frames:
         lossless = not frames.source.realtime
         path, fps = arguments.output, frames.source.fps
         output = Writer(path, fps, lossless, arguments.segment) if path else nullcontext()

@@ -59,11 +59,9 @@ def compress(params) -> None:
         return quantized.eval()
 
     with curves("compress") as log:
-        student = Student.load(STUDENT)
-        qat = pruned_qat = train_quantized(student, "qat")
-        pruned = student
+        pruned = prune(Student.load(STUDENT), p.prune_ratio, to_tensor(images[:CALIBRATION]), params.seed)
+        qat = pruned_qat = train_quantized(Student.load(STUDENT), "qat")
         if p.prune_ratio:
-            pruned = prune(Student.load(STUDENT), p.prune_ratio, to_tensor(images[:CALIBRATION]), params.seed)
             pruned.to(memory_format=torch.channels_last)
             follow(pruned, p.finetune_epochs, p.lr, "finetune")
             pruned_qat = train_quantized(pruned, "pruned_qat")

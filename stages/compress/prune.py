@@ -96,7 +96,8 @@ def choose(nodes: list[Node], goal: int, size: int, prices: list[torch.Tensor], 
 def prune(student: Student, ratio: float, images: torch.Tensor, seed: int = 0) -> Student:
     """The student without the share `ratio` of its multiply-accumulates, batch norm recalibrated on `images`.
 
-    images: float [N, 3, S, S] in 0..1. UserError when `ratio` is more than all layers can give.
+    images: float [N, 3, S, S] in 0..1. `student` itself is changed. UserError when `ratio` is more than all layers can
+    give.
     """
     size = images.shape[-1]
     whole = macs(student.nodes, size)
@@ -118,7 +119,8 @@ def prune(student: Student, ratio: float, images: torch.Tensor, seed: int = 0) -
         recalibrate(student, images)
         if (left := macs(nodes, size)) > goal:
             raise UserError(
-                f"compress.prune_ratio = {ratio}: no more than {1 - left / whole:.2f} of the multiply-accumulates can "
-                f"go, because every layer keeps {KEPT:.0%} of its channels; use less"
+                f"compress.prune_ratio = {ratio}: no more than {int(100 * (1 - left / whole)) / 100} of the "
+                f"multiply-accumulates can go, because every layer keeps {KEPT:.0%} of its channels and at least "
+                f"{TOGETHER}; use less"
             )
     return student.eval()

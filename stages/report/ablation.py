@@ -3,9 +3,11 @@
 from pathlib import Path
 from statistics import mean, stdev
 
+from stages.common.dataset import sha256
 from stages.report import summary
 
 PUBLISHED = Path("reports/published")
+TEST_INDEX = Path("data/test/index.csv")
 TITLE = "What each step of compression costs"
 STEPS = {  # step: (model, precision) of its TFLite variant
     "float": ("student", "float32"),
@@ -19,41 +21,55 @@ HEAD = ("Variant", "Step", "AUROC", "AUPRO", "Size", "Params", "MACs", "p50 ms")
 
 
 def settings(params) -> dict:
-    """What two runs must share to be compared; networks by their name, wherever they were loaded from."""
-    data = params.data
-    found = {"data": {key: getattr(data, key) for key in ("source", "category", "val_fraction", "seed")}}
-    found["data"]["group_near_duplicates"] = data.group_near_duplicates
-    if data.source == "synthetic":
-        found["data"]["synthetic"] = data.synthetic.model_dump()
-    for section in ("input", "teacher", "student", "distill", "compress"):
-        found[section] = getattr(params, section).model_dump()
+    """What two runs must share to be compared: the test pictures and every setting that accuracy depends on.
+
+    Networks count by their name, wherever they were loaded from.
+    """
+    sections = ("input", "teacher", "student", "distill", "compress", "compile", "evaluate")
+    found = {section: getattr(params, section).model_dump() for section in sections}
     for section, key in (("teacher", "backbone"), ("student", "init")):
         found[section][key] = Path(found[section][key]).name.replace("_", "-")
-    found["calibration_images"] = params.compile.calibration_images
-    return found
+    for key in ("fidelity", "edgetpu_compiler", "threshold_quantile"):  # decide no AUROC
+        del found["compile"][key]
+    found["data"] = {"source": params.data.source, "seed": params.data.seed, "val_fraction": params.data.val_fraction}
+    return found | {"test_index_sha256": sha256(TEST_INDEX)}
 
 
 def record(params, evals: dict, table: list[dict]) -> dict:
-    """This run: seed, settings, and the figures of every step that it has a variant of."""
-    steps = {}
+    """This run: seed, settings, and the figures of every step that it has a variant of; latency of one device."""
+    names = {}
     for step, wanted in STEPS.items():
+        if step.startswith("pruned") and not params.compress.prune_ratio:
+            continue
         for name, variant in params.variants.items():
             if (variant.model, variant.precision) == wanted and variant.format == "tflite":
-                timed = [r for r in table if r["variant"] == name and r["how"]["latency"] == "measured"]
-                found = {key: evals[name].get(key) for key in FIGURES}
-                latency = {"p50_ms": timed[0]["latency_ms"]["p50"] if timed else None}
-                steps[step] = {"variant": name, **found, **latency}
-    return {"seed": params.seed, "settings": settings(params), "steps": steps}
+                names[step] = name
+    timed = {
+        (row["device"], row["variant"]): row["latency_ms"]["p50"]
+        for row in table
+        if row["status"] == "ok" and row["how"]["latency"] == "measured"
+    }
+    devices = dict.fromkeys(device for device, _ in timed)
+    device = next((d for d in devices if all((d, name) in timed for name in names.values())), None)
+    steps = {
+        step: {
+            "variant": name,
+            **{key: evals[name].get(key) for key in FIGURES},
+            "p50_ms": timed.get((device, name)),
+        }
+        for step, name in names.items()
+    }
+    return {"seed": params.seed, "settings": settings(params), "device": device, "steps": steps}
 
 
 def alike(this: dict, folder: Path = PUBLISHED) -> list[dict]:
-    """This run and the published ones with its settings and other seeds."""
+    """This run and the published ones with its settings and other seeds, marked as such."""
     found = [this]
     for path in sorted(folder.glob("*/seeds/*.json")):
         one = summary.read_json(path)
         whole = this["steps"].keys() <= one["steps"].keys()
         if whole and one["settings"] == this["settings"] and one["seed"] not in [run["seed"] for run in found]:
-            found.append(one)
+            found.append(one | {"published": path.parent.parent.name})
     return found
 
 
@@ -75,7 +91,7 @@ def lines(runs: list[dict]) -> list[list[str]]:
 
 
 def spread(values: list) -> str:
-    """Mean and standard deviation over the seeds."""
+    """Mean and sample standard deviation over the seeds."""
     if any(value is None for value in values):
         return summary.NONE
     return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
@@ -83,15 +99,25 @@ def spread(values: list) -> str:
 
 def protocol(runs: list[dict]) -> list[str]:
     """How the figures were made, in two lines."""
-    found, p = runs[0]["settings"], runs[0]["settings"]["compress"]
-    seeds = sorted(run["seed"] for run in runs)
-    many = f"{len(seeds)} seeds ({', '.join(map(str, seeds))}), mean ± standard deviation" if seeds[1:] else "One seed"
-    return [
-        f"{many}: each trains teacher and student anew on the same split. Accuracy measured on the exported files, "
-        f"parameters and MACs counted in them, latency measured in the run of seed {runs[0]['seed']}.",
-        f"PTQ: ranges of {found['calibration_images']} good training pictures. QAT: {p['qat_epochs']} epochs. Pruned: "
-        f"{p['prune_ratio']:.0%} of the MACs removed, {p['finetune_epochs']} epochs of fine-tuning.",
-    ]
+    found, steps = runs[0]["settings"], runs[0]["steps"]
+    how = "One seed."
+    if len(runs) > 1:
+        how = f"Seeds {', '.join(str(run['seed']) for run in runs)}: mean ± standard deviation over runs that train "
+        how += "teacher and student anew on the same split."
+        if others := sorted({run["published"] for run in runs if run.get("published")}):
+            how += f" All seeds but {runs[0]['seed']} are published results (reports/published/{', '.join(others)})."
+    how += " Accuracy measured on the exported files, parameters and MACs counted in them"
+    if runs[0]["device"]:
+        seed = f" in the run of seed {runs[0]['seed']}" if len(runs) > 1 else ""
+        how += f"; latency on one thread measured on {runs[0]['device']}{seed}"
+    made = {
+        "PTQ": f"PTQ: ranges of {found['compile']['calibration_images']} good training pictures.",
+        "QAT": f"QAT: {found['compress']['qat_epochs']} epochs.",
+    }
+    if "pruned" in steps and "float" in steps:
+        gone = 1 - mean(r["steps"]["pruned"]["macs"] for r in runs) / mean(r["steps"]["float"]["macs"] for r in runs)
+        made["pruned"] = f"Pruned: {gone:.0%} of the MACs removed, {found['compress']['finetune_epochs']} epochs after."
+    return [f"{how}.", " ".join(text for step, text in made.items() if step in steps)]
 
 
 def markdown(runs: list[dict]) -> str:

@@ -144,7 +144,7 @@ def ablation(runs: list[dict], color: dict, path: Path) -> str:
         axes.set_ylim(low - max(0, 0.02 - (high - low)) / 2, high + max(0, 0.02 - (high - low)) / 2)
     save(figure, path)
     seeds = f"a dot for each of {len(runs)} seeds, the bar is their mean" if len(runs) > 1 else "one seed"
-    return f"Accuracy of the exported file after each step of compression (measured): {seeds}."
+    return f"Accuracy of the exported file after each step of compression (measured), {seeds}."
 
 
 def log_ticks(axes) -> None:

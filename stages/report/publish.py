@@ -12,14 +12,14 @@ from stages.common import atomic
 from stages.common.errors import UserError
 from stages.common.stage import fail
 from stages.report import summary
-from stages.report.readme import PUBLISHED
+from stages.report.ablation import PUBLISHED
 
 LIMIT = 200_000  # bytes; what git keeps for ever should be small
 
 
 def publish(name: str, seed_only: bool = False) -> Path:
-    """Writes the rows, the flat metrics, the accuracy of every variant, the ablation and its plot; UserError when they
-    are too big."""
+    """Writes the record of this seed and, unless `seed_only`, rows, flat metrics, fidelity and accuracy of every
+    variant; seeds of other settings go. UserError when it is too big."""
     if not re.fullmatch(r"[a-z0-9][\w.-]*", name):
         raise UserError(f"NAME = {name!r}: use letters, digits, dots, dashes")
     table, steps = summary.read_json("reports/summary.json"), summary.read_json("reports/ablation.json")
@@ -31,6 +31,9 @@ def publish(name: str, seed_only: bool = False) -> Path:
         files["accuracy.json"] = {variant: summary.read_json(f"artifacts/eval/{variant}.json") for variant in variants}
     if (total := sum(len(json.dumps(value, indent=2)) for value in files.values())) > LIMIT:
         raise UserError(f"the results of {name} take {total} bytes, more than {LIMIT}")
+    for old in [] if seed_only else (PUBLISHED / name / "seeds").glob("*.json"):
+        if summary.read_json(old)["settings"] != steps["settings"]:
+            old.unlink()
     for file, value in files.items():
         atomic.write_json(PUBLISHED / name / file, value)
     return PUBLISHED / name
@@ -44,7 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed-only", action="store_true", help="another seed of a published run: its record alone")
     arguments = parser.parse_args(argv)
     try:
-        print(f"wrote {publish(arguments.name, arguments.seed_only)}; now run python -m stages.report.readme")
+        folder = publish(arguments.name, arguments.seed_only)
+        print(f"wrote {folder}; now run python -m stages.report.readme and dvc repro report")
     except UserError as error:
         fail("publish", str(error))
 

@@ -8,8 +8,9 @@ from stages.common import atomic
 from stages.common.errors import UserError
 from stages.common.stage import fail
 from stages.report import ablation, summary
+from stages.report.ablation import PUBLISHED
 
-README, PUBLISHED = Path("README.md"), Path("reports/published")
+README = Path("README.md")
 BLOCK = re.compile(r"(<!-- (published|ablation):([\w.-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
@@ -17,7 +18,7 @@ def render(text: str, folder: Path = PUBLISHED) -> str:
     """`text` with every marked block filled from `folder`/<name>; UserError when one has no partner."""
     published = {path.parent.name for path in folder.glob("*/summary.json")}
     marked = {match[3] for match in BLOCK.finditer(text) if match[2] == "published"}
-    if re.search(r"<!-- (published|ablation):", BLOCK.sub("", text)):
+    if len(re.findall(r"<!-- (?:published|ablation):", text)) != len(BLOCK.findall(text)):
         raise UserError(f"{README}: a <!-- published:NAME --> or <!-- ablation:NAME --> line is never closed")
     if missing := sorted(published - marked):
         raise UserError(
@@ -39,8 +40,9 @@ def result(folder: Path) -> str:
 def steps(folder: Path) -> str:
     """The ablation over all published seeds, in their order."""
     runs = sorted((summary.read_json(path) for path in folder.glob("seeds/*.json")), key=lambda run: run["seed"])
-    if not runs or any(run["settings"] != runs[0]["settings"] for run in runs):
-        raise UserError(f"{folder}/seeds: needs the records of runs with equal settings; publish them again")
+    kinds = [(run["settings"], run["steps"].keys()) for run in runs]
+    if not runs or any(kind != kinds[0] for kind in kinds):
+        raise UserError(f"{folder}/seeds: needs records of equal settings and variants; remove those of other runs")
     return ablation.markdown(runs)
 
 
