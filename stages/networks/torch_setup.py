@@ -1,6 +1,10 @@
-"""One place that makes torch repeatable: seed, threads, deterministic kernels."""
+"""One place that makes torch repeatable and keeps its memory: seed, threads, deterministic kernels, allocator."""
+
+import ctypes
 
 import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def prepare(seed: int, threads: int) -> None:
@@ -8,3 +12,13 @@ def prepare(seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to reuse the memory of freed tensors: giving it back and having it mapped and zeroed again took half
+    the time of a training step. Elsewhere nothing happens."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
