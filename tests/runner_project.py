@@ -83,8 +83,8 @@ class Project:
         self.write("hardware_runners/plan.yaml", {"plan": {}})
         graph = yaml.safe_load((ROOT / "dvc.yaml").read_text())
         graph["stages"] = {name: graph["stages"][name] for name in ("benchmark", "report")}
-        kept = ("artifacts", "reports/curves")
-        deps = [d for d in graph["stages"]["report"]["deps"] if not d.startswith(kept)]
+        absent = ("artifacts", "reports/curves", "reports/published")
+        deps = [d for d in graph["stages"]["report"]["deps"] if not d.startswith(absent)]
         deps += [f"artifacts/eval/{VARIANT}.json", f"artifacts/eval/{VARIANT}.npz"]
         graph["stages"]["report"]["deps"] = deps
         self.write("dvc.yaml", graph)
