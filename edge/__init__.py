@@ -11,7 +11,7 @@ import importlib
 def load(folder, threads: int = 1, delegate=None):
     """The detector in a model folder, on `threads` CPU threads or on the accelerator of a delegate ("edgetpu");
     ModelError when it is not usable."""
-    return importlib.import_module("edge.detector").load(folder, threads, delegate)
+    return importlib.import_module("edge.inference.detector").load(folder, threads, delegate)
 
 
 def predict(folder, image, threads: int = 1, delegate=None):

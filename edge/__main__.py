@@ -8,7 +8,7 @@ import sys
 
 from edge.app import bench, pictures, sample, video
 from edge.app.errors import InputError
-from edge.modelfile import ModelError
+from edge.inference.modelfile import ModelError
 from edge.preprocess import ImageError
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from hardware_runners.commands import accuracy, bench, enrol, look
-from hardware_runners.errors import RunnerError, Unavailable
+from hardware_runners.runner.errors import RunnerError, Unavailable
 
 
 def main(argv: list[str] | None = None) -> int:

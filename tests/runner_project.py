@@ -17,9 +17,9 @@ import toy
 import yaml
 from conftest import ROOT
 
-from edge.modelfile import write_model
-from hardware_runners import transports
-from hardware_runners.devices import Device
+from edge.inference.modelfile import write_model
+from hardware_runners.runner import transports
+from hardware_runners.runner.devices import Device
 
 VARIANT = "student-fp32"
 CODE = ("stages", "edge", "hardware_runners")

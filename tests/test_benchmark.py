@@ -12,12 +12,12 @@ import tiny_models
 import yaml
 from conftest import ROOT
 
-from edge.modelfile import open_model
-from hardware_runners import devices, result, transports
-from hardware_runners.devices import Device
-from hardware_runners.errors import RunnerError
-from hardware_runners.remote import machine
-from hardware_runners.transports import local
+from edge.inference.modelfile import open_model
+from hardware_runners.runner import devices, result, transports
+from hardware_runners.runner.devices import Device
+from hardware_runners.runner.errors import RunnerError
+from hardware_runners.runner.remote import machine
+from hardware_runners.runner.transports import local
 from stages.common.params import read_yaml
 
 DEVICE = Device.model_validate(
@@ -86,7 +86,7 @@ def test_row(models, measured):
 @pytest.mark.parametrize("kind", ["int8", "onnx"])
 def test_measuring_imports_no_build_code(models, kind):
     code = (
-        "import sys; from hardware_runners.remote import measure\n"
+        "import sys; from hardware_runners.runner.remote import measure\n"
         f"assert measure.main([{str(models / kind)!r}, '--runs', '2', '--warmup', '1']) == 0\n"
         "print('\\n', sorted({m.split('.')[0] for m in sys.modules}))"
     )
@@ -101,7 +101,7 @@ def test_measuring_imports_no_build_code(models, kind):
 def test_measuring_ends_with_the_process_that_started_it(models):
     code = (
         "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'hardware_runners.remote.measure', *sys.argv[1:]])\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'hardware_runners.runner.remote.measure', *sys.argv[1:]])\n"
         "print(child.pid, flush=True); time.sleep(2)"
     )
     command = [sys.executable, "-c", code, str(models / "int8"), "--runs", "100000000"]

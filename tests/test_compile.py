@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 import torch
 
-from edge.detector import load
-from edge.modelfile import write_model
+from edge.inference.detector import load
+from edge.inference.modelfile import write_model
 from stages.common.errors import UserError
 from stages.compile import fidelity, int8, onnx_export, tflite
 from stages.compile.__main__ import build, threshold

@@ -14,11 +14,11 @@ import pytest
 import runner_project
 import ssh_hosts
 
-from edge.modelfile import open_model
-from hardware_runners import result, transports
-from hardware_runners.devices import Device
-from hardware_runners.errors import RunnerError, Unavailable
-from hardware_runners.transports import ssh
+from edge.inference.modelfile import open_model
+from hardware_runners.runner import result, transports
+from hardware_runners.runner.devices import Device
+from hardware_runners.runner.errors import RunnerError, Unavailable
+from hardware_runners.runner.transports import ssh
 from stages.common import atomic
 
 DEVICES, ROUNDS, RUNS = 5, 10, 150

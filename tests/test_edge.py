@@ -12,9 +12,10 @@ import tiny_models
 from ai_edge_litert.interpreter import Interpreter
 
 import edge
-from edge import modelfile, preprocess, runtimes, scoring
+from edge import preprocess
 from edge.__main__ import main
-from edge.modelfile import ModelError, open_model, write_model
+from edge.inference import modelfile, runtimes, scoring
+from edge.inference.modelfile import ModelError, open_model, write_model
 
 random = np.random.default_rng(7)
 

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 import edge
 from edge.__main__ import main
 from edge.app import overlay, sample, truth
-from edge.modelfile import write_model
+from edge.inference.modelfile import write_model
 from edge.preprocess import read_image
 
 random = np.random.default_rng(13)

@@ -13,11 +13,11 @@ import pytest
 import tiny_models
 from conftest import ROOT
 
-from edge import detector, runtimes
 from edge.__main__ import main
 from edge.app import privacy, stream
 from edge.app.errors import InputError
 from edge.app.privacy import CELLS, MODES, Guard
+from edge.inference import detector, runtimes
 
 random = np.random.default_rng(5)
 SKIN = (255, 0, 255)  # the colour of a face in these tests

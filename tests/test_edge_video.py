@@ -24,7 +24,7 @@ from edge.app import source, video
 from edge.app.errors import InputError
 from edge.app.source import Source
 from edge.app.stream import Stream
-from edge.modelfile import write_model
+from edge.inference.modelfile import write_model
 
 random = np.random.default_rng(11)
 

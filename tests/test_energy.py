@@ -15,10 +15,10 @@ import pytest
 import tiny_models
 from conftest import ROOT
 
-from hardware_runners import energy, result, transports
-from hardware_runners.devices import Device, Energy
-from hardware_runners.energy import estimate, hwmon, ina2xx, jetson, meter, pmic, rapl
-from hardware_runners.remote import power
+from hardware_runners.runner import energy, result, transports
+from hardware_runners.runner.devices import Device, Energy
+from hardware_runners.runner.energy import estimate, hwmon, ina2xx, jetson, meter, pmic, rapl
+from hardware_runners.runner.remote import power
 from stages.report import summary
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -225,9 +225,9 @@ def test_a_local_device_measures_with_a_sensor(tmp_path):
     tree(tmp_path / "hwmon4", {"name": "ina226", "in1_input": 5000, "curr1_input": 600})
     model = tiny_models.build() / "int8"
     code = (
-        "import sys, json; from pathlib import Path; from hardware_runners.energy import hwmon\n"
+        "import sys, json; from pathlib import Path; from hardware_runners.runner.energy import hwmon\n"
         f"hwmon.ROOT = Path({str(tmp_path)!r})\n"
-        "from hardware_runners.remote import power; power.SETTLE_S = 0.1\n"
+        "from hardware_runners.runner.remote import power; power.SETTLE_S = 0.1\n"
         "print(json.dumps(power.measure(sys.argv[1], 1, json.loads(sys.argv[2]))))"
     )
     spec = {"source": "ina2xx", "window_s": 1.0, "idle_s": 1.0, "rate_hz": 50.0}

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edge.modelfile import write_model
+from edge.inference.modelfile import write_model
 from stages.common import dataset
 from stages.common.errors import UserError
 from stages.evaluate.__main__ import run

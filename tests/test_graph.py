@@ -59,7 +59,7 @@ def test_declared_dependencies_cover_the_imports(stage, declared):
     deps = declared[stage]["deps"]
     needed = closure(f"stages.{stage}.__main__")
     if stage == "benchmark":
-        needed |= closure("hardware_runners.remote.measure")  # its subprocess
+        needed |= closure("hardware_runners.runner.remote.measure")  # its subprocess
     missing = {f for f in needed if not any(f == d or f.startswith(f"{d}/") for d in deps)}
     assert not missing, f"{stage} imports but dvc.yaml does not declare {sorted(missing)}"
     code = [d for d in deps if d.split("/")[0] in PACKAGES and not d.endswith((".yaml", "inventory"))]

@@ -10,8 +10,8 @@ import openvino
 import pytest
 import torch
 
-from edge.detector import load
-from edge.modelfile import ModelError, write_model
+from edge.inference.detector import load
+from edge.inference.modelfile import ModelError, write_model
 from stages.common.errors import UserError
 from stages.compile import fidelity, onnx_int8
 from stages.compile.__main__ import build, int8_model

@@ -3,9 +3,9 @@
 import runner_project
 import ssh_hosts
 
-from hardware_runners import transports
-from hardware_runners.devices import Device
-from hardware_runners.transports import ssh
+from hardware_runners.runner import transports
+from hardware_runners.runner.devices import Device
+from hardware_runners.runner.transports import ssh
 
 PAIRS, RUNS = 3, 400
 LOCAL = Device(name="local", transport="local")

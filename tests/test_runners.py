@@ -11,11 +11,11 @@ import ssh_hosts
 import yaml
 from conftest import ROOT
 
-from hardware_runners import devices, fingerprint
 from hardware_runners.commands import accuracy, bench, enrol, look
-from hardware_runners.devices import Device
-from hardware_runners.errors import RunnerError
-from hardware_runners.transports import bundle
+from hardware_runners.runner import devices, fingerprint
+from hardware_runners.runner.devices import Device
+from hardware_runners.runner.errors import RunnerError
+from hardware_runners.runner.transports import bundle
 
 SSH = {"name": "pi5", "transport": "ssh", "ssh": {"host": "pi5.local", "user": "pi"}, "python": "python3"}
 
@@ -119,8 +119,12 @@ def test_bundles_are_named_by_their_content(tmp_path):
     (tmp_path / "model.json").write_text("{ }")
     assert bundle.model(tmp_path).name != first.name
     sent = set(bundle.code().files)
-    assert {"edge/runtimes.py", "hardware_runners/remote/supervise.py", "hardware_runners/energy/rapl.py"} <= sent
-    assert not [name for name in sent if name.startswith(("stages", "hardware_runners/transports", "edge/demo"))]
+    assert {
+        "edge/inference/runtimes.py",
+        "hardware_runners/runner/remote/supervise.py",
+        "hardware_runners/runner/energy/rapl.py",
+    } <= sent
+    assert not [name for name in sent if name.startswith(("stages", "hardware_runners/runner/transports", "edge/app"))]
 
 
 def test_the_device_gets_everything_once_and_keeps_no_part(project):
@@ -129,10 +133,10 @@ def test_the_device_gets_everything_once_and_keeps_no_part(project):
     (folder / ".tmp-999999999").mkdir(parents=True)  # of a run that was killed
     assert project.runners("probe", "pia").returncode == 0
     (code,) = folder.iterdir()
-    stamp = (code / "edge/runtimes.py").stat().st_mtime_ns
+    stamp = (code / "edge/inference/runtimes.py").stat().st_mtime_ns
     assert code.name == bundle.code().name
     assert project.runners("probe", "pia").returncode == 0
-    assert (code / "edge/runtimes.py").stat().st_mtime_ns == stamp and len(list(folder.iterdir())) == 1
+    assert (code / "edge/inference/runtimes.py").stat().st_mtime_ns == stamp and len(list(folder.iterdir())) == 1
 
 
 # the commands

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from hardware_runners.remote import supervise
+from hardware_runners.runner.remote import supervise
 
-PROGRAM = ROOT / "hardware_runners/remote/supervise.py"
+PROGRAM = ROOT / "hardware_runners/runner/remote/supervise.py"
 NAP = "import time; time.sleep(60)"
 
 

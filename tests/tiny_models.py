@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.modelfile import write_model
+from edge.inference.modelfile import write_model
 
 SIZE, STEP = 16, 1 / 255
 random = np.random.default_rng(0)

@@ -7,10 +7,10 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from edge import scoring
 from edge.app import options
 from edge.app.errors import InputError
-from edge.detector import Detector
+from edge.inference import scoring
+from edge.inference.detector import Detector
 
 WARMUP = 20
 

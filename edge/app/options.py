@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edge.detector import Detector, load
-from edge.runtimes import DELEGATES
+from edge.inference.detector import Detector, load
+from edge.inference.runtimes import DELEGATES
 
 
 def add_model(parser) -> None:

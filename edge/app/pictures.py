@@ -12,8 +12,8 @@ import numpy as np
 
 from edge.app import options, overlay, privacy
 from edge.app.errors import InputError
-from edge.detector import Prediction
-from edge.modelfile import open_model
+from edge.inference.detector import Prediction
+from edge.inference.modelfile import open_model
 from edge.preprocess import ImageError, read_image
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}

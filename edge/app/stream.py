@@ -9,11 +9,11 @@ from time import perf_counter
 
 import numpy as np
 
-from edge import scoring
 from edge.app.buffer import Buffer
 from edge.app.source import Source
 from edge.app.trigger import Alarm, Motion, Rate
-from edge.detector import Detector, load
+from edge.inference import scoring
+from edge.inference.detector import Detector, load
 from edge.preprocess import resize
 
 LIVE_QUEUE = 2  # frames between two threads: a longer queue would show a live picture late

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hardware_runners import devices, transports
-from hardware_runners.errors import RunnerError
+from hardware_runners.runner import devices, transports
+from hardware_runners.runner.errors import RunnerError
 
 TEST = Path("data/test")
 OUT = Path("artifacts/accuracy")

@@ -12,8 +12,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hardware_runners import devices
-from hardware_runners.errors import RunnerError
+from hardware_runners.runner import devices
+from hardware_runners.runner.errors import RunnerError
 
 LAST = ("benchmark", "report")  # the stages that are run here one by one
 

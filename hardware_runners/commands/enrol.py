@@ -8,10 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from hardware_runners import devices
 from hardware_runners.commands import look
-from hardware_runners.devices import Device
-from hardware_runners.errors import RunnerError
+from hardware_runners.runner import devices
+from hardware_runners.runner.devices import Device
+from hardware_runners.runner.errors import RunnerError
 
 DVC = Path("dvc.yaml")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from hardware_runners import devices, fingerprint
-from hardware_runners.devices import Device
-from hardware_runners.errors import RunnerError
+from hardware_runners.runner import devices, fingerprint
+from hardware_runners.runner.devices import Device
+from hardware_runners.runner.errors import RunnerError
 
 PIP = {"numpy": "numpy", "opencv": "opencv-python-headless"}
 ROOM_MB = 200
@@ -15,10 +15,10 @@ ROOM_MB = 200
 def ask(device: Device) -> dict:
     """What remote.probe finds on a device."""
     if device.transport == "local":
-        from hardware_runners.remote import probe as local
+        from hardware_runners.runner.remote import probe as local
 
         return local.probe()
-    from hardware_runners.transports import ssh
+    from hardware_runners.runner.transports import ssh
 
     return ssh.probe(device)
 

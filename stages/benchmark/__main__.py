@@ -6,9 +6,9 @@ measures it in the next run."""
 import sys
 from pathlib import Path
 
-from edge.modelfile import ModelError, open_model
-from hardware_runners import devices, result, transports
-from hardware_runners.errors import RunnerError, Unavailable
+from edge.inference.modelfile import ModelError, open_model
+from hardware_runners.runner import devices, result, transports
+from hardware_runners.runner.errors import RunnerError, Unavailable
 from stages.common import atomic, stage
 from stages.common.errors import UserError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from edge.detector import Detector, load
-from edge.modelfile import write_model
+from edge.inference.detector import Detector, load
+from edge.inference.modelfile import write_model
 from stages.common import atomic
 from stages.common.dataset import load_images, read_index
 from stages.common.progress import track

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.detector import load
-from edge.modelfile import ModelError
+from edge.inference.detector import load
+from edge.inference.modelfile import ModelError
 from edge.preprocess import ImageError, read_image
 from stages.common import atomic, dataset, stage
 from stages.common.errors import UserError

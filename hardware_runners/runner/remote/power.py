@@ -1,7 +1,7 @@
 """Idles, then runs a model back to back, both for long enough to measure the energy of it; prints JSON.
 
-`python -m hardware_runners.remote.power MODEL --energy '{"source": "rapl", "window_s": 10, …}'`. Without a sensor on
-this machine (source meter) it prints when the windows were, for whoever holds the meter."""
+`python -m hardware_runners.runner.remote.power MODEL --energy '{"source": "rapl", "window_s": 10, …}'`. Without a
+sensor on this machine (source meter) it prints when the windows were, for whoever holds the meter."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import sys
 import threading
 import time
 
-from edge import runtimes
-from edge.modelfile import ModelError, open_model
-from hardware_runners import energy
-from hardware_runners.remote.measure import PARENT, picture
+from edge.inference import runtimes
+from edge.inference.modelfile import ModelError, open_model
+from hardware_runners.runner import energy
+from hardware_runners.runner.remote.measure import PARENT, picture
 
 SETTLE_S = 1.0  # after loading and after idling, so that caches and clocks are as they will be
 
@@ -111,7 +111,7 @@ def joules(sampler: Sampler, start: float, end: float) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     """Prints the figure as JSON; one line on stderr and 1 when the model can't be run."""
-    parser = argparse.ArgumentParser(prog="python -m hardware_runners.remote.power", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hardware_runners.runner.remote.power", description=__doc__)
     parser.add_argument("model", help="the model folder")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads")
     parser.add_argument("--energy", type=json.loads, required=True, metavar="JSON", help="energy of the inventory file")

@@ -1,7 +1,7 @@
-"""Measures a model folder on this machine: `python -m hardware_runners.remote.measure MODEL --threads 1` prints JSON.
+"""Measures a model folder on this machine and prints JSON: `python -m hardware_runners.runner.remote.measure MODEL`.
 
 The thread counts of one call share a process, so only the first block has a clean start and peak of memory:
-`hardware_runners.transports` starts one process for each."""
+`hardware_runners.runner.transports` starts one process for each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from edge import runtimes, scoring
-from edge.modelfile import ModelError, ModelInfo, open_model
-from hardware_runners.remote import machine
+from edge.inference import runtimes, scoring
+from edge.inference.modelfile import ModelError, ModelInfo, open_model
+from hardware_runners.runner.remote import machine
 
 SEED = 0  # of the picture that every run gets
 PARENT = os.getppid()
@@ -102,7 +102,7 @@ def _ms(start: int) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     """Prints the measurement as JSON; one line on stderr and 1 when the model can't be run."""
-    parser = argparse.ArgumentParser(prog="python -m hardware_runners.remote.measure", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hardware_runners.runner.remote.measure", description=__doc__)
     parser.add_argument("model", help="the model folder")
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="timed inferences per block, at least 2")
     parser.add_argument("--warmup", type=int, default=10, metavar="N", help="inferences before them, at least 1")

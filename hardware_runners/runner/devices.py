@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hardware_runners.errors import RunnerError
+from hardware_runners.runner.errors import RunnerError
 
 PLAN = Path("hardware_runners/plan.yaml")
 INVENTORY = Path("hardware_runners/inventory")

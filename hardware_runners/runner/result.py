@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from edge.modelfile import ModelInfo
-from hardware_runners.devices import Device
-from hardware_runners.energy import estimate
-from hardware_runners.errors import RunnerError, Unavailable
+from edge.inference.modelfile import ModelInfo
+from hardware_runners.runner.devices import Device
+from hardware_runners.runner.energy import estimate
+from hardware_runners.runner.errors import RunnerError, Unavailable
 
 
 def row(device: Device, variant: str, info: ModelInfo, measured: dict) -> dict:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hardware_runners.devices import Device
-from hardware_runners.errors import RunnerError
+from hardware_runners.runner.devices import Device
+from hardware_runners.runner.errors import RunnerError
 
 
 def compare(device: Device, found: dict) -> None:

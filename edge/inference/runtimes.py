@@ -6,7 +6,7 @@ import importlib
 
 import numpy as np
 
-from edge.modelfile import ModelError, ModelInfo
+from edge.inference.modelfile import ModelError, ModelInfo
 
 
 def open_runtime(info: ModelInfo, threads: int = 1, delegate: str | None = None):
@@ -241,5 +241,5 @@ def _one_line(error: Exception) -> str:
 
 DELEGATES = {"edgetpu": "libedgetpu.so.1"}
 
-# One class per format; the same names as in edge.modelfile.
+# One class per format; the same names as in edge.inference.modelfile.
 RUNTIMES = {"tflite": TFLite, "onnx": ONNX, "openvino": OpenVINO}

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import asyncssh
 
-from hardware_runners import fingerprint
-from hardware_runners.devices import Device
-from hardware_runners.errors import RunnerError, Unavailable
-from hardware_runners.transports import bundle, jobs
+from hardware_runners.runner import fingerprint
+from hardware_runners.runner.devices import Device
+from hardware_runners.runner.errors import RunnerError, Unavailable
+from hardware_runners.runner.transports import bundle, jobs
 
 KEEPALIVE_S, KEEPALIVE_COUNT = 1, 3
-OLDEST = (3, 9)  # Python that edge and hardware_runners/remote run on
+OLDEST = (3, 9)  # Python that edge and hardware_runners/runner/remote run on
 BUSY, LOST = 75, 76  # exit codes of remote/supervise.py
 SLACK_S = 15  # beyond the device's own limits, before it counts as lost
-RECEIVE = bundle.ROOT / "hardware_runners/remote/receive.py"
+RECEIVE = bundle.ROOT / "hardware_runners/runner/remote/receive.py"
 
 
 def measure(device: Device, model_folder: str | Path, runs: int, warmup: int, threads: list[int], holder: str) -> dict:
@@ -46,7 +46,7 @@ def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], 
 
 
 def probe(device: Device) -> dict:
-    """What hardware_runners.remote.probe finds on the device."""
+    """What hardware_runners.runner.remote.probe finds on the device."""
     return asyncio.run(_probe(device))
 
 
@@ -170,7 +170,9 @@ async def _answer(device: Device, process) -> dict:
 
 async def _run_probe(device: Device, connection, code: str) -> dict:
     """What the device is, and how far its clock is from ours, to within half of the time that the answer took."""
-    command = f"cd {shlex.quote(code)} && exec {shlex.join([device.python, '-m', 'hardware_runners.remote.probe'])}"
+    command = (
+        f"cd {shlex.quote(code)} && exec {shlex.join([device.python, '-m', 'hardware_runners.runner.remote.probe'])}"
+    )
     before = time.time()
     try:
         done = await asyncio.wait_for(connection.run(command), 60)
@@ -186,7 +188,7 @@ async def _run_probe(device: Device, connection, code: str) -> dict:
 
 async def supervise(device: Device, connection, code: str, job: dict) -> list:
     """Runs a job under remote/supervise.py with signs of life from here; the list of what its commands printed."""
-    command = shlex.join([device.python, f"{code}/hardware_runners/remote/supervise.py"])
+    command = shlex.join([device.python, f"{code}/hardware_runners/runner/remote/supervise.py"])
     limit = job["lock_wait_s"] + job["limit_s"] + SLACK_S
     async with connection.create_process(f"cd {shlex.quote(code)} && exec {command}", encoding=None) as process:
         process.stdin.write(json.dumps(job).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Says what a machine is: `python -m hardware_runners.remote.probe` prints JSON, with the standard library only."""
+"""Says what a machine is: `python -m hardware_runners.runner.remote.probe` prints JSON, by the standard library."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import shutil
 import time
 
-from hardware_runners import energy
-from hardware_runners.remote import machine
+from hardware_runners.runner import energy
+from hardware_runners.runner.remote import machine
 
 PACKAGES = ("numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime", "openvino")
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")

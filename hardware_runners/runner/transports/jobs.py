@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hardware_runners.devices import Device
+from hardware_runners.runner.devices import Device
 
-MEASURE = "hardware_runners.remote.measure"
-SCORE = "hardware_runners.remote.score"
-POWER = "hardware_runners.remote.power"
+MEASURE = "hardware_runners.runner.remote.measure"
+SCORE = "hardware_runners.runner.remote.score"
+POWER = "hardware_runners.runner.remote.power"
 WINDOWED = ("rapl", "jetson", "pmic", "ina2xx", "meter")  # energy sources that need long windows of inference
 
 

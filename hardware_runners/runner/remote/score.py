@@ -1,4 +1,4 @@
-"""Scores pictures with a model on this machine: `python -m hardware_runners.remote.score MODEL FOLDER` prints JSON."""
+"""Scores pictures with a model on this machine: `python -m hardware_runners.runner.remote.score MODEL FOLDER`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from edge import runtimes, scoring
-from edge.modelfile import ModelError, open_model
+from edge.inference import runtimes, scoring
+from edge.inference.modelfile import ModelError, open_model
 from edge.preprocess import ImageError, read_image, resize
 
 
@@ -27,7 +27,7 @@ def score(folder: str, pictures: str, delegate: str | None = None) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     """Prints the scores as JSON; one line on stderr and 1 when the model or a picture can't be used."""
-    parser = argparse.ArgumentParser(prog="python -m hardware_runners.remote.score", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hardware_runners.runner.remote.score", description=__doc__)
     parser.add_argument("model", help="the model folder")
     parser.add_argument("pictures", help="a folder of pictures")
     parser.add_argument("--delegate", choices=["edgetpu"], help="run a TFLite model on this accelerator")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hardware_runners.energy import hwmon
+from hardware_runners.runner.energy import hwmon
 
 MODULE = ("VDD_IN", "POM_5V_IN")  # the whole module: Orin and Xavier, the first Nano
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge import scoring
-from edge.modelfile import ModelInfo, open_model
+from edge.inference import scoring
+from edge.inference.modelfile import ModelInfo, open_model
+from edge.inference.runtimes import open_runtime
 from edge.preprocess import resize
-from edge.runtimes import open_runtime
 
 
 @dataclass(frozen=True)

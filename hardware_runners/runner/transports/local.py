@@ -9,11 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hardware_runners.devices import Device
-from hardware_runners.errors import RunnerError
-from hardware_runners.transports import jobs
+from hardware_runners.runner.devices import Device
+from hardware_runners.runner.errors import RunnerError
+from hardware_runners.runner.transports import jobs
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def measure(device: Device, model_folder: str | Path, runs: int, warmup: int, threads: list[int]) -> dict:

@@ -14,7 +14,7 @@ import time
 import tty
 from bisect import bisect_left, bisect_right
 
-from hardware_runners.energy import NoEnergy, figure, integrate, pairs
+from hardware_runners.runner.energy import NoEnergy, figure, integrate, pairs
 
 SEARCH_S = 3.0  # how far clocks that both claim to be right may be apart
 COLUMNS = {"time": "time", "power": "power"}

@@ -6,7 +6,7 @@ Standard library only: the modules that read sensors run on the device."""
 
 from __future__ import annotations
 
-from hardware_runners.energy import ina2xx, jetson, pmic, rapl
+from hardware_runners.runner.energy import ina2xx, jetson, pmic, rapl
 
 SOURCES = {"rapl": rapl, "jetson": jetson, "pmic": pmic, "ina2xx": ina2xx}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hardware_runners.energy import hwmon
+from hardware_runners.runner.energy import hwmon
 
 NAMES = ("ina219", "ina226", "ina220", "ina230", "ina231")
 

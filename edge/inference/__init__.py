@@ -1,0 +1,1 @@
+"""A model folder, the runtime that its format needs, and the score of a picture."""
