@@ -162,7 +162,7 @@ def test_a_stage_whose_dvc_died_before_it_began_ends_at_once(tmp_path):
 
 
 def test_killed_runs_leave_no_orphan_and_equal_outputs(project, tmp_path):
-    """kill -9 of dvc, then of a stage; what is made afterwards equals the first project byte for byte."""
+    """kill -9 of dvc, of a stage, of a training; what is made afterwards equals the first project byte for byte."""
     reference, _ = project
     folder = toy.make(tmp_path / "second").resolve()
     for victim in ("dvc", "stage"):
@@ -184,8 +184,21 @@ def test_killed_runs_leave_no_orphan_and_equal_outputs(project, tmp_path):
         assert run.wait(30) != 0
         assert wait_for(lambda: not stage_processes(folder), 3), "a stage outlived its dvc"
         assert not (folder / "artifacts/teacher").exists()
+    assert toy.dvc(folder, "repro", "teacher").returncode == 0
+    run = subprocess.Popen(
+        [*toy.dvc_command(), "repro", "distill"],
+        cwd=folder,
+        env=toy.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert wait_for(lambda: list((folder / ".checkpoints/distill").glob("*.safetensors")), 120)
+    run.kill()
+    assert run.wait(30) != 0 and wait_for(lambda: not stage_processes(folder), 3)
+    assert not (folder / "artifacts/student").exists()
     result = toy.dvc(folder, "repro", *(f"compile@{v}" for v in toy.VARIANTS))
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "distill: distill goes on after" in result.stdout and not (folder / ".checkpoints/distill").exists()
     first, second = (yaml.safe_load(p.read_text())["stages"] for p in (reference / "first.lock", folder / "dvc.lock"))
     for name, stage in second.items():
         wanted = {out["path"]: out["md5"] for out in first[name]["outs"]}

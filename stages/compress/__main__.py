@@ -13,7 +13,7 @@ from stages.common.dataset import load_images, read_index
 from stages.common.progress import track
 from stages.common.stage import main
 from stages.compress.prune import prune
-from stages.networks import defects
+from stages.networks import checkpoint, defects
 from stages.networks.batchnorm import fold
 from stages.networks.curves import curves
 from stages.networks.patchcore import to_tensor
@@ -46,7 +46,8 @@ def compress(params) -> None:
         def loss(pick):
             return F.smooth_l1_loss(model(to_tensor(images[pick.numpy()])), wanted[pick])
 
-        minimise(model, loss, len(images), epochs, batch, lr, params.seed, label, log, after_epoch)
+        data = images, wanted
+        minimise(model, loss, data, epochs, batch, lr, params.seed, "compress", label, log, after_epoch)
 
     def train_quantized(student: Student, label: str) -> QuantStudent:
         quantized = QuantStudent(fold(student)).to(memory_format=torch.channels_last)
@@ -68,6 +69,7 @@ def compress(params) -> None:
     for path, model in ((QAT, qat), (PRUNED, pruned), (PRUNED_QAT, pruned_qat)):
         with atomic.directory(path) as folder:
             model.save(folder)
+    checkpoint.clear("compress")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from stages.common.progress import track
 from stages.common.stage import main
 from stages.distill.heads import fuse
 from stages.distill.init import new_student
-from stages.networks import defects, patchcore
+from stages.networks import checkpoint, defects, patchcore
 from stages.networks.curves import curves
 from stages.networks.cutpaste import validation_defects
 from stages.networks.patchcore import PatchCore, to_tensor
@@ -56,7 +56,8 @@ def distill(params) -> None:
         return p.map_weight * map_loss + p.mask_weight * mask_loss
 
     with curves("distill") as log:
-        minimise(student, loss, len(images), p.epochs, p.batch, p.lr, params.seed, "distill", log)
+        data = images, maps, areas
+        minimise(student, loss, data, p.epochs, p.batch, p.lr, params.seed, "distill", "distill", log)
     unseen = validation_defects(val, max(len(val), VAL_DEFECTS), params.seed)
     fused, choice = fuse(student, val, unseen, {"map": p.map_weight, "mask": p.mask_weight})
     print(
@@ -65,6 +66,7 @@ def distill(params) -> None:
     with atomic.directory(OUT) as folder:
         atomic.write_json(folder / "heads.json", choice)
         fused.save(folder)
+    checkpoint.clear("distill")
 
 
 if __name__ == "__main__":

@@ -1,29 +1,44 @@
-"""The one training loop: AdamW, one-cycle learning rate, a curve."""
+"""The one training loop: AdamW, one-cycle learning rate, a curve; killed, it resumes after its last whole epoch."""
 
+import numpy as np
 import torch
 
 from stages.common.progress import track
+from stages.networks.checkpoint import Checkpoint, fingerprint
 
 
-def minimise(model, loss, count: int, epochs: int, batch: int, lr: float, seed: int, label: str, log, after_epoch=None):
-    """Trains `model` in place on `loss(indices)` over `count` samples in random order.
+def minimise(
+    model, loss, data, epochs: int, batch: int, lr: float, seed: int, stage: str, label: str, log, after_epoch=None
+):
+    """Trains `model` in place on `loss(indices)` over all of `data` in random order.
 
-    log: called as log(step, **values) about fifty times. after_epoch: called with the number of the epoch that ended.
+    data: the arrays and tensors that the loss reads, [N, …] each. log: called as log(step, **values) about fifty
+    times. after_epoch: called with the number of the epoch that ended; whatever it does, doing it again is harmless.
     """
-    generator = torch.Generator().manual_seed(seed)
-    steps = epochs * (count // batch or 1)
     if not epochs:
         return
+    count = len(data[0])
+    each = count // batch or 1
+    steps = epochs * each
+    generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps + 1, pct_start=0.15)
+    file = Checkpoint(stage, label, fingerprint(model, loss, data, epochs, batch, lr, seed))
+    history: list[tuple[int, float]] = []
+    start = 0
+    if saved := file.load():
+        start = _restore(saved, model, optimizer, schedule, generator, history)
+        print(f"{stage}: {label} goes on after {start // each} of {epochs} epochs")
+        for step, value in history:
+            log(step, **{f"{label}_loss": value})
     model.train()
     running, since = 0.0, 0
     order = iter(())
-    for step in track(range(steps), label):
-        if step % (steps // epochs) == 0:
+    for step in track(range(start, steps), label):
+        if step % each == 0:
             order = iter(torch.randperm(count, generator=generator).split(batch))
             if step and after_epoch:
-                after_epoch(step // (steps // epochs))
+                after_epoch(step // each)
         value = loss(next(order))
         optimizer.zero_grad()
         value.backward()
@@ -31,7 +46,33 @@ def minimise(model, loss, count: int, epochs: int, batch: int, lr: float, seed: 
         optimizer.step()
         schedule.step()
         running, since = running + value.item(), since + 1
-        if step % max(1, steps // 50) == 0 or step == steps - 1:
+        if step % max(1, steps // 50) == 0 or (step + 1) % each == 0:
+            history.append((step, running / since))
             log(step, **{f"{label}_loss": running / since})
             running, since = 0.0, 0
+        if (step + 1) % each == 0:
+            _save(file, model, optimizer, generator, history)
     model.eval()
+
+
+def _save(file: Checkpoint, model, optimizer, generator, history) -> None:
+    state = optimizer.state_dict()["state"]
+    moments = {f"{index}.{name}": value for index, one in state.items() for name, value in one.items()}
+    progress = {"generator": generator.get_state(), "history": torch.tensor(history, dtype=torch.float64)}
+    file.save(model=model.state_dict(), optimizer=moments, progress=progress)
+
+
+def _restore(saved: dict, model, optimizer, schedule, generator, history: list) -> int:
+    """Puts everything back as it was after a whole epoch; the number of steps that were done."""
+    model.load_state_dict(saved["model"])
+    moments: dict = {}
+    for name, value in saved["optimizer"].items():
+        index, _, part = name.partition(".")
+        moments.setdefault(int(index), {})[part] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    generator.set_state(saved["progress"]["generator"])
+    history += [(int(step), float(value)) for step, value in np.asarray(saved["progress"]["history"])]
+    done = history[-1][0] + 1
+    schedule.load_state_dict(schedule.state_dict() | {"last_epoch": done - 1, "_step_count": done})
+    schedule.step()  # sets the rate of the next step
+    return done

@@ -1,0 +1,62 @@
+"""The state of a training that survives a kill, kept outside the outputs, which DVC removes before a stage runs."""
+
+import hashlib
+import inspect
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from stages.common import atomic
+
+FOLDER = Path(".checkpoints")
+SEPARATOR = "/"
+
+
+def fingerprint(model, loss, data, *settings) -> str:
+    """A hash of everything that a training depends on: first weights, code of the loss and the networks, data."""
+    digest = hashlib.sha256(repr((settings, torch.__version__, torch.get_num_threads())).encode())
+    for folder in (Path(__file__).parent, Path(inspect.getfile(loss)).parent):
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.read_bytes())
+    for value in [*model.state_dict().values(), *data]:
+        array = np.ascontiguousarray(value.detach().numpy() if isinstance(value, torch.Tensor) else value)
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8))
+    return digest.hexdigest()[:20]
+
+
+class Checkpoint:
+    """The file of one training, named by its label and fingerprint; saving it replaces what the label had before."""
+
+    def __init__(self, stage: str, label: str, key: str):
+        self.path = FOLDER / stage / f"{label}-{key}.safetensors"
+
+    def save(self, **groups: dict[str, torch.Tensor]) -> None:
+        """Writes groups of named tensors."""
+        flat = {f"{group}{SEPARATOR}{name}": value for group, part in groups.items() for name, value in part.items()}
+        with atomic.file(self.path) as temporary:
+            save_file({name: value.detach().clone().contiguous() for name, value in flat.items()}, temporary)
+        for old in self.path.parent.glob(f"{self.path.name.rpartition('-')[0]}-*.safetensors"):
+            if old != self.path:
+                old.unlink()
+
+    def load(self) -> dict[str, dict[str, torch.Tensor]] | None:
+        """The groups that were saved; None when there is no file that can be read."""
+        try:
+            flat = load_file(self.path)
+        except (FileNotFoundError, SafetensorError):
+            return None
+        groups: dict = {}
+        for name, value in flat.items():
+            group, _, rest = name.partition(SEPARATOR)
+            groups.setdefault(group, {})[rest] = value
+        return groups
+
+
+def clear(stage: str) -> None:
+    """Removes the checkpoints of a stage: its outputs are written."""
+    shutil.rmtree(FOLDER / stage, ignore_errors=True)

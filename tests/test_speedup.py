@@ -1,0 +1,53 @@
+"""The interleaved comparison with EfficientAD-S."""
+
+import json
+import time
+
+import pytest
+import tiny_models
+import torch
+
+from stages.report import speedup
+
+
+def test_the_reference_is_efficientad_s():
+    """8.06 M parameters and 37.9 GMAC at 256 x 256, as counted on the authors' architecture."""
+    model = speedup.EfficientAD()
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(8.06e6, rel=1e-3)
+    macs = 0
+
+    def count(layer, inputs, output):
+        nonlocal macs
+        macs += output.shape[1:].numel() * layer.weight.shape[1:].numel()
+
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    with torch.inference_mode():
+        assert model(torch.rand(1, 3, 256, 256)).shape == (1, 1, 256, 256)
+    assert macs == pytest.approx(37.9e9, rel=0.01)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts/models").symlink_to(tiny_models.build())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(speedup, "reference", lambda: lambda: time.sleep(0.05))
+    monkeypatch.setattr(speedup.os, "sched_setaffinity", lambda *_: None)
+
+
+def test_ratios_are_those_of_the_medians(project, capsys):
+    speedup.main(["float", "int8", "--rounds", "5"])
+    found = json.loads(speedup.OUT.read_text())
+    latency, ratio = found["latency_ms"], found["times_faster_than_efficientad_s"]
+    assert latency[speedup.REFERENCE] == pytest.approx(50, rel=0.2) and ratio[speedup.REFERENCE] == 1
+    assert ratio["int8"] == pytest.approx(latency[speedup.REFERENCE] / latency["int8"]) and ratio["int8"] > 10
+    assert "| int8 |" in capsys.readouterr().out
+
+
+def test_a_missing_variant_is_one_line(project, capsys):
+    with pytest.raises(SystemExit) as stop:
+        speedup.main(["nowhere"])
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and error.startswith("error: speedup: ") and len(error.splitlines()) == 1
