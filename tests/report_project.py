@@ -9,6 +9,8 @@ import yaml
 from conftest import ROOT
 
 from stages.common import dataset, params, schema
+from stages.distill import sheet
+from stages.report import plots
 
 VARIANTS = {
     "teacher-onnx": ("teacher", "float32", 0.991, 61_000_000),
@@ -59,6 +61,8 @@ def make(root: Path, size=48, draw=weave, types=("crack", "stain", "hole"), per_
     (root / "hardware_runners/plan.yaml").write_text(yaml.safe_dump({"plan": plan}, sort_keys=False))
     _curve(root / "reports/curves/distill/plots/metrics", "loss")
     _curve(root / "reports/curves/compress/plots/metrics", "loss")
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    sheet.write(pictures, np.tile(np.eye(32, dtype=bool), (4, 1, 1)), root / plots.DEFECTS)
     variants = {
         name: {"model": model, "precision": precision, "format": "onnx" if model == "teacher" else "tflite"}
         for name, (model, precision, *_) in VARIANTS.items()

@@ -94,7 +94,17 @@ def test_the_page_holds_everything_it_shows(inside):
     html = Path("reports/index.html").read_text()
     links = Links(html)
     plots = {path.stem for path in Path("reports/plots").iterdir()}
-    assert plots == {"accuracy_latency", "size", "per_defect", "examples", "latency", "energy", "curves", "ablation"}
+    assert plots == {
+        "accuracy_latency",
+        "size",
+        "per_defect",
+        "examples",
+        "latency",
+        "energy",
+        "curves",
+        "defects",
+        "ablation",
+    }
     assert len(links.images) == len(plots) and all(image.startswith("data:image/png;base64,") for image in links.images)
     assert not links.others and "http" not in html.split("<body>")[0]
     assert "url(" not in html and "<script" not in html and 'name="viewport"' in html

@@ -10,6 +10,7 @@ from stages.common import atomic
 from stages.common.dataset import load_images, read_index
 from stages.common.progress import track
 from stages.common.stage import main
+from stages.distill import sheet
 from stages.distill.heads import fuse
 from stages.distill.init import new_student
 from stages.networks import checkpoint, defects, patchcore
@@ -20,6 +21,7 @@ from stages.networks.torch_setup import prepare
 from stages.networks.train import minimise
 
 DATA, TEACHER, OUT = Path("data/train"), Path("artifacts/teacher"), Path("artifacts/student")
+SHEET = Path("reports/curves/distill/defects.png")
 STRIDE = 8
 VAL_DEFECTS = 100  # at least so many synthetic defects for the choices made on validation pictures
 
@@ -58,6 +60,7 @@ def distill(params) -> None:
     with curves("distill") as log:
         data = images, maps, areas
         minimise(student, loss, data, p.epochs, p.batch, p.lr, params.seed, "distill", "distill", log)
+    sheet.write(images, masks, SHEET)
     unseen = validation_defects(val, max(len(val), VAL_DEFECTS), params.seed)
     fused, choice = fuse(student, val, unseen, {"map": p.map_weight, "mask": p.mask_weight})
     print(

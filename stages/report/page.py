@@ -48,6 +48,7 @@ HEADINGS = {
     "latency": "Latency",
     "energy": "Energy",
     "curves": "Training",
+    "defects": "Synthetic defects",
 }
 
 ORIGINS = (
@@ -113,7 +114,7 @@ def render(
 
 def _figure(name: str, caption: str, folder: Path, above: str) -> str:
     data = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
-    wide = ' class="wide"' if name in ("examples", "latency", "curves") else ""
+    wide = ' class="wide"' if name in ("examples", "latency", "curves", "defects") else ""
     return (
         f'<section>\n<h2>{HEADINGS[name]}</h2>\n{above}<figure><div class="scroll"><img{wide} alt="{escape(caption)}" '
         f'src="data:image/png;base64,{data}"></div>\n<figcaption>{escape(caption)}</figcaption></figure>\n</section>\n'

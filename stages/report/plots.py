@@ -1,6 +1,7 @@
 """The plots of the report: deterministic PNGs in which every variant keeps its colour."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import matplotlib
@@ -18,6 +19,7 @@ from stages.report.ablation import ordered
 
 MARKERS = "osD^vPX*"
 GREY = "#5a6270"
+DEFECTS = Path("reports/curves/distill/defects.png")
 
 
 def style() -> None:
@@ -84,6 +86,8 @@ def draw(evals: dict, table: list[dict], benches: dict, folder: Path) -> list[tu
         out.append(("energy", "Energy of one inference; one panel for each way the figures came about."))
     if curves(Path("reports/curves"), folder / "curves.png"):
         out.append(("curves", "Training curves (measured while training, on train and val pictures)."))
+    shutil.copyfile(DEFECTS, folder / "defects.png")
+    out.append(("defects", "Synthetic defects that the student was trained with; below, the outlines of their masks."))
     return out
 
 

@@ -1,0 +1,23 @@
+"""A picture of the synthetic defects that the student was trained with, so that people can judge them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stages.common import atomic
+
+CELL, COUNT, LINE = 192, 8, (255, 229, 34)  # BGR
+
+
+def write(images: np.ndarray, masks: np.ndarray, path: Path) -> None:
+    """The first training pictures with a defect, each twice: as it is, and below with the outline of the mask."""
+    columns = []
+    for i in np.flatnonzero(masks.any(axis=(1, 2)))[:COUNT]:
+        picture = cv2.resize(images[i][:, :, ::-1], (CELL, CELL), interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(masks[i].astype(np.uint8), (CELL, CELL), interpolation=cv2.INTER_NEAREST)
+        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        columns.append(np.vstack([picture, cv2.drawContours(picture.copy(), outlines, -1, LINE, 1)]))
+    _, png = cv2.imencode(".png", np.hstack(columns))
+    with atomic.file(path) as temporary:
+        temporary.write_bytes(png.tobytes())
