@@ -36,7 +36,7 @@ def settings(params) -> dict:
 
 
 def record(params, evals: dict, table: list[dict]) -> dict:
-    """This run: seed, settings, and the figures of every step that it has a variant of; latency of one device."""
+    """This run: seed, settings, the teacher, every step that it has a variant of; latency of one device."""
     names = {}
     for step, wanted in STEPS.items():
         if step.startswith("pruned") and not params.compress.prune_ratio:
@@ -59,7 +59,9 @@ def record(params, evals: dict, table: list[dict]) -> dict:
         }
         for step, name in names.items()
     }
-    return {"seed": params.seed, "settings": settings(params), "device": device, "steps": steps}
+    teacher = next((evals[name] for name, variant in params.variants.items() if variant.model == "teacher"), {})
+    found = {"seed": params.seed, "settings": settings(params), "device": device, "steps": steps}
+    return found | {"teacher": {key: teacher.get(key) for key in ("image_auroc", "aupro")}}
 
 
 def alike(this: dict, folder: Path = PUBLISHED) -> list[dict]:

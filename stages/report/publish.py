@@ -1,6 +1,7 @@
 """`python -m stages.report.publish NAME`: copies the small results of this run to reports/published/NAME, for git.
 
-Each seed of a run leaves its record in NAME/seeds, which the report compares; --seed-only leaves the rest as it is.
+Each seed of a run leaves its record in NAME/seeds, which the report compares. --seed-only leaves the rest as it is;
+--beside is for a run with other settings, whose record goes to NAME/sweep.
 """
 
 import argparse
@@ -11,27 +12,35 @@ from pathlib import Path
 from stages.common import atomic
 from stages.common.errors import UserError
 from stages.common.stage import fail
-from stages.report import summary
+from stages.report import summary, sweep
 from stages.report.ablation import PUBLISHED
 
 LIMIT = 200_000  # bytes; what git keeps for ever should be small
 
 
-def publish(name: str, seed_only: bool = False) -> Path:
-    """Writes the record of this seed and, unless `seed_only`, rows, flat metrics, fidelity and accuracy of every
-    variant; seeds of other settings go. UserError when it is too big."""
+def publish(name: str, seed_only: bool = False, beside: bool = False) -> Path:
+    """Writes the record of this seed and, unless `seed_only` or `beside`, rows, flat metrics, fidelity and accuracy of
+    every variant; seeds of other settings go. UserError when it is too big or the settings are not what was said."""
     if not re.fullmatch(r"[a-z0-9][\w.-]*", name):
         raise UserError(f"NAME = {name!r}: use letters, digits, dots, dashes")
     table, steps = summary.read_json("reports/summary.json"), summary.read_json("reports/ablation.json")
     variants = dict.fromkeys(row["variant"] for row in table)
     files = {f"seeds/{steps['seed']}.json": steps}
-    if not seed_only:
+    if seed_only or beside:
+        changed = sweep.label(steps["settings"], sweep.base(PUBLISHED / name))
+        if seed_only and changed != sweep.DEFAULT:
+            raise UserError(f"this run differs from {PUBLISHED / name} ({changed}); publish it with --beside")
+        if beside and changed == sweep.DEFAULT:
+            raise UserError(f"this run has the settings of {PUBLISHED / name}; publish it with --seed-only")
+        if beside:
+            files = {f"sweep/{re.sub(r'[^a-z0-9.]+', '-', changed.lower())}-seed{steps['seed']}.json": steps}
+    else:
         files |= {"summary.json": table, "metrics.json": summary.read_json("reports/metrics.json")}
         files["fidelity.json"] = summary.read_json("reports/fidelity.json")
         files["accuracy.json"] = {variant: summary.read_json(f"artifacts/eval/{variant}.json") for variant in variants}
     if (total := sum(len(json.dumps(value, indent=2)) for value in files.values())) > LIMIT:
         raise UserError(f"the results of {name} take {total} bytes, more than {LIMIT}")
-    for old in [] if seed_only else (PUBLISHED / name / "seeds").glob("*.json"):
+    for old in [] if seed_only or beside else (PUBLISHED / name / "seeds").glob("*.json"):
         if summary.read_json(old)["settings"] != steps["settings"]:
             old.unlink()
     for file, value in files.items():
@@ -44,10 +53,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "name", metavar="NAME", help="e.g. mtd; README.md shows it between <!-- published:NAME --> marks"
     )
-    parser.add_argument("--seed-only", action="store_true", help="another seed of a published run: its record alone")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--seed-only", action="store_true", help="another seed of a published run: its record alone")
+    kind.add_argument("--beside", action="store_true", help="a run with other settings, to compare with the published")
     arguments = parser.parse_args(argv)
     try:
-        folder = publish(arguments.name, arguments.seed_only)
+        folder = publish(arguments.name, arguments.seed_only, arguments.beside)
         print(f"wrote {folder}; now run python -m stages.report.readme and dvc repro report")
     except UserError as error:
         fail("publish", str(error))

@@ -1,0 +1,98 @@
+"""Published runs that differ from the published result in a few settings: what each change bought, and the front.
+
+`python -m stages.report.publish NAME --beside` leaves their records in NAME/sweep; the README shows their table.
+"""
+
+from pathlib import Path
+from statistics import mean
+
+from stages.common.errors import UserError
+from stages.report import summary
+from stages.report.ablation import spread
+
+FLOAT, INT8 = "float", "QAT"  # the steps of a record that are compared
+HEAD = ("Changed", "Seeds", "Teacher AUROC", "Float AUROC", "int8 AUROC", "int8 AUPRO", "MACs", "Size", "p50 ms")
+COLUMNS = ((FLOAT, "image_auroc"), (INT8, "image_auroc"), (INT8, "aupro"))
+DEFAULT = "nothing"
+
+
+def flat(settings: dict, prefix: str = "") -> dict:
+    """{"a.b": value} of nested settings."""
+    out = {}
+    for key, value in settings.items():
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out
+
+
+def label(settings: dict, base: dict) -> str:
+    """The settings that differ from `base`, as `student.width = 0.5`."""
+    mine, others = flat(settings), flat(base)
+    changed = [key for key in sorted(mine.keys() | others.keys()) if mine.get(key) != others.get(key)]
+    return ", ".join(f"{key} = {mine.get(key)}" for key in changed) or DEFAULT
+
+
+def base(folder: Path) -> dict:
+    """The settings of the published result in `folder`; UserError when it has none."""
+    for path in sorted(folder.glob("seeds/*.json")):
+        return summary.read_json(path)["settings"]
+    raise UserError(f"{folder}/seeds: no published run to set others beside; publish the default first")
+
+
+def groups(folder: Path) -> dict[str, list[dict]]:
+    """The records of a published result by what was changed, the unchanged first, one per seed."""
+    settings, found = base(folder), {}
+    for path in [*sorted(folder.glob("seeds/*.json")), *sorted(folder.glob("sweep/*.json"))]:
+        record = summary.read_json(path)
+        if record["settings"]["test_index_sha256"] != settings["test_index_sha256"]:
+            raise UserError(f"{path}: tested on other pictures than {folder}/seeds; remove it or run it again")
+        found.setdefault(label(record["settings"], settings), []).append(record)
+    return found
+
+
+def front(points: list[tuple[float, float]]) -> list[int]:
+    """The indices of (cost, value) points that no other beats: none is as cheap and better, or cheaper and as good."""
+    return [
+        i
+        for i, (cost, value) in enumerate(points)
+        if not any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points)
+    ]
+
+
+def lines(found: dict[str, list[dict]]) -> list[list[str]]:
+    """A line of the table for each change."""
+    out = []
+    for name, runs in found.items():
+        steps = [run["steps"] for run in runs]
+        teacher = [(run.get("teacher") or {}).get("image_auroc") for run in runs]
+        accuracy = [[one.get(step, {}).get(key) for one in steps] for step, key in COLUMNS]
+        costs = [mean(one[INT8][key] for one in steps) for key in ("macs", "size_bytes")]
+        times = [one[INT8]["p50_ms"] for one in steps if one[INT8]["p50_ms"] is not None]
+        cells = [spread(values) for values in (teacher, *accuracy)]
+        cells += [summary.count(costs[0]), summary.size(costs[1]), summary.significant(mean(times) if times else None)]
+        out.append([name, str(len(runs)), *cells])
+    return out
+
+
+def markdown(folder: Path) -> str:
+    """The table of all changes, and which of them are on the front of accuracy against latency and size."""
+    found = groups(folder)
+    text = summary.markdown_table(HEAD, lines(found))
+    notes = [
+        "int8: by quantization-aware training, not pruned. Mean ± standard deviation over the seeds; measured on "
+        "the exported files, latency of one thread in each run's own sitting."
+    ]
+    for key, title in (("p50_ms", "latency"), ("size_bytes", "size")):
+        names = best(found, key)
+        if len(found) > 1 and names:
+            notes.append(f"Not beaten in int8 AUROC against {title}: {'; '.join(names)}.")
+    return text + "\n\n" + "\n".join(f"- {note}" for note in notes)
+
+
+def best(found: dict[str, list[dict]], cost: str) -> list[str]:
+    """The changes on the front of int8 AUROC against `cost`."""
+    known = {}
+    for name, runs in found.items():
+        steps = [run["steps"][INT8] for run in runs]
+        if all(step[cost] is not None for step in steps):
+            known[name] = mean(step[cost] for step in steps), mean(step["image_auroc"] for step in steps)
+    return [list(known)[i] for i in front(list(known.values()))]

@@ -1,0 +1,107 @@
+"""Published runs with other settings: how they are labelled, grouped, compared and shown."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import report_project
+
+from stages.common import atomic
+from stages.common.errors import UserError
+from stages.report import publish, readme, summary, sweep
+from stages.report.__main__ import run
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    """The record of a real report, and the folder in which it was made."""
+    root = tmp_path_factory.mktemp("sweep")
+    made = report_project.make(root, per_type=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        run(made)
+    return root, json.loads((root / "reports/ablation.json").read_text())
+
+
+@pytest.fixture
+def published(record, tmp_path, monkeypatch):
+    """reports/published/demo in an empty folder, with two seeds; the record that they were made from."""
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        add("seeds/x.json", record[1], seed=seed)
+    return record[1]
+
+
+def add(name: str, record: dict, seed: int, auroc: float | None = None, p50: float | None = None, **changes) -> dict:
+    """Writes a record with other settings (section__key) and figures to the published result."""
+    new = json.loads(json.dumps(record)) | {"seed": seed}
+    for key, value in changes.items():
+        section, _, leaf = key.partition("__")
+        new["settings"][section][leaf] = value
+    if auroc is not None:
+        new["steps"]["QAT"] |= {"image_auroc": auroc, "p50_ms": p50}
+    atomic.write_json(publish.PUBLISHED / "demo" / name.replace("x", str(seed)), new)
+    return new
+
+
+def test_records_are_grouped_by_what_was_changed(published):
+    for seed, auroc in ((0, 0.90), (1, 0.94)):
+        add("sweep/narrow-x.json", published, seed, auroc, 2.0, student__width=0.5)
+    add("sweep/other.json", published, 0, 0.5, 9.0, student__width=0.25, distill__mask_weight=0.0)
+    found = sweep.groups(publish.PUBLISHED / "demo")
+    assert {name: len(runs) for name, runs in found.items()} == {
+        "nothing": 2,
+        "student.width = 0.5": 2,
+        "distill.mask_weight = 0.0, student.width = 0.25": 1,
+    }
+    line = dict(zip(sweep.HEAD, sweep.lines(found)[1], strict=True))
+    assert line["int8 AUROC"] == f"0.920 ± {np.std([0.90, 0.94], ddof=1):.3f}" and line["p50 ms"] == "2.00"
+    assert line["Teacher AUROC"].startswith("0.991")
+
+
+def test_the_front_is_what_brute_force_finds():
+    rng = np.random.default_rng(0)
+    points = [tuple(float(v) for v in p) for p in rng.integers(0, 12, (60, 2))]
+    beaten = set()
+    for (i, a), (_, b) in itertools.product(enumerate(points), enumerate(points)):
+        if (b[0] < a[0] and b[1] >= a[1]) or (b[0] <= a[0] and b[1] > a[1]):
+            beaten.add(i)
+    assert sweep.front(points) == [i for i in range(len(points)) if i not in beaten]
+
+
+def test_publish_puts_a_run_where_its_settings_belong(record, tmp_path, monkeypatch):
+    root, made = record
+    monkeypatch.chdir(root)
+    with pytest.raises(UserError, match="publish the default first"):
+        publish.publish("demo", beside=True)
+    publish.publish("demo")
+    with pytest.raises(UserError, match=r"has the settings of .*--seed-only"):
+        publish.publish("demo", beside=True)
+    other = json.loads(json.dumps(made)) | {"seed": 4}
+    other["settings"]["student"]["width"] = 0.5
+    monkeypatch.setattr(
+        summary, "read_json", lambda path: other if str(path) == "reports/ablation.json" else read(path)
+    )
+    with pytest.raises(UserError, match=r"\(student.width = 0.5\); publish it with --beside"):
+        publish.publish("demo", seed_only=True)
+    publish.publish("demo", beside=True)
+    found = [p.relative_to(publish.PUBLISHED).as_posix() for p in sorted(publish.PUBLISHED.rglob("*seed*.json"))]
+    assert found == ["demo/sweep/student.width-0.5-seed4.json"]
+    page = Path("README.md")
+    page.write_text("<!-- published:demo -->\n<!-- /published -->\n<!-- sweep:demo -->\n<!-- /sweep -->\n")
+    readme.main([])
+    assert "| student.width = 0.5 | 1 |" in page.read_text()
+
+
+def read(path):
+    return json.loads(Path(path).read_text())
+
+
+def test_a_run_on_other_pictures_is_refused(published):
+    other = add("sweep/x.json", published, 0, 0.9, 1.0, student__width=0.5)
+    other["settings"]["test_index_sha256"] = "0" * 64
+    atomic.write_json(publish.PUBLISHED / "demo/sweep/0.json", other)
+    with pytest.raises(UserError, match="tested on other pictures"):
+        sweep.markdown(publish.PUBLISHED / "demo")
