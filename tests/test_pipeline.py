@@ -69,7 +69,6 @@ def test_stages_read_only_what_they_declare(project):
     for argv, path in opened:
         verb = next(a for a in argv if a.startswith(("stages.", "hardware_runners."))).split(".")[1]
         key = argv[-1] if verb in ("compile", "evaluate", "benchmark") else ""
-        verb, key = ("benchmark", "") if verb == "remote" else (verb, key)
         inside = Path(os.path.realpath(path))
         if inside.is_relative_to(folder.resolve()) and inside.is_file():
             seen.setdefault(f"{verb}@{key}", set()).add(str(inside.relative_to(folder.resolve())))
@@ -198,7 +197,8 @@ def test_killed_runs_leave_no_orphan_and_equal_outputs(project, tmp_path):
     assert not (folder / "artifacts/student").exists()
     result = toy.dvc(folder, "repro", *(f"compile@{v}" for v in toy.VARIANTS))
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    assert "distill: distill goes on after" in result.stdout and not (folder / ".checkpoints/distill").exists()
+    assert re.search("distill: distill goes on after [123] of 4 epochs", result.stdout)
+    assert not (folder / ".checkpoints/distill").exists()
     first, second = (yaml.safe_load(p.read_text())["stages"] for p in (reference / "first.lock", folder / "dvc.lock"))
     for name, stage in second.items():
         wanted = {out["path"]: out["md5"] for out in first[name]["outs"]}

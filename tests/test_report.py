@@ -272,6 +272,11 @@ def test_what_a_user_can_cause_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"local-teacher-onnx\.json: not found"):
         run(made)
     bench.write_text(kept)
+    kept = plots.DEFECTS.read_bytes()
+    plots.DEFECTS.unlink()
+    with pytest.raises(UserError, match=r"defects\.png: not found"):
+        run(made)
+    plots.DEFECTS.write_bytes(kept)
     (tmp_path / "artifacts/eval/teacher-onnx.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         run(made)

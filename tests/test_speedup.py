@@ -28,11 +28,19 @@ def test_the_reference_is_efficientad_s():
     assert macs == pytest.approx(37.9e9, rel=0.01)
 
 
+def test_pictures_of_another_size_are_refused(project, monkeypatch, capsys):
+    monkeypatch.setattr(speedup, "SIZE", 256)
+    with pytest.raises(SystemExit):
+        speedup.main(["int8"])
+    assert "int8: takes 16 x 16 pictures" in capsys.readouterr().err
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts/models").symlink_to(tiny_models.build())
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(speedup, "SIZE", tiny_models.SIZE)
     monkeypatch.setattr(speedup, "reference", lambda: lambda: time.sleep(0.05))
     monkeypatch.setattr(speedup.os, "sched_setaffinity", lambda *_: None)
 

@@ -22,7 +22,9 @@ def here(tmp_path, monkeypatch):
 
 def network():
     torch.manual_seed(1)
-    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten()).to(
+        memory_format=torch.channels_last
+    )
 
 
 def samples(seed=2):
@@ -30,7 +32,7 @@ def samples(seed=2):
     return rng.normal(size=(COUNT, 3, 6, 6)).astype(np.float32), torch.from_numpy(rng.random((COUNT, 64)) > 0.5)
 
 
-def train(data, cut_at=None):
+def train(data, cut_at=None, weight=1.0):
     """State and log of a training, which ends in Cut at a step; and how often the loss was asked."""
     model, log, ended, asked = network(), [], [], 0
     images, wanted = data
@@ -41,12 +43,12 @@ def train(data, cut_at=None):
         if cut_at is not None and asked > cut_at:
             raise Cut
         output = model(torch.from_numpy(images[pick.numpy()]))
-        return torch.nn.functional.mse_loss(output, wanted[pick].float())
+        return weight * torch.nn.functional.mse_loss(output, wanted[pick].float())
 
     def record(step, **values):
         log.append((step, values))
 
-    minimise(model, loss, data, EPOCHS, BATCH, 0.01, 3, "distill", "distill", record, ended.append)
+    minimise(model, loss, data, EPOCHS, BATCH, 0.01, 3, "distill", "distill", record, ended.append, (weight,))
     return model.state_dict(), log, ended, asked
 
 
@@ -84,3 +86,8 @@ def test_other_data_or_a_damaged_file_starts_anew():
         train(samples(), cut_at=13)
     file.write_bytes(file.read_bytes()[:-40])
     assert train(samples())[3] == 20
+
+
+def test_another_loss_starts_anew():
+    train(samples())
+    assert train(samples(), weight=2.0)[3] == 20

@@ -18,7 +18,7 @@ SIZES = {
     "teacher.simclr_batch": 8,
     "teacher.coreset_max_patches": 2000,
     "distill.images": 32,
-    "distill.epochs": 2,
+    "distill.epochs": 4,
     "compress.finetune_epochs": 1,
     "compress.qat_epochs": 1,
     "compile.calibration_images": 4,

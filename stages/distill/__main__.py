@@ -59,7 +59,8 @@ def distill(params) -> None:
 
     with curves("distill") as log:
         data = images, maps, areas
-        minimise(student, loss, data, p.epochs, p.batch, p.lr, params.seed, "distill", "distill", log)
+        weights = p.map_weight, p.mask_weight
+        minimise(student, loss, data, p.epochs, p.batch, p.lr, params.seed, "distill", "distill", log, settings=weights)
     sheet.write(images, masks, SHEET)
     unseen = validation_defects(val, max(len(val), VAL_DEFECTS), params.seed)
     fused, choice = fuse(student, val, unseen, {"map": p.map_weight, "mask": p.mask_weight})

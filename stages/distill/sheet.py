@@ -15,8 +15,8 @@ def write(images: np.ndarray, masks: np.ndarray, path: Path) -> None:
     columns = []
     for i in np.flatnonzero(masks.any(axis=(1, 2)))[:COUNT]:
         picture = cv2.resize(images[i][:, :, ::-1], (CELL, CELL), interpolation=cv2.INTER_AREA)
-        mask = cv2.resize(masks[i].astype(np.uint8), (CELL, CELL), interpolation=cv2.INTER_NEAREST)
-        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        mask = cv2.resize(masks[i].astype(np.float32), (CELL, CELL), interpolation=cv2.INTER_AREA) > 0
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         columns.append(np.vstack([picture, cv2.drawContours(picture.copy(), outlines, -1, LINE, 1)]))
     _, png = cv2.imencode(".png", np.hstack(columns))
     with atomic.file(path) as temporary:

@@ -90,6 +90,11 @@ def to_tensor(images) -> torch.Tensor:
 
 def predict(model: PatchCore, images, batch: int = 8, progress=lambda x: x) -> tuple[torch.Tensor, torch.Tensor]:
     """Maps [N, 1, h, w] and scores [N] of uint8 images, a few at a time."""
+    maps, scores = None, torch.empty(len(images))
     with torch.inference_mode():
-        parts = [model(to_tensor(images[i : i + batch])) for i in progress(range(0, len(images), batch))]
-    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        for i in progress(range(0, len(images), batch)):
+            part, scores[i : i + batch] = model(to_tensor(images[i : i + batch]))
+            if maps is None:  # all at once: small results between large temporaries would split the heap
+                maps = torch.empty(len(images), *part.shape[1:])
+            maps[i : i + batch] = part
+    return maps.clone(), scores  # no longer tensors of inference mode

@@ -8,12 +8,24 @@ from stages.networks.checkpoint import Checkpoint, fingerprint
 
 
 def minimise(
-    model, loss, data, epochs: int, batch: int, lr: float, seed: int, stage: str, label: str, log, after_epoch=None
+    model,
+    loss,
+    data,
+    epochs: int,
+    batch: int,
+    lr: float,
+    seed: int,
+    stage: str,
+    label: str,
+    log,
+    after_epoch=None,
+    settings=(),
 ):
     """Trains `model` in place on `loss(indices)` over all of `data` in random order.
 
-    data: the arrays and tensors that the loss reads, [N, …] each. log: called as log(step, **values) about fifty
-    times. after_epoch: called with the number of the epoch that ended; whatever it does, doing it again is harmless.
+    data: the arrays and tensors that the loss reads, [N, …] each; settings: the numbers that it depends on.
+    log: called as log(step, **values) about fifty times and after each epoch. after_epoch: called with the number of
+    the epoch that ended; whatever it does, doing it again is harmless.
     """
     if not epochs:
         return
@@ -23,7 +35,7 @@ def minimise(
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps + 1, pct_start=0.15)
-    file = Checkpoint(stage, label, fingerprint(model, loss, data, epochs, batch, lr, seed))
+    file = Checkpoint(stage, label, fingerprint(model, loss, data, epochs, batch, lr, seed, settings))
     history: list[tuple[int, float]] = []
     start = 0
     if saved := file.load():
@@ -46,7 +58,7 @@ def minimise(
         optimizer.step()
         schedule.step()
         running, since = running + value.item(), since + 1
-        if step % max(1, steps // 50) == 0 or (step + 1) % each == 0:
+        if (step + 1) % max(1, steps // 50) == 0 or (step + 1) % each == 0:
             history.append((step, running / since))
             log(step, **{f"{label}_loss": running / since})
             running, since = 0.0, 0
@@ -65,10 +77,12 @@ def _save(file: Checkpoint, model, optimizer, generator, history) -> None:
 def _restore(saved: dict, model, optimizer, schedule, generator, history: list) -> int:
     """Puts everything back as it was after a whole epoch; the number of steps that were done."""
     model.load_state_dict(saved["model"])
+    parameters = list(model.parameters())
     moments: dict = {}
     for name, value in saved["optimizer"].items():
         index, _, part = name.partition(".")
-        moments.setdefault(int(index), {})[part] = value
+        like = parameters[int(index)]  # in its memory layout, so that every sum is the same as without a break
+        moments.setdefault(int(index), {})[part] = torch.empty_like(like).copy_(value) if value.dim() else value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
     generator.set_state(saved["progress"]["generator"])
     history += [(int(step), float(value)) for step, value in np.asarray(saved["progress"]["history"])]

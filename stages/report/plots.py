@@ -14,6 +14,7 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from stages.common.errors import UserError
 from stages.report import summary
 from stages.report.ablation import ordered
 
@@ -86,6 +87,8 @@ def draw(evals: dict, table: list[dict], benches: dict, folder: Path) -> list[tu
         out.append(("energy", "Energy of one inference; one panel for each way the figures came about."))
     if curves(Path("reports/curves"), folder / "curves.png"):
         out.append(("curves", "Training curves (measured while training, on train and val pictures)."))
+    if not DEFECTS.exists():
+        raise UserError(f"{DEFECTS}: not found; run dvc repro distill")
     shutil.copyfile(DEFECTS, folder / "defects.png")
     out.append(("defects", "Synthetic defects that the student was trained with; below, the outlines of their masks."))
     return out

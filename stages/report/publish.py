@@ -7,6 +7,7 @@ Each seed of a run leaves its record in NAME/seeds, which the report compares. -
 import argparse
 import json
 import re
+import zlib
 from pathlib import Path
 
 from stages.common import atomic
@@ -27,21 +28,29 @@ def publish(name: str, seed_only: bool = False, beside: bool = False) -> Path:
     variants = dict.fromkeys(row["variant"] for row in table)
     files = {f"seeds/{steps['seed']}.json": steps}
     if seed_only or beside:
-        changed = sweep.label(steps["settings"], sweep.base(PUBLISHED / name))
+        base = sweep.base(PUBLISHED / name)
+        if steps["settings"][sweep.PICTURES] != base[sweep.PICTURES]:
+            raise UserError(f"this run was tested on other pictures than {PUBLISHED / name}; use the same split")
+        if beside and not steps["steps"].get(sweep.INT8, {}).get("image_auroc"):
+            raise UserError("this run has no int8 variant of the model qat with an AUROC; add one to params.yaml")
+        changed = sweep.label(steps["settings"], base)
         if seed_only and changed != sweep.DEFAULT:
             raise UserError(f"this run differs from {PUBLISHED / name} ({changed}); publish it with --beside")
         if beside and changed == sweep.DEFAULT:
             raise UserError(f"this run has the settings of {PUBLISHED / name}; publish it with --seed-only")
         if beside:
-            files = {f"sweep/{re.sub(r'[^a-z0-9.]+', '-', changed.lower())}-seed{steps['seed']}.json": steps}
+            what = re.sub(r"[^a-z0-9.]+", "-", changed.lower())[:100]
+            files = {f"sweep/{what}-{zlib.crc32(changed.encode()):08x}-seed{steps['seed']}.json": steps}
     else:
         files |= {"summary.json": table, "metrics.json": summary.read_json("reports/metrics.json")}
         files["fidelity.json"] = summary.read_json("reports/fidelity.json")
         files["accuracy.json"] = {variant: summary.read_json(f"artifacts/eval/{variant}.json") for variant in variants}
     if (total := sum(len(json.dumps(value, indent=2)) for value in files.values())) > LIMIT:
         raise UserError(f"the results of {name} take {total} bytes, more than {LIMIT}")
-    for old in [] if seed_only or beside else (PUBLISHED / name / "seeds").glob("*.json"):
-        if summary.read_json(old)["settings"] != steps["settings"]:
+    for old in [] if seed_only or beside else (PUBLISHED / name).glob("*/*.json"):
+        settings = summary.read_json(old)["settings"]
+        same, others = settings == steps["settings"], settings[sweep.PICTURES] != steps["settings"][sweep.PICTURES]
+        if others or same != (old.parent.name == "seeds"):  # seeds of other settings, and what became the default
             old.unlink()
     for file, value in files.items():
         atomic.write_json(PUBLISHED / name / file, value)

@@ -26,6 +26,9 @@ def render(text: str, folder: Path = PUBLISHED) -> str:
         raise UserError(
             f"{README}: no <!-- published:{missing[0]} --> ... <!-- /published --> for {folder}/{missing[0]}"
         )
+    swept = {path.parent.parent.name for path in folder.glob("*/sweep/*.json")}
+    if missing := sorted(swept - {match[3] for match in BLOCK.finditer(text) if match[2] == "sweep"}):
+        raise UserError(f"{README}: no <!-- sweep:{missing[0]} --> ... <!-- /sweep --> for {folder}/{missing[0]}/sweep")
     blocks = {"published": result, "ablation": steps, "sweep": sweep.markdown}
     return BLOCK.sub(lambda match: f"{match[1]}{blocks[match[2]](folder / match[3])}\n{match[4]}", text)
 

@@ -1,6 +1,7 @@
 """`python -m stages.report.speedup VARIANT...`: exported files against EfficientAD-S and each other, interleaved.
 
-One core, one picture at a time: every round runs each of them once, so that what disturbs the machine disturbs all.
+One core, one picture of 256 x 256 at a time: every round runs each of them once, so that what disturbs the machine
+disturbs all.
 EfficientAD-S (Batzner et al., WACV 2024) is here for its time alone: torch, float32, random weights.
 """
 
@@ -25,6 +26,7 @@ from stages.report import summary
 
 MODELS, OUT = Path("artifacts/models"), Path("reports/speedup.json")
 REFERENCE = "EfficientAD-S (torch, float32)"
+SIZE = 256  # side of the pictures
 OUTPUT = 384  # channels of the teacher's features
 
 
@@ -71,7 +73,7 @@ class EfficientAD(nn.Module):
 def reference():
     """A function that runs EfficientAD-S once."""
     torch.set_num_threads(1)
-    model, image = EfficientAD().eval(), torch.rand(1, 3, 256, 256)
+    model, image = EfficientAD().eval(), torch.rand(1, 3, SIZE, SIZE)
 
     def run():
         with torch.inference_mode():
@@ -89,6 +91,10 @@ def measure(variants: list[str], rounds: int) -> dict:
         except ModelError as error:
             raise UserError(str(error)) from None
         spec = runtime.info.input
+        if (spec.height, spec.width) != (SIZE, SIZE):
+            raise UserError(
+                f"{variant}: takes {spec.height} x {spec.width} pictures; EfficientAD-S is timed at {SIZE} x {SIZE}"
+            )
         tensor = runtime.prepare(np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), np.uint8))
         runs[variant] = lambda runtime=runtime, tensor=tensor: runtime.invoke(tensor)
     for run in runs.values():
@@ -116,6 +122,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("variants", nargs="+", metavar="VARIANT", help="exported variants, e.g. teacher-onnx")
     parser.add_argument("--rounds", type=int, default=30, metavar="N", help="how often each of them runs (30)")
     arguments = parser.parse_args(argv)
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     try:

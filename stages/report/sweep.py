@@ -14,6 +14,7 @@ FLOAT, INT8 = "float", "QAT"  # the steps of a record that are compared
 HEAD = ("Changed", "Seeds", "Teacher AUROC", "Float AUROC", "int8 AUROC", "int8 AUPRO", "MACs", "Size", "p50 ms")
 COLUMNS = ((FLOAT, "image_auroc"), (INT8, "image_auroc"), (INT8, "aupro"))
 DEFAULT = "nothing"
+PICTURES = "test_index_sha256"
 
 
 def flat(settings: dict, prefix: str = "") -> dict:
@@ -27,7 +28,9 @@ def flat(settings: dict, prefix: str = "") -> dict:
 def label(settings: dict, base: dict) -> str:
     """The settings that differ from `base`, as `student.width = 0.5`."""
     mine, others = flat(settings), flat(base)
-    changed = [key for key in sorted(mine.keys() | others.keys()) if mine.get(key) != others.get(key)]
+    changed = [
+        key for key in sorted(mine.keys() | others.keys()) if key != PICTURES and mine.get(key) != others.get(key)
+    ]
     return ", ".join(f"{key} = {mine.get(key)}" for key in changed) or DEFAULT
 
 
@@ -43,9 +46,11 @@ def groups(folder: Path) -> dict[str, list[dict]]:
     settings, found = base(folder), {}
     for path in [*sorted(folder.glob("seeds/*.json")), *sorted(folder.glob("sweep/*.json"))]:
         record = summary.read_json(path)
-        if record["settings"]["test_index_sha256"] != settings["test_index_sha256"]:
+        if record["settings"][PICTURES] != settings[PICTURES]:
             raise UserError(f"{path}: tested on other pictures than {folder}/seeds; remove it or run it again")
-        found.setdefault(label(record["settings"], settings), []).append(record)
+        runs = found.setdefault(label(record["settings"], settings), [])
+        if record["seed"] not in [run["seed"] for run in runs]:
+            runs.append(record)
     return found
 
 
