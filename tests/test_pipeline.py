@@ -144,7 +144,8 @@ def wait_for(condition, seconds: float) -> bool:
 
 def test_a_stage_whose_dvc_died_before_it_began_ends_at_once(tmp_path):
     """The kernel's signal comes too late for it: its parent is already the collector of orphans."""
-    child = f"import os, sys, time; time.sleep(1); sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['-m']; import stages"
+    child = f"import os, sys, time; time.sleep(1); sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['-m']"
+    child += "; import stages.fetch"
     child += f"; open({str(tmp_path)!r} + '/went_on', 'w')"
     parent = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', sys.argv[1]]).pid)"
     for stage, expected in (({"DVC_STAGE": "teacher"}, False), ({}, True)):

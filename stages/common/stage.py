@@ -1,4 +1,4 @@
-"""The manners of every stage: validated params and one-line errors (stages/__init__.py: it ends with its parent)."""
+"""The manners of every stage: validated params and one-line errors (parent.py: it ends with its parent)."""
 
 import errno
 import os

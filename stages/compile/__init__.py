@@ -1,1 +1,5 @@
 """From trained networks to deployed models, one folder per variant."""
+
+from stages.common.parent import end_with_parent
+
+end_with_parent()

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 RUNNER = "hardware_runners/runner"
 CODE = ("edge", "edge/inference", f"{RUNNER}/remote", f"{RUNNER}/energy")  # the modules, not what is in folders below
-FILES = ("hardware_runners/__init__.py", f"{RUNNER}/__init__.py")
+FILES = (f"{RUNNER}/__init__.py",)
 
 
 @dataclass(frozen=True)

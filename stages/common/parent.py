@@ -1,7 +1,7 @@
-"""What makes the model: one package per stage of dvc.yaml.
+"""A stage ends with its parent, so that no orphan of a killed dvc writes beside the next run.
 
-A process that runs a stage (`python -m stages.<verb>`) asks here, before its slow imports, to end with its parent.
-dvc.yaml starts it with `exec`, so that its parent is dvc and not a shell between the two.
+Each stage's package calls this before its slow imports. dvc.yaml starts a stage with `exec`, so that its parent is dvc
+and not a shell between the two.
 """
 
 import ctypes
@@ -13,19 +13,15 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Asks the kernel to kill this process when its parent dies, so that no orphan writes beside a new run (Linux).
+    """Asks the kernel to kill this process when its parent dies (Linux; only in a process started as `python -m`).
 
     A dvc killed before this call leaves a process whose parent is the collector of orphans, which dvc never is: dvc
     starts its stages in its own session.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or sys.argv[:1] != ["-m"]:  # so it reads while Python still looks for the module to run
         return
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     orphan = "DVC_STAGE" in os.environ and os.getsid(parent) != os.getsid(0)
     if orphan or os.getppid() != parent:
         os._exit(1)
-
-
-if sys.argv[:1] == ["-m"]:  # so it reads while Python still looks for the module to run
-    end_with_parent()

@@ -1,1 +1,0 @@
-"""What runs a model on a machine, here or far away, and measures it there."""
