@@ -8,6 +8,7 @@ import numpy as np
 from stages.common import atomic
 
 CELL, COUNT, LINE = 192, 8, (255, 229, 34)  # BGR
+GAP = ((2, 2), (2, 2), (0, 0))  # white around each cell
 
 
 def write(images: np.ndarray, masks: np.ndarray, path: Path) -> None:
@@ -17,7 +18,8 @@ def write(images: np.ndarray, masks: np.ndarray, path: Path) -> None:
         picture = cv2.resize(images[i][:, :, ::-1], (CELL, CELL), interpolation=cv2.INTER_AREA)
         mask = cv2.resize(masks[i].astype(np.float32), (CELL, CELL), interpolation=cv2.INTER_AREA) > 0
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        columns.append(np.vstack([picture, cv2.drawContours(picture.copy(), outlines, -1, LINE, 1)]))
+        cells = picture, cv2.drawContours(picture.copy(), outlines, -1, LINE, 1)
+        columns.append(np.vstack([np.pad(cell, GAP, constant_values=255) for cell in cells]))
     _, png = cv2.imencode(".png", np.hstack(columns))
     with atomic.file(path) as temporary:
         temporary.write_bytes(png.tobytes())

@@ -117,6 +117,7 @@ def accuracy_latency(ran: list[dict], color: dict, path: Path) -> None:
     spread = max(p[2] for p in points) - min(p[2] for p in points)
     margin = max(0.15 * spread, 0.01)
     axes.set_ylim(min(p[2] for p in points) - 1.5 * margin, max(p[2] for p in points) + 1.5 * margin)
+    ticks_up_to_one(axes)
     log_ticks(axes)
     axes.set(xlabel="latency of one inference in ms (log scale)", ylabel="image AUROC")
     place_labels(figure, axes, points)
@@ -149,9 +150,17 @@ def ablation(runs: list[dict], color: dict, path: Path) -> str:
         axes.grid(axis="x", visible=False)
         low, high = axes.get_ylim()
         axes.set_ylim(low - max(0, 0.02 - (high - low)) / 2, high + max(0, 0.02 - (high - low)) / 2)
+        ticks_up_to_one(axes)
     save(figure, path)
     seeds = f"a dot for each of {len(runs)} seeds, the bar is their mean" if len(runs) > 1 else "one seed"
     return f"Accuracy of the exported file after each step of compression (measured), {seeds}."
+
+
+def ticks_up_to_one(axes) -> None:
+    """No y tick above 1, which no AUROC reaches; the room above is for labels."""
+    limits = axes.get_ylim()
+    axes.set_yticks([tick for tick in axes.get_yticks() if limits[0] <= tick <= min(limits[1], 1 + 1e-9)])
+    axes.set_ylim(limits)
 
 
 def log_ticks(axes) -> None:
