@@ -49,7 +49,7 @@ def test_ratios_are_those_of_the_medians(project, capsys):
     speedup.main(["float", "int8", "--rounds", "5"])
     found = json.loads(speedup.OUT.read_text())
     latency, ratio = found["latency_ms"], found["times_faster_than_efficientad_s"]
-    assert latency[speedup.REFERENCE] == pytest.approx(50, rel=0.2) and ratio[speedup.REFERENCE] == 1
+    assert latency[speedup.REFERENCE] >= 50 and ratio[speedup.REFERENCE] == 1
     assert ratio["int8"] == pytest.approx(latency[speedup.REFERENCE] / latency["int8"]) and ratio["int8"] > 10
     assert "| int8 |" in capsys.readouterr().out
 
