@@ -83,7 +83,7 @@ REFUSED = [  # key, value, what the message has to say is allowed
     ("compress.prune_ratio", 0.95, "less than 0.95"),
     ("compress.qat_epochs", -1, "greater than or equal to 0"),
     ("compile.map_sigma", float("nan"), "finite number"),
-    ("distill.map_weight", float("inf"), "finite number"),
+    ("distill.feature_weight", float("inf"), "finite number"),
     ("threads", 0, "greater than or equal to 1"),
     ("student.init", "", "at least 1 character"),
 ]
@@ -125,7 +125,7 @@ def test_a_missing_key_is_named(key):
 @pytest.mark.parametrize(
     ("values", "section", "words"),
     [
-        ({"distill.map_weight": 0, "distill.mask_weight": 0.0}, "distill", "must not both be 0"),
+        ({"distill.feature_weight": 0, "distill.mask_weight": 0.0}, "distill", "must not both be 0"),
         ({"variants.student-int8.model": "teacher"}, "variants.student-int8", "exported as onnx in float32 only"),
         (
             {"variants.student-fp32.format": "edgetpu"},

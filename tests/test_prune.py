@@ -5,23 +5,30 @@ import copy
 import pytest
 import torch
 from scipy.stats import spearmanr
-from test_student import lively, size_of, smooth
+from students import lively, smooth
+from test_student import size_of
 
 from stages.common.errors import UserError
 from stages.compile import onnx_export
 from stages.compress.prune import KEPT, macs, prune, sensitivity
 from stages.networks.batchnorm import fold, recalibrate
-from stages.networks.student import Student, fuse_heads
+from stages.networks.student import EMBEDDING, Student
 
 torch.set_num_threads(1)
 
 
-def one_map(width: float = 0.5) -> Student:
-    return fuse_heads(lively(width), {"map": 1.0, "mask": 0.5})
+def mask_only(student: Student) -> Student:
+    part = Student([n for n in student.nodes if n.name not in ("patch", "embed")])
+    part.load_state_dict({k: v for k, v in student.state_dict().items() if k.split(".")[1] in part.ops})
+    return part.eval()
+
+
+def listed(outputs) -> list[torch.Tensor]:
+    return [outputs] if isinstance(outputs, torch.Tensor) else outputs
 
 
 def change(student: Student, images: torch.Tensor, name: str, channel: int) -> float:
-    """The squared change of all maps when one channel of `name` really gives its mean."""
+    """The squared change of both outputs, in their deviations, when one channel of `name` really gives its mean."""
 
     def flatten(module, inputs, output):
         output = output.clone()
@@ -29,16 +36,17 @@ def change(student: Student, images: torch.Tensor, name: str, channel: int) -> f
         return output
 
     with torch.no_grad():
-        before = student(images)
+        before = listed(student(images))
         hook = student.ops[name].register_forward_hook(flatten)
-        after = student(images)
+        after = listed(student(images))
         hook.remove()
-    return float((after - before).square().sum())
+    return sum(float(((a - b) / b.std()).square().sum()) for a, b in zip(after, before, strict=True))
 
 
 def test_sensitivity_before_a_linear_layer_is_exact():
-    """The channels of `neck` reach the map through one 1 x 1 convolution: the first order is all there is."""
-    student, images = one_map(), smooth(4, 64)
+    """Without the patch features, the channels of `neck` reach the mask through one 1 x 1 convolution: the first order
+    is all there is."""
+    student, images = mask_only(lively(0.5)), smooth(4, 64)
     found = torch.stack([sensitivity(student, images, seed)["neck"] for seed in range(300)]).mean(0)
     wanted = torch.tensor([change(student, images, "neck", k) for k in range(len(found))])
     torch.testing.assert_close(found, wanted, rtol=0.25, atol=float(wanted.max()) * 0.01)
@@ -46,7 +54,7 @@ def test_sensitivity_before_a_linear_layer_is_exact():
 
 @pytest.mark.parametrize("name", ["b4_project", "b7_expand", "fine"])
 def test_sensitivity_ranks_channels_as_their_removal_does(name):
-    student, images = one_map(), smooth(8, 64)
+    student, images = lively(0.5), smooth(8, 64)
     found = torch.stack([sensitivity(student, images, seed)[name] for seed in range(20)]).mean(0)
     wanted = [change(student, images, name, k) for k in range(len(found))]
     assert spearmanr(found.numpy(), wanted).statistic > 0.8
@@ -55,11 +63,12 @@ def test_sensitivity_ranks_channels_as_their_removal_does(name):
 @pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5])
 def test_the_share_of_macs_is_removed(ratio, tmp_path):
     """Counted in the exported file; the last step of 8 channels may take a little more than was asked for."""
-    student, images = one_map(), smooth(4, 64)
+    student, images = lively(0.5), smooth(4, 64)
     pruned = prune(copy.deepcopy(student), ratio, images)
     channels = {n.name: n.channels for n in pruned.nodes if n.kind == "conv"}
     before = {n.name: n.channels for n in student.nodes if n.kind == "conv"}
-    assert channels.pop("score") == before.pop("score") == 1
+    for head, count in (("mask", 1), ("embed", EMBEDDING)):
+        assert channels.pop(head) == before.pop(head) == count
     assert all(c % 8 == 0 and max(8, KEPT * before[name]) <= c <= before[name] for name, c in channels.items())
     for name, count in channels.items():
         assert pruned.ops[name].conv.weight.shape[0] == count
@@ -69,16 +78,16 @@ def test_the_share_of_macs_is_removed(ratio, tmp_path):
     assert (small["macs"], large["macs"]) == (macs(pruned.nodes, 64), macs(student.nodes, 64))
     assert ratio <= 1 - small["macs"] / large["macs"] < ratio + 0.05
     assert small["params"] < large["params"] and size_of(pruned) < size_of(student)
-    output = pruned(images)
-    assert output.shape == (4, 1, 8, 8) and output.std() > 0
+    mask, embedding = pruned(images)
+    assert mask.shape == (4, 1, 8, 8) and embedding.shape == (4, EMBEDDING, 4, 4) and embedding.std() > 0
     (tmp_path / "saved").mkdir()
     pruned.save(tmp_path / "saved")
-    assert torch.equal(Student.load(tmp_path / "saved")(images), output)
+    assert torch.equal(Student.load(tmp_path / "saved")(images)[1], embedding)
 
 
 def test_channels_that_do_nothing_go_first():
     """Half of the channels of one layer are made tiny: nothing but those goes, and the function stays."""
-    student, images = one_map(), smooth(4, 64)
+    student, images = lively(0.5), smooth(4, 64)
     idle = torch.arange(192) % 2 == 0
     for name in ("b8_expand", "b8_depth"):
         op = student.ops[name]
@@ -93,7 +102,8 @@ def test_channels_that_do_nothing_go_first():
     assert 96 <= after["b8_expand"] == after["b8_depth"] < 192
     kept = pruned.ops["b8_depth"].norm.weight.abs() > 1e-2
     assert kept.sum() == 96, "every channel that does something is still there"
-    torch.testing.assert_close(pruned(images), student(images), atol=1e-3, rtol=1e-3)
+    for found, wanted in zip(pruned(images), student(images), strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
 
 
 def test_ratio_zero_prunes_nothing():
@@ -103,4 +113,4 @@ def test_ratio_zero_prunes_nothing():
 
 def test_too_much_is_refused():
     with pytest.raises(UserError, match=r"^compress.prune_ratio = 0.94: no more than 0\.\d\d of the multiply-accumul"):
-        prune(one_map(), 0.94, smooth(2, 64))
+        prune(lively(0.5), 0.94, smooth(2, 64))

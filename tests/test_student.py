@@ -7,33 +7,16 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from students import lively, smooth
 from transformers import MobileNetV2Model
 
 from stages.common.errors import UserError
 from stages.distill.init import new_student
 from stages.networks import defects
 from stages.networks.batchnorm import fold, recalibrate
-from stages.networks.student import Student, architecture, fuse_heads
+from stages.networks.student import EMBEDDING, Student, architecture
 
 torch.set_num_threads(1)
-
-
-def smooth(count: int, size: int, seed: int = 0) -> torch.Tensor:
-    """Smooth random pictures, float [count, 3, size, size] in 0..1."""
-    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(count, 3, size, size)), (0, 0, 2, 2))
-    return torch.tensor(np.clip(noise / noise.std() * 0.2 + 0.5, 0, 1), dtype=torch.float32)
-
-
-def lively(width: float, seed: int = 0) -> Student:
-    """A student with random weights whose batch norms all differ from the identity."""
-    torch.manual_seed(seed)
-    student = Student(architecture(width))
-    recalibrate(student, smooth(4, 64))
-    for norm in (m for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)):
-        norm.weight.data.uniform_(0.5, 1.5)
-        norm.bias.data.uniform_(-0.5, 0.5)
-        norm.running_mean += torch.randn_like(norm.running_mean) * 0.1
-    return student.eval()
 
 
 def size_of(student: Student) -> int:
@@ -48,9 +31,10 @@ def test_widths_build_and_grow():
     for width in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0):
         nodes = architecture(width)
         student = Student(nodes).eval()
-        assert student.heads == ["map", "mask"] and len({n.name for n in nodes}) == len(nodes)
+        assert student.heads == ["mask", "embed"] and len({n.name for n in nodes}) == len(nodes)
         assert all(n.channels % 8 == 0 for n in nodes if n.kind == "conv" and n.name not in student.heads)
-        assert [tuple(o.shape) for o in student(torch.rand(1, 3, 48, 48))] == [(1, 1, 6, 6)] * 2
+        shapes = [tuple(o.shape) for o in student(torch.rand(1, 3, 48, 48))]
+        assert shapes == [(1, 1, 6, 6), (1, EMBEDDING, 3, 3)]
         sizes.append(size_of(student))
     assert all(a < b for a, b in itertools.pairwise(sizes))
     assert 3 < sizes[3] / sizes[1] < 4.5, "twice the width is about four times the weights"
@@ -67,7 +51,7 @@ def test_every_node_has_its_stride_and_channels():
         expected = (2, channels[node.name], 64 // stride[node.name], 96 // stride[node.name])
         assert tuple(values[node.name].shape) == expected, node.name
         assert len({stride[name] for name in node.inputs}) == 1, node.name
-    assert stride["b5_add"] == 8 and stride["b9_add"] == 16 and stride["map"] == 8
+    assert stride["b5_add"] == 8 and stride["b9_add"] == stride["embed"] == 16 and stride["mask"] == 8
     assert channels["stem"] == 16 and channels["b9_add"] == 32
 
 
@@ -83,7 +67,7 @@ def test_roundtrip(tmp_path):
         Student.load(tmp_path)
 
 
-# batch norm and heads
+# batch norm
 
 
 def test_fold_keeps_the_function():
@@ -93,17 +77,7 @@ def test_fold_keeps_the_function():
     before, after = student.activations(images), folded.activations(images)
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, atol=1e-4, rtol=1e-4)
-    assert before["map"].std() > 0.01
-
-
-def test_fused_heads_are_the_weighted_sum():
-    student, images = lively(0.25), smooth(3, 64)
-    first, second = student(images)
-    for scales, offset in (({"map": 0.7, "mask": -2.5}, 0.0), ({"map": 3.0, "mask": 0.0}, 1.25)):
-        fused = fuse_heads(student, scales, offset).eval()
-        assert fused.heads == ["score"]
-        expected = scales["map"] * first + scales["mask"] * second - offset
-        torch.testing.assert_close(fused(images), expected, atol=1e-4, rtol=1e-4)
+    assert before["embed"].std() > 0.01
 
 
 def test_recalibrated_statistics_are_those_of_the_first_layer():

@@ -4,6 +4,7 @@ import itertools
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import report_project
@@ -93,6 +94,7 @@ def test_publish_puts_a_run_where_its_settings_belong(record, tmp_path, monkeypa
     page.write_text("<!-- published:demo -->\n<!-- /published -->\n<!-- sweep:demo -->\n<!-- /sweep -->\n")
     readme.main([])
     assert "| student.width = 0.5 | 1 |" in page.read_text()
+    assert cv2.imread(str(publish.PUBLISHED / "demo/front.png")).std() > 5
 
 
 def read(path):
@@ -105,3 +107,15 @@ def test_a_run_on_other_pictures_is_refused(published):
     atomic.write_json(publish.PUBLISHED / "demo/sweep/0.json", other)
     with pytest.raises(UserError, match="tested on other pictures"):
         sweep.markdown(publish.PUBLISHED / "demo")
+
+
+def test_validation_and_test_are_compared_once(published):
+    """Three candidates that validation ranks as 1, 3, 2 where test says 1, 2, 3: a rank correlation of 0.5."""
+    for name, width, val, test in (("a", 0.5, 0.7, 0.80), ("b", 0.75, 0.9, 0.85), ("c", 2.0, 0.8, 0.999)):
+        new = add(f"sweep/{name}.json", published, 0, test, 2.0, student__width=width)
+        new["steps"]["QAT"]["val_auroc"] = val
+        atomic.write_json(publish.PUBLISHED / f"demo/sweep/{name}.json", new)
+    found = sweep.groups(publish.PUBLISHED / "demo")
+    assert sweep.agreement(found) is None, "the published seeds know nothing of validation"
+    del found["nothing"]
+    assert sweep.agreement(found).endswith("over the 3 candidates is 0.50; it would have chosen: student.width = 0.75.")

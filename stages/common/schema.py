@@ -44,6 +44,7 @@ class Teacher(Section):
     simclr_steps: Annotated[int, Field(ge=0)]
     simclr_batch: Annotated[int, Field(ge=2)]
     patch_pool: Literal[1, 3, 5, 7, 9]
+    patch_stride: Literal[1, 2, 4]
     coreset_ratio: Annotated[float, Field(gt=0, le=1)]
     coreset_max_patches: Annotated[int, Field(ge=100)]
     projection_dim: Count
@@ -53,6 +54,7 @@ class Teacher(Section):
 class Student(Section):
     init: Annotated[str, Field(min_length=1)]
     width: Annotated[float, Field(ge=0.1, le=4)]
+    bank: Annotated[int, Field(ge=8, le=65536)]
 
 
 class Distill(Section):
@@ -60,13 +62,14 @@ class Distill(Section):
     epochs: Count
     batch: Annotated[int, Field(ge=2)]
     lr: Rate
-    map_weight: Weight
+    feature_weight: Weight
     mask_weight: Weight
+    mask_share: Annotated[float, Field(gt=0, lt=1)]
 
     @model_validator(mode="after")
     def something_to_learn(self):
-        if self.map_weight + self.mask_weight == 0:
-            raise ValueError("map_weight and mask_weight must not both be 0")
+        if self.feature_weight + self.mask_weight == 0:
+            raise ValueError("feature_weight and mask_weight must not both be 0")
         return self
 
 

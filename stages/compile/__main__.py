@@ -9,22 +9,21 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from edge.inference.detector import Detector, load
+from edge.inference.detector import load
 from edge.inference.modelfile import write_model
 from stages.common import atomic
 from stages.common.dataset import load_images, read_index
-from stages.common.progress import track
 from stages.common.stage import fail, main
 from stages.compile import fidelity, int8, onnx_export, onnx_int8, openvino_ir, tflite
 from stages.compile.edgetpu import variant as edgetpu
+from stages.compile.validation import validate
 from stages.networks.batchnorm import fold
 from stages.networks.patchcore import PatchCore, to_tensor
 from stages.networks.quantize import QuantStudent
-from stages.networks.student import Student
+from stages.networks.student import STRIDE, Student
 from stages.networks.torch_setup import prepare
 
 DATA, MODELS = Path("data/train"), Path("artifacts/models")
-STRIDE = 8  # of the student's map
 TOOLS = ("torch", "onnx", "onnx2tf", "tensorflow", "ai-edge-quantizer")
 
 
@@ -125,13 +124,6 @@ def onnx_fields(graph, form: str) -> dict:
     }
 
 
-def threshold(detector: Detector, images: np.ndarray, quantile: float) -> dict:
-    """The image threshold: a quantile of the scores that the exported file gives good validation pictures."""
-    scores = [detector.predict(image).score for image in track(images, "threshold")]
-    method = f"{quantile} quantile of {len(images)} good validation scores"
-    return {"value": float(np.quantile(scores, quantile)), "method": method}
-
-
 def compile_variant(params, name: str) -> None:
     p, variant, size = params.compile, getattr(params.variants, name), params.input.size
     prepare(params.seed, params.threads)
@@ -155,8 +147,7 @@ def compile_variant(params, name: str) -> None:
             info["quantization"]["fidelity"] = fidelity.check(
                 detector.runtime, model, samples[: p.fidelity.images], p.fidelity
             )
-        info["threshold"] = threshold(detector, val, p.threshold_quantile)
-        write_model(folder, info)
+        write_model(folder, info | validate(detector, val, p.threshold_quantile, params.seed))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from stages.common.errors import UserError
 from stages.compile.tflite import open_interpreter, operations
 from stages.networks.quantize import QuantStudent
 
-INTEGER = ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "RESIZE_BILINEAR", "PAD")  # what the integer network knows
+# what the integer network knows
+INTEGER = ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MUL", "REDUCE_MIN", "RESIZE_BILINEAR", "PAD")
 
 
 def quantize(float_path: Path, path: Path, model: QuantStudent, names: dict[str, str]) -> None:

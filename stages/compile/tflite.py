@@ -72,13 +72,17 @@ def match_tensors(path: Path, student: Student, image: np.ndarray) -> dict[str, 
     with torch.inference_mode():
         values = student.activations(torch.from_numpy(image).permute(0, 3, 1, 2))
     values = {name: value.permute(0, 2, 3, 1).numpy() for name, value in values.items()}
+    sizes = {name: float(np.abs(value).max()) for name, value in values.items()}
+    for node in student.nodes:  # what is left of two large terms has their rounding errors
+        if node.kind in ("add", "up"):
+            sizes[node.name] = max(sizes[name] for name in (node.name, *node.inputs))
     matched = {entry["name"]: "input"}
     for op in operations(interpreter):
         for index in op["outputs"]:
             found = interpreter.get_tensor(index)
             if op["op_name"] == "PAD":  # an input with zeros around it keeps its grid
                 continue
-            node = _closest(found, values, set(matched.values()))
+            node = _closest(found, {k: v for k, v in values.items() if k not in matched.values()}, sizes)
             if node is None:
                 raise UserError(
                     f"{path.name}: {op['op_name']} writes {tensors[index]['name']} {list(found.shape)}, which is no "
@@ -91,11 +95,11 @@ def match_tensors(path: Path, student: Student, image: np.ndarray) -> dict[str, 
     return matched
 
 
-def _closest(found: np.ndarray, values: dict[str, np.ndarray], taken: set[str]) -> str | None:
+def _closest(found: np.ndarray, values: dict[str, np.ndarray], sizes: dict[str, float]) -> str | None:
     best, best_error = None, TOLERANCE
     for name, value in values.items():
-        if value.shape == found.shape and name not in taken:
-            error = np.abs(value - found).max() / (np.abs(value).max() + 1e-9)
+        if value.shape == found.shape:
+            error = np.abs(value - found).max() / (sizes[name] + 1e-9)
             if error < best_error:
                 best, best_error = name, error
     return best

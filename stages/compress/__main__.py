@@ -1,6 +1,7 @@
 """Prunes the student and fine-tunes it, and trains both, pruned or not, with fake quantization.
 
-All of them follow the output of the student as it was, on pictures with and without synthetic defects.
+All of them follow mask and patch features of the student as it was, on pictures with and without synthetic defects;
+what comes out gets a memory bank of its own features.
 """
 
 from pathlib import Path
@@ -13,12 +14,12 @@ from stages.common.dataset import load_images, read_index
 from stages.common.progress import track
 from stages.common.stage import main
 from stages.compress.prune import prune
-from stages.networks import checkpoint, defects
+from stages.networks import bank, checkpoint, defects
 from stages.networks.batchnorm import fold
 from stages.networks.curves import curves
 from stages.networks.patchcore import to_tensor
 from stages.networks.quantize import QuantStudent
-from stages.networks.student import Student
+from stages.networks.student import Student, nodes_channels
 from stages.networks.torch_setup import prepare
 from stages.networks.train import minimise
 
@@ -27,45 +28,48 @@ QAT, PRUNED, PRUNED_QAT = Path("artifacts/qat"), Path("artifacts/pruned"), Path(
 CALIBRATION = 64  # pictures that batch norm and the sensitivities of the channels are measured on
 
 
-def outputs(model: Student, images) -> torch.Tensor:
-    """What the unpruned student says about every picture: the target of everything that follows."""
-    model.to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        parts = [model(to_tensor(images[i : i + 16])) for i in track(range(0, len(images), 16), "reference")]
-    return torch.cat(parts).clone()
-
-
 def compress(params) -> None:
     p, batch = params.compress, params.distill.batch
     prepare(params.seed, params.threads)
     train = load_images(DATA, read_index(DATA, "train"), params.input.size)
+    val = load_images(DATA, read_index(DATA, "val"), params.input.size)
     images, _ = defects.training_pool(train, params.distill.images, params.seed + 1)
-    wanted = outputs(fold(Student.load(STUDENT)), images)
+    whole = Student.load(STUDENT)
+    entries = nodes_channels(whole.nodes, "bank")
+    student = bank.body(whole).to(memory_format=torch.channels_last)
+    wanted = bank.outputs(fold(student), images, lambda x: track(x, "reference"))
+    spread = [part.std() for part in wanted]
 
     def follow(model, epochs: int, lr: float, label: str, after_epoch=None) -> None:
         def loss(pick):
-            return F.smooth_l1_loss(model(to_tensor(images[pick.numpy()])), wanted[pick])
+            found = model(to_tensor(images[pick.numpy()]))
+            return sum(F.smooth_l1_loss(f / s, w[pick] / s) for f, w, s in zip(found, wanted, spread, strict=True))
 
-        data = images, wanted
+        data = images, *wanted
         minimise(model, loss, data, epochs, batch, lr, params.seed, "compress", label, log, after_epoch)
 
-    def train_quantized(student: Student, label: str) -> QuantStudent:
-        quantized = QuantStudent(fold(student)).to(memory_format=torch.channels_last)
+    def with_bank(trained: Student, model) -> Student:
+        return bank.attach(trained, model, train, val, entries, params.distill.mask_share, params.seed)
+
+    def train_quantized(trained: Student, label: str) -> QuantStudent:
+        quantized = QuantStudent(fold(trained)).to(memory_format=torch.channels_last)
         quantized.train()
         with torch.no_grad():  # first ranges
             for part in to_tensor(images[:256]).split(16):
                 quantized(part)
         follow(quantized, p.qat_epochs, p.lr / 4, label, lambda epoch: quantized.freeze_ranges())
         quantized.freeze_ranges()
-        return quantized.eval()
+        quantized.eval()
+        return QuantStudent.calibrated(with_bank(quantized.network, quantized), to_tensor(images[:256]), quantized)
 
     with curves("compress") as log:
-        pruned = prune(Student.load(STUDENT), p.prune_ratio, to_tensor(images[:CALIBRATION]), params.seed)
-        qat = pruned_qat = train_quantized(Student.load(STUDENT), "qat")
+        qat = train_quantized(student, "qat")
+        pruned, pruned_qat = whole, qat
         if p.prune_ratio:
-            pruned.to(memory_format=torch.channels_last)
-            follow(pruned, p.finetune_epochs, p.lr, "finetune")
-            pruned_qat = train_quantized(pruned, "pruned_qat")
+            smaller = prune(bank.body(whole), p.prune_ratio, to_tensor(images[:CALIBRATION]), params.seed)
+            smaller.to(memory_format=torch.channels_last)
+            follow(smaller, p.finetune_epochs, p.lr, "finetune")
+            pruned, pruned_qat = with_bank(smaller, smaller), train_quantized(smaller, "pruned_qat")
     for path, model in ((QAT, qat), (PRUNED, pruned), (PRUNED_QAT, pruned_qat)):
         with atomic.directory(path) as folder:
             model.save(folder)

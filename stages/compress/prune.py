@@ -35,18 +35,21 @@ def macs(nodes: list[Node], size: int) -> int:
 
 
 def sensitivity(student: Student, images: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
-    """For every convolution the squared change of the map, to first order, when a channel gives its mean: [channels].
+    """For every convolution the squared change of the outputs, each measured in its own deviation, to first order, when
+    a channel gives its mean: [channels].
 
-    The change of all pixels of the map at once is estimated through random signs (Hutchinson): one backward pass.
+    The change of all pixels at once is estimated through random signs (Hutchinson): one backward pass.
     """
     names = [n.name for n in student.nodes if n.kind == "conv" and not n.depthwise and n.name not in student.heads]
     found = {name: torch.zeros(student.ops[name].conv.out_channels) for name in names}
     generator = torch.Generator().manual_seed(seed)
     for part in images.split(16):
         values = student.activations(part)
-        map = values[student.heads[0]]
-        signs = torch.randint(0, 2, map.shape, generator=generator) * 2.0 - 1
-        gradients = torch.autograd.grad((map * signs).sum(), [values[name] for name in names])
+        total = 0
+        for head in student.outputs(values):
+            signs = torch.randint(0, 2, head.shape, generator=generator) * 2.0 - 1
+            total = total + (head * signs).sum() / head.detach().std()
+        gradients = torch.autograd.grad(total, [values[name] for name in names])
         for name, gradient in zip(names, gradients, strict=True):
             value = values[name].detach()
             change = (value - value.mean((0, 2, 3), keepdim=True)) * gradient
@@ -94,7 +97,7 @@ def choose(nodes: list[Node], goal: int, size: int, prices: list[torch.Tensor], 
 
 
 def prune(student: Student, ratio: float, images: torch.Tensor, seed: int = 0) -> Student:
-    """The student without the share `ratio` of its multiply-accumulates, batch norm recalibrated on `images`.
+    """The body of a student without the share `ratio` of its multiply-accumulates, batch norm recalibrated on `images`.
 
     images: float [N, 3, S, S] in 0..1. `student` itself is changed. UserError when `ratio` is more than all layers can
     give.

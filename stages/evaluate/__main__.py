@@ -49,6 +49,7 @@ def run(params, variant: str) -> None:
             **pixel_accuracy(maps, masks, params.evaluate.aupro_fpr_limit),
             "threshold": info.threshold,
             "threshold_method": info.threshold_method,
+            "validation": info.raw.get("validation"),
             "runtime": runtime_name(detector.runtime.details),
             "size_bytes": info.size_bytes,
             "params": info.params,

@@ -14,13 +14,15 @@ from stages.networks.backbone import FeatureExtractor
 REWEIGHT_NEIGHBOURS = 9
 
 
-def patch_features(maps: list[torch.Tensor], pool: int) -> torch.Tensor:
-    """Each position averaged over its pool x pool neighbourhood, the stages joined at the finest grid: [N, D, h, w]."""
+def patch_features(maps: list[torch.Tensor], pool: int, stride: int = 1) -> torch.Tensor:
+    """Each position averaged over its pool x pool neighbourhood, the stages joined at the finest grid, and there
+    averaged over stride x stride positions: [N, D, h, w]."""
     pooled = [F.avg_pool2d(m, pool, stride=1, padding=pool // 2) for m in maps]
     size = pooled[0].shape[-2:]
-    return torch.cat(
+    joined = torch.cat(
         [pooled[0]] + [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in pooled[1:]], dim=1
     )
+    return F.avg_pool2d(joined, stride, ceil_mode=any(side % stride for side in size)) if stride > 1 else joined
 
 
 class PatchCore(nn.Module):
@@ -30,9 +32,9 @@ class PatchCore(nn.Module):
     (eq. 7 of the paper, b = 9 neighbours).
     """
 
-    def __init__(self, extractor: FeatureExtractor, bank: torch.Tensor, pool: int, score: str):
+    def __init__(self, extractor: FeatureExtractor, bank: torch.Tensor, pool: int, score: str, stride: int = 1):
         super().__init__()
-        self.extractor, self.pool, self.score = extractor, pool, score
+        self.extractor, self.pool, self.score, self.stride = extractor, pool, score, stride
         self.register_buffer("bank", bank)  # [K, D]
         self.register_buffer("bank_norm", bank.square().sum(1))
         neighbours = torch.zeros(0, dtype=torch.long)
@@ -44,10 +46,11 @@ class PatchCore(nn.Module):
         self.register_buffer("neighbours", neighbours)  # [K, b], itself included
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        return patch_features(self.extractor(images), self.pool)
+        return patch_features(self.extractor(images), self.pool, self.stride)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        features = self.features(images)
+        stages = self.extractor(images)
+        features = patch_features(stages, self.pool, self.stride)
         n, d, h, w = features.shape
         patches = features.permute(0, 2, 3, 1).reshape(n * h * w, d)
         squared = patches.square().sum(1, keepdim=True) - 2 * patches @ self.bank.t() + self.bank_norm
@@ -61,12 +64,15 @@ class PatchCore(nn.Module):
             scale = top.unsqueeze(1)  # keeps the exponentials finite
             weight = 1 - torch.exp(top - scale.squeeze(1)) / torch.exp(around - scale).sum(1)
             top = weight * top
-        return distances.view(n, 1, h, w), top
+        maps = distances.view(n, 1, h, w)
+        if self.stride > 1:
+            maps = F.interpolate(maps, size=stages[0].shape[-2:], mode="bilinear", align_corners=False)
+        return maps, top
 
     def save(self, folder: Path) -> None:
         self.extractor.save(folder)
         save_file({"bank": self.bank}, folder / "bank.safetensors")
-        settings = {"pool": self.pool, "score": self.score}
+        settings = {"pool": self.pool, "score": self.score, "stride": self.stride}
         (folder / "patchcore.json").write_text(json.dumps(settings, sort_keys=True) + "\n")
         manifest.write(folder)
 
@@ -75,7 +81,7 @@ class PatchCore(nn.Module):
         folder = manifest.verify(Path(folder))
         settings = json.loads((folder / "patchcore.json").read_text())
         bank = load_file(folder / "bank.safetensors")["bank"]
-        return cls(FeatureExtractor.load(folder), bank, settings["pool"], settings["score"]).eval()
+        return cls(FeatureExtractor.load(folder), bank, **settings).eval()
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from stages.common import manifest
-from stages.common.errors import UserError
 from stages.networks.student import Student
 
 INPUT_RANGE = (0.0, 1.0)  # int8 = uint8 - 128
@@ -113,11 +112,12 @@ class QuantStudent(nn.Module):
         self.quant["input"].range.copy_(torch.tensor(INPUT_RANGE))
         self.quant["input"].observe = False
         for node in folded.nodes:
-            if node.kind not in ("conv", "add", "up"):
-                raise UserError(f"layer {node.name}: {node.kind} can't be quantized; use conv, add and up")
-            if node.kind != "up":  # resizing keeps the grid of what it resizes
+            if node.kind not in ("up", "min"):
                 self.quant[node.name] = FakeQuant((0.0, 6.0) if node.kind == "conv" and node.act else None)
-        self.source = {n.name: n.inputs[0] for n in folded.nodes if n.kind == "up"}
+        # resizing and the minimum keep the grid of what they take
+        self.source = {n.name: n.inputs[0] for n in folded.nodes if n.kind in ("up", "min")}
+        # values above the largest minimum are in no minimum: the grid is finer without them, and they saturate
+        self.seen = {n.inputs[0]: n.name for n in folded.nodes if n.kind == "min"}
 
     def quantizer(self, name: str) -> FakeQuant:
         """The quantizer of the tensor that node `name` writes."""
@@ -143,7 +143,7 @@ class QuantStudent(nn.Module):
                 continue
             else:
                 x = op(*inputs)
-            values[node.name] = self.quantizer(node.name)(x)
+            values[node.name] = x if node.kind == "min" else self.quantizer(node.name)(x)
         return values
 
     @staticmethod
@@ -152,15 +152,15 @@ class QuantStudent(nn.Module):
         steps = op(Round.apply(x / scale))  # multiples of 1/16, exact in float32
         return (steps + (torch.floor(steps + 0.5) - steps).detach()) * scale
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.activations(images)[self.network.heads[0]]
+    def forward(self, images: torch.Tensor):
+        return self.network.outputs(self.activations(images))
 
     @torch.no_grad()
     def simulate(self, images: torch.Tensor) -> torch.Tensor:
         """The int8 outputs, as float64, that the runtime's kernels (XNNPACK) compute for uint8 images [N, 3, S, S].
 
-        Sums are exact integers. A convolution's sum is requantized by a float32 factor and rounded half to even, the
-        sum of two tensors by fixed-point factors, half up; resizing rounds half up.
+        Sums are exact integers. A convolution's sum and a square are requantized by a float32 factor and rounded half
+        to even, the sum of two tensors by fixed-point factors, half up; resizing rounds half up.
         """
         values = {"input": images.double() - 128}
         for node in self.network.nodes:
@@ -181,20 +181,30 @@ class QuantStudent(nn.Module):
                 factors, shift = add_factors([s for s, _ in grids], scale)
                 total = sum((x - z) * f for x, (_, z), f in zip(inputs, grids, factors, strict=True))
                 x = torch.floor((total + 2 ** (shift - 1)) / 2**shift) + zero
+            elif node.kind == "square":
+                one, wide = np.float32(grids[0][0]), np.float32(scale)
+                x = torch.round((inputs[0] - grids[0][1]).square().float() * float(one * one / wide)).double() + zero
+            elif node.kind == "min":
+                x = op(inputs[0])
             else:
                 x = torch.floor(op(inputs[0]) + 0.5)
             values[node.name] = x.clamp(-128, 127)
         return values[self.network.heads[0]]
 
     @classmethod
-    def calibrated(cls, folded: Student, images: torch.Tensor) -> "QuantStudent":
-        """Post-training quantization: the smallest and largest value of every tensor over `images` is its range."""
+    def calibrated(cls, folded: Student, images: torch.Tensor, learned: "QuantStudent | None" = None) -> "QuantStudent":
+        """Post-training quantization: the smallest and largest value of every tensor over `images` is its range.
+
+        learned: a part of the network, whose ranges are kept.
+        """
         model = cls(folded)
         with torch.inference_mode():
             for part in images.split(16):
-                for name, value in folded.activations(part).items():
-                    if name in model.quant and name != "input":
-                        model.quant[name].widen(value)
+                values = folded.activations(part)
+                for name in model.quant.keys() - {"input"}:
+                    model.quant[name].widen(values[model.seen.get(name, name)])
+        for name, quant in learned.quant.items() if learned else ():
+            model.quant[name].range.copy_(quant.range)
         model.freeze_ranges()
         return model.eval()
 

@@ -1,7 +1,8 @@
 """The student: a small fully convolutional network, written as a list of nodes that every later step walks.
 
-Trunk: MobileNetV2 (Sandler et al., CVPR 2018) up to block 9. Its strides 8 and 16 are joined and give one map at
-stride 8. Because the network is a list, pruning, quantization and the check of the exported file need no tracing.
+Trunk: MobileNetV2 (Sandler et al., CVPR 2018) up to block 9. Its strides 8 and 16 are joined and give a mask of defects
+at stride 8 and patch features at stride 16, which stages/networks/bank.py compares with a memory bank. Because the
+network is a list, pruning, quantization and the check of the exported file need no tracing.
 """
 
 import json
@@ -17,11 +18,14 @@ from stages.common import manifest
 
 BLOCKS = [(1, 16, 1)] + [(6, 24, 2), (6, 24, 1)] + [(6, 32, 2)] + [(6, 32, 1)] * 2 + [(6, 64, 2)] + [(6, 64, 1)] * 3
 TAPS = (5, 9)  # blocks whose outputs (strides 8 and 16) the neck joins
+STRIDE, PATCH_STRIDE = 8, 16  # of the mask, and so of the map, and of the patch features
+EMBEDDING = 32  # channels of a patch feature
 
 
 @dataclass(frozen=True)
 class Node:
-    """One operation: `conv` (with batch norm where `norm`, relu6 where `act`), `add`, or `up` (bilinear x 2)."""
+    """One operation: `conv` (with batch norm where `norm`, relu6 where `act`), `add`, `up` (bilinear x 2), `square`, or
+    `min` (the smallest of all channels)."""
 
     name: str
     kind: str
@@ -64,13 +68,26 @@ class Up(nn.Module):
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
+class Square(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * x
+
+
+class Min(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.amin(1, keepdim=True)
+
+
+OPERATIONS = {"add": Add, "up": Up, "square": Square, "min": Min}  # what has no weights
+
+
 def rounded(channels: float) -> int:
     """The nearest multiple of 8, at least 8: what integer kernels work in."""
     return max(8, int(channels + 4) // 8 * 8)
 
 
 def architecture(width: float) -> list[Node]:
-    """The nodes of a student whose channels are scaled by `width`; heads `map` and `mask` are its outputs."""
+    """The nodes of a student whose channels are scaled by `width`; its outputs are `mask` and `embed`."""
     nodes = [Node("stem", "conv", ("input",), rounded(32 * width), 3, 2)]
     tap = {}
     for i, (expand, channels, stride) in enumerate(BLOCKS):
@@ -92,8 +109,9 @@ def architecture(width: float) -> list[Node]:
         Node("joined", "add", ("fine", "deep_up")),
         Node("neck_depth", "conv", ("joined",), neck, 3, depthwise=True),
         Node("neck", "conv", ("neck_depth",), neck),
-        Node("map", "conv", ("neck",), 1, norm=False, act=False),
         Node("mask", "conv", ("neck",), 1, norm=False, act=False),
+        Node("patch", "conv", ("neck",), neck, 3, PATCH_STRIDE // STRIDE, depthwise=True),
+        Node("embed", "conv", ("patch",), EMBEDDING, norm=False, act=False),
     ]
     return nodes
 
@@ -103,18 +121,23 @@ def nodes_channels(nodes: list[Node], name: str) -> int:
     if name == "input":
         return 3
     node = next(n for n in nodes if n.name == name)
+    if node.kind == "min":
+        return 1
     return node.channels if node.kind == "conv" else nodes_channels(nodes, node.inputs[0])
 
 
 class Student(nn.Module):
-    """Runs its nodes in order: images [N, 3, S, S] in 0..1 to a dict of every node's output, or just the heads'."""
+    """Runs its nodes in order: images [N, 3, S, S] in 0..1 to the heads, or to a dict of every node's output."""
 
     def __init__(self, nodes: list[Node]):
         super().__init__()
         self.nodes = nodes
-        made = {"add": lambda n: Add(), "up": lambda n: Up()}
-        made["conv"] = lambda n: Conv(n, nodes_channels(nodes, n.inputs[0]))
-        self.ops = nn.ModuleDict({n.name: made[n.kind](n) for n in nodes})
+        self.ops = nn.ModuleDict()
+        for node in nodes:
+            if node.kind == "conv":
+                self.ops[node.name] = Conv(node, nodes_channels(nodes, node.inputs[0]))
+            else:
+                self.ops[node.name] = OPERATIONS[node.kind]()
 
     @property
     def heads(self) -> list[str]:
@@ -129,9 +152,12 @@ class Student(nn.Module):
         return values
 
     def forward(self, images: torch.Tensor):
-        values = self.activations(images)
-        outputs = [values[name] for name in self.heads]
-        return outputs[0] if len(outputs) == 1 else outputs
+        return self.outputs(self.activations(images))
+
+    def outputs(self, values: dict[str, torch.Tensor]):
+        """The heads among the activations: the one that there is, or all in the order of the nodes."""
+        found = [values[name] for name in self.heads]
+        return found[0] if len(found) == 1 else found
 
     def save(self, folder: Path) -> None:
         (folder / "nodes.json").write_text(json.dumps([asdict(n) for n in self.nodes], indent=1) + "\n")
@@ -145,17 +171,3 @@ class Student(nn.Module):
         model = cls(nodes)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()
-
-
-def fuse_heads(model: Student, scales: dict[str, float], offset: float = 0.0) -> Student:
-    """The same network with one output `score` = the sum of its linear heads, each times its scale, minus `offset`."""
-    heads = [n for n in model.nodes if n.name in model.heads]
-    score = Node("score", "conv", heads[0].inputs, 1, norm=False, act=False)
-    fused = Student([n for n in model.nodes if n not in heads] + [score])
-    state = {k: v for k, v in model.state_dict().items() if k.split(".")[1] not in scales}
-    for part in ("weight", "bias"):
-        terms = [getattr(model.ops[name].conv, part).data * scale for name, scale in scales.items()]
-        state[f"ops.score.conv.{part}"] = torch.stack(terms).sum(0)
-    state["ops.score.conv.bias"] -= offset
-    fused.load_state_dict(state)
-    return fused

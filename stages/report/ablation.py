@@ -55,6 +55,7 @@ def record(params, evals: dict, table: list[dict]) -> dict:
         step: {
             "variant": name,
             **{key: evals[name].get(key) for key in FIGURES},
+            "val_auroc": (evals[name].get("validation") or {}).get("auroc"),
             "p50_ms": timed.get((device, name)),
         }
         for step, name in names.items()

@@ -1,7 +1,7 @@
 """`python -m stages.report.publish NAME`: copies the small results of this run to reports/published/NAME, for git.
 
 Each seed of a run leaves its record in NAME/seeds, which the report compares. --seed-only leaves the rest as it is;
---beside is for a run with other settings, whose record goes to NAME/sweep.
+--beside is for a run with other settings, whose record goes to NAME/sweep; NAME/front.png shows them all.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from stages.common import atomic
 from stages.common.errors import UserError
 from stages.common.stage import fail
-from stages.report import summary, sweep
+from stages.report import front, summary, sweep
 from stages.report.ablation import PUBLISHED
 
 LIMIT = 200_000  # bytes; what git keeps for ever should be small
@@ -54,6 +54,8 @@ def publish(name: str, seed_only: bool = False, beside: bool = False) -> Path:
             old.unlink()
     for file, value in files.items():
         atomic.write_json(PUBLISHED / name / file, value)
+    if any((PUBLISHED / name).glob("sweep/*.json")):
+        front.draw(PUBLISHED / name, PUBLISHED / name / "front.png")
     return PUBLISHED / name
 
 

@@ -6,13 +6,16 @@
 from pathlib import Path
 from statistics import mean
 
+from scipy.stats import spearmanr
+
 from stages.common.errors import UserError
 from stages.report import summary
 from stages.report.ablation import spread
 
 FLOAT, INT8 = "float", "QAT"  # the steps of a record that are compared
-HEAD = ("Changed", "Seeds", "Teacher AUROC", "Float AUROC", "int8 AUROC", "int8 AUPRO", "MACs", "Size", "p50 ms")
-COLUMNS = ((FLOAT, "image_auroc"), (INT8, "image_auroc"), (INT8, "aupro"))
+HEAD = ("Changed", "Seeds", "Teacher AUROC", "Float AUROC", "int8 AUROC", "int8 AUPRO", "int8 val AUROC")
+HEAD += ("MACs", "Size", "p50 ms")
+COLUMNS = ((FLOAT, "image_auroc"), (INT8, "image_auroc"), (INT8, "aupro"), (INT8, "val_auroc"))
 DEFAULT = "nothing"
 PICTURES = "test_index_sha256"
 
@@ -90,6 +93,8 @@ def markdown(folder: Path) -> str:
         names = best(found, key)
         if len(found) > 1 and names:
             notes.append(f"Not beaten in int8 AUROC against {title}: {'; '.join(names)}.")
+    if ranked := agreement(found):
+        notes.append(ranked)
     return text + "\n\n" + "\n".join(f"- {note}" for note in notes)
 
 
@@ -101,3 +106,17 @@ def best(found: dict[str, list[dict]], cost: str) -> list[str]:
         if all(step[cost] is not None for step in steps):
             known[name] = mean(step[cost] for step in steps), mean(step["image_auroc"] for step in steps)
     return [list(known)[i] for i in front(list(known.values()))]
+
+
+def agreement(found: dict[str, list[dict]]) -> str | None:
+    """How validation pictures would have ranked the candidates of the table: the rank correlation with test."""
+    steps = [[run["steps"][INT8] for run in runs] for runs in found.values()]
+    if len(steps) < 3 or any(one.get("val_auroc") is None for mine in steps for one in mine):
+        return None
+    val, test = ([mean(one[key] for one in mine) for mine in steps] for key in ("val_auroc", "image_auroc"))
+    rank = spearmanr(val, test).statistic
+    chosen = list(found)[max(range(len(val)), key=val.__getitem__)]
+    return (
+        f"val AUROC: good validation pictures against CutPaste defects, without a test picture. Its rank correlation "
+        f"with the test AUROC over the {len(val)} candidates is {rank:.2f}; it would have chosen: {chosen}."
+    )

@@ -1,4 +1,4 @@
-"""Fits PatchCore to the good training images; the good validation images give the scale of its map."""
+"""Fits PatchCore to the good training images."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from stages.common import atomic
 from stages.common.dataset import load_images, read_index
 from stages.common.progress import track
 from stages.common.stage import main
-from stages.networks import patchcore
+from stages.networks import coreset, patchcore
 from stages.networks.backbone import FeatureExtractor, build, pretrained, small_resnet_config
 from stages.networks.curves import curves
 from stages.networks.torch_setup import prepare
-from stages.teacher import coreset, simclr
+from stages.teacher import simclr
 
 DATA, OUT = Path("data/train"), Path("artifacts/teacher")
 
@@ -41,7 +41,7 @@ def collect_patches(extractor, images: np.ndarray, p, generator) -> tuple[torch.
     with torch.inference_mode():
         for i in track(range(0, len(images), 8), "patch features"):
             maps = extractor(patchcore.to_tensor(images[i : i + 8]))
-            features = patchcore.patch_features(maps, p.patch_pool).permute(0, 2, 3, 1)
+            features = patchcore.patch_features(maps, p.patch_pool, p.patch_stride).permute(0, 2, 3, 1)
             n, h, w, d = features.shape
             total += n * h * w
             quota = max(1, p.coreset_max_patches // len(images))
@@ -55,7 +55,6 @@ def fit(params) -> None:
     prepare(params.seed, params.threads)
     generator = torch.Generator().manual_seed(params.seed)
     train = load_images(DATA, read_index(DATA, "train"), params.input.size)
-    val = load_images(DATA, read_index(DATA, "val"), params.input.size)
     with curves("teacher") as log:
         extractor = make_extractor(p, train, params.seed, log).to(memory_format=torch.channels_last)
         patches, total = collect_patches(extractor, train, p, generator)
@@ -64,13 +63,9 @@ def fit(params) -> None:
         chosen, radii = coreset.greedy_coreset(projected, count, progress=lambda x: track(x, "coreset"))
         for step in range(0, count, max(1, count // 50)):
             log(step, coreset_radius=radii[step])
-    model = patchcore.PatchCore(extractor, patches[chosen], p.patch_pool, p.score).eval()
-    maps, _ = patchcore.predict(model, val, progress=lambda x: track(x, "validation"))
+    model = patchcore.PatchCore(extractor, patches[chosen], p.patch_pool, p.score, p.patch_stride)
     with atomic.directory(OUT) as folder:
-        summary = {"patches": total, "bank": len(chosen)}
-        # over the good validation images: what a student's target is scaled by
-        summary |= {"map_mean": float(maps.mean()), "map_std": float(maps.std())}
-        atomic.write_json(folder / "teacher.json", summary)
+        atomic.write_json(folder / "teacher.json", {"patches": total, "bank": len(chosen)})
         model.save(folder)
     print(f"teacher: {total} patches, {len(chosen)} in the memory bank, {patches.shape[1]} features each")
 

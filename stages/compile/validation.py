@@ -1,0 +1,26 @@
+"""What validation pictures say about an exported file: its threshold, and an AUROC that no test picture enters."""
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from edge.inference.detector import Detector
+from stages.common.progress import track
+from stages.networks.cutpaste import validation_defects
+
+DEFECTS = 100  # at least
+
+
+def validate(detector: Detector, good: np.ndarray, quantile: float, seed: int) -> dict:
+    """The fields `threshold` and `validation` of model.json, for good validation pictures uint8 [N, S, S, 3].
+
+    The threshold is a quantile of their scores. `auroc` is the image AUROC of them against CutPaste defects, which
+    training does not use: what to compare candidates by before test is opened.
+    """
+    defects = validation_defects(good, max(len(good), DEFECTS), seed)
+    scores = [detector.predict(image).score for image in track(np.concatenate([good, defects]), "validation")]
+    value = float(np.quantile(scores[: len(good)], quantile))
+    labels = np.arange(len(scores)) >= len(good)
+    return {
+        "threshold": {"value": value, "method": f"{quantile} quantile of {len(good)} good validation scores"},
+        "validation": {"auroc": float(roc_auc_score(labels, scores)), "good": len(good), "cutpaste": len(defects)},
+    }

@@ -1,0 +1,111 @@
+"""The student's memory bank: a coreset of its own patch features, as layers that every runtime has.
+
+The squared distance of a feature f to the nearest entry c is |f|² + min(|c|² - 2 c·f): a 1 x 1 convolution with one
+channel per entry, a minimum over channels, and a sum. It is PatchCore (Roth et al., CVPR 2022) inside the graph, which
+a small network learns far better than the distance itself as a function of the picture.
+"""
+
+import torch
+
+from stages.networks.coreset import greedy_coreset
+from stages.networks.patchcore import to_tensor
+from stages.networks.student import Node, Student
+
+CANDIDATES = 100_000  # patches that the coreset is chosen from, evenly drawn
+TOGETHER = 8  # entries: what integer kernels work in
+
+
+def entries(student) -> int:
+    """The size of the bank: what the params of the student say for width 1, scaled as its channels are."""
+    return max(TOGETHER, round(student.bank * student.width) // TOGETHER * TOGETHER)
+
+
+def body(student: Student) -> Student:
+    """The part that is trained: `student` without its bank, with the outputs `mask` and `embed`."""
+    kept, wanted = [], {"mask", "embed"}
+    for node in reversed(student.nodes):
+        if node.name in wanted:
+            kept.insert(0, node)
+            wanted |= set(node.inputs)
+    part = Student(kept)
+    part.load_state_dict({k: v for k, v in student.state_dict().items() if k.split(".")[1] in part.ops})
+    return part.eval()
+
+
+def outputs(model, images, progress=lambda x: x) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mask [N, 1, h, w] and patch features [N, D, h / 2, w / 2] of uint8 images [N, S, S, 3]."""
+    found = None
+    with torch.inference_mode():
+        for i in progress(range(0, len(images), 16)):
+            parts = model(to_tensor(images[i : i + 16]))
+            if found is None:  # all at once: small results between large temporaries would split the heap
+                found = [torch.empty(len(images), *part.shape[1:]) for part in parts]
+            for whole, part in zip(found, parts, strict=True):
+                whole[i : i + 16] = part
+    return tuple(whole.clone() for whole in found)  # no longer tensors of inference mode
+
+
+def rows(features: torch.Tensor) -> torch.Tensor:
+    """Features [N, D, h, w] as one per line: [N h w, D]."""
+    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+
+
+def choose(features: torch.Tensor, count: int, seed: int) -> torch.Tensor:
+    """The coreset [K, D] of features [N, D, h, w]; K is `count` or, where there are too few, nearly all of them."""
+    every = rows(features)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = every[torch.randperm(len(every), generator=generator)[:CANDIDATES].sort().values]
+    count = min(count, len(drawn) // TOGETHER * TOGETHER)
+    return drawn[greedy_coreset(drawn, count)[0]]
+
+
+def centre(trained: Student, good) -> None:
+    """Moves the features of a body so that their mean over the pictures `good` is 0, in place.
+
+    Distances stay the same, and their two terms, which integers hold, become as small as they can be.
+    """
+    features = outputs(trained, good)[1]
+    trained.ops["embed"].conv.bias.data -= features.mean((0, 2, 3))
+
+
+def squared_distance(features: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
+    """To the nearest entry of the bank [K, D], for features [N, D, h, w]: [N, 1, h, w]."""
+    n, _, h, w = features.shape
+    length = bank.square().sum(1)
+    parts = [(length - 2 * part @ bank.t()).amin(1) + part.square().sum(1) for part in rows(features).split(2048)]
+    return torch.cat(parts).clamp(min=0).view(n, 1, h, w)
+
+
+def attach(trained: Student, model, good, val, count: int, share: float, seed: int) -> Student:
+    """The deployable student: the body `trained` with a bank, and the one output `score`.
+
+    score: `share` of the mask and the rest of the squared distance, brought to stride 8; both with mean 0 and deviation
+    1 on the pictures `val`. model: what computes the outputs of `trained`, itself or its quantized form. good: pictures
+    that the bank is taken from; all uint8 [N, S, S, 3].
+    """
+    bank = choose(outputs(model, good)[1], count, seed)
+    mask, features = outputs(model, val)
+    distance = squared_distance(features, bank)
+    near, sure = (1 - share) / float(distance.std()), share / float(mask.std())
+    whole = Student(
+        [
+            *trained.nodes,
+            Node("square", "square", ("embed",)),
+            Node("length", "conv", ("square",), 1, norm=False, act=False),
+            Node("bank", "conv", ("embed",), len(bank), norm=False, act=False),
+            Node("nearest", "min", ("bank",)),
+            Node("distance", "add", ("nearest", "length")),
+            Node("distance_up", "up", ("distance",)),
+            Node("score", "add", ("distance_up", "mask")),
+        ]
+    )
+    state = dict(trained.state_dict())
+    state["ops.mask.conv.weight"] = state["ops.mask.conv.weight"] * sure
+    middle = near * float(distance.mean()) + sure * float(mask.mean())
+    state["ops.mask.conv.bias"] = state["ops.mask.conv.bias"] * sure - middle
+    state["ops.length.conv.weight"] = torch.full((1, bank.shape[1], 1, 1), near)
+    state["ops.length.conv.bias"] = torch.zeros(1)
+    state["ops.bank.conv.weight"] = (-2 * near * bank)[:, :, None, None]
+    state["ops.bank.conv.bias"] = near * bank.square().sum(1)
+    whole.load_state_dict(state)
+    return whole.eval()

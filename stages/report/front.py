@@ -1,0 +1,44 @@
+"""The plot of published runs with other settings: int8 AUROC over latency and over size, and who is not beaten."""
+
+from pathlib import Path
+from statistics import mean, stdev
+
+import matplotlib.pyplot as plt
+
+from stages.report import plots, sweep
+
+COSTS = (("p50_ms", "latency of one inference in ms (log scale)", 1), ("size_bytes", "size in kB (log scale)", 1e-3))
+
+
+def draw(folder: Path, path: Path) -> None:
+    """Mean over the seeds and standard deviation, a panel per cost, the front as a line; labels name the change."""
+    plots.style()
+    found = sweep.groups(folder)
+    figure, panels = plt.subplots(1, len(COSTS), figsize=(11, 4.4), sharey=True, layout="constrained")
+    for axes, (key, title, unit) in zip(panels, COSTS, strict=True):
+        points = []
+        for name, runs in found.items():
+            steps = [run["steps"][sweep.INT8] for run in runs]
+            if any(step[key] is None for step in steps):
+                continue
+            values, cost = [step["image_auroc"] for step in steps], mean(step[key] for step in steps) * unit
+            axes.errorbar(
+                cost,
+                mean(values),
+                stdev(values) if len(values) > 1 else None,
+                fmt="o",
+                color="#0173b2" if name in sweep.best(found, key) else plots.GREY,
+                ms=7,
+                mec="white",
+                capsize=3,
+            )
+            points.append((cost, cost, mean(values), "the default" if name == sweep.DEFAULT else name))
+        line = sorted(points[i] for i in sweep.front([(cost, value) for cost, _, value, _ in points]))
+        axes.plot([p[0] for p in line], [p[2] for p in line], color="#0173b2", lw=1, drawstyle="steps-post", zorder=1)
+        axes.set(xscale="log", xlabel=title, ylabel="image AUROC of the int8 file" if axes is panels[0] else "")
+        axes.set_xlim(min(p[0] for p in points) / 1.5, max(p[0] for p in points) * 1.5)
+        axes.margins(y=0.15)
+        plots.log_ticks(axes)
+        plots.ticks_up_to_one(axes)
+        plots.place_labels(figure, axes, points)
+    plots.save(figure, path)
