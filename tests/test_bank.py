@@ -63,6 +63,16 @@ def test_a_bank_larger_than_the_patches_takes_nearly_all_of_them():
     assert chosen.shape == (16, 5) and len(torch.unique(chosen, dim=0)) == 16
 
 
+def test_centring_changes_no_distance():
+    body, images = lively(0.25, seed=1), pictures(10, 64, 4)
+    before = bank.rows(bank.outputs(body, images)[1])
+    bank.centre(body, images)
+    after = bank.rows(bank.outputs(body, images)[1])
+    torch.testing.assert_close(after.mean(0), torch.zeros(after.shape[1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.cdist(after, after), torch.cdist(before, before), atol=1e-3, rtol=1e-3)
+    assert before.mean(0).abs().max() > 0.01
+
+
 def test_body_is_what_was_trained(joined):
     body, whole, _ = joined
     again = bank.body(whole)

@@ -128,27 +128,32 @@ def enlarged_by_loops(x: np.ndarray, side: int) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("pool", [1, 3, 5])
-def test_patch_features_against_loops(pool):
+@pytest.mark.parametrize(("pool", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (1, 4), (3, 3)])
+def test_patch_features_against_loops(pool, stride):
     rng = np.random.default_rng(pool)
     fine, coarse = rng.normal(size=(2, 3, 8, 8)), rng.normal(size=(2, 5, 4, 4))
-    got = patch_features([torch.tensor(fine), torch.tensor(coarse)], pool)
-    expected = np.concatenate([pooled_by_loops(fine, pool), enlarged_by_loops(pooled_by_loops(coarse, pool), 8)], 1)
-    assert got.shape == (2, 8, 8, 8)
-    np.testing.assert_allclose(got.numpy(), expected, atol=1e-12)
+    got = patch_features([torch.tensor(fine), torch.tensor(coarse)], pool, stride)
+    joined = np.concatenate([pooled_by_loops(fine, pool), enlarged_by_loops(pooled_by_loops(coarse, pool), 8)], 1)
+    starts = range(0, 8, stride)  # the last cell is smaller where 8 is no multiple of the stride
+    expected = np.array([[joined[:, :, y : y + stride, x : x + stride].mean((2, 3)) for x in starts] for y in starts])
+    np.testing.assert_allclose(got.numpy(), expected.transpose(2, 3, 0, 1), atol=1e-12)
 
 
-def test_map_is_the_distance_to_the_nearest_entry():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_map_is_the_distance_to_the_nearest_entry(stride):
+    """With a stride, enlarged to the grid of the finest stage; the score is the largest distance itself."""
     extractor = FeatureExtractor(build(small_resnet_config(), [0, 1]), "local_contrast").eval()
     images = pictures(3, 32)
     with torch.inference_mode():
-        features = patch_features(extractor(patchcore.to_tensor(images)), 3).permute(0, 2, 3, 1).flatten(0, 2)
-    bank = features[torch.randperm(len(features), generator=seeded())[:40]] + 0.05
-    maps, scores = patchcore.predict(PatchCore(extractor, bank, 3, "max").eval(), images, batch=2)
+        features = patch_features(extractor(patchcore.to_tensor(images)), 3, stride).permute(0, 2, 3, 1).flatten(0, 2)
+    bank = features[torch.randperm(len(features), generator=seeded())[: 40 // stride]] + 0.05
+    maps, scores = patchcore.predict(PatchCore(extractor, bank, 3, "max", stride).eval(), images, batch=2)
     expected, _ = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(bank.numpy()).kneighbors(features.numpy())
+    expected = expected.reshape(3, 1, 8 // stride, 8 // stride)
+    np.testing.assert_allclose(scores.numpy(), expected.max((1, 2, 3)), atol=2e-3)
+    expected = enlarged_by_loops(expected, 8) if stride > 1 else expected
     assert maps.shape == (3, 1, 8, 8) and expected.std() > 0.01
-    np.testing.assert_allclose(maps.flatten().numpy(), expected[:, 0], atol=2e-3)
-    np.testing.assert_allclose(scores.numpy(), expected.reshape(3, -1).max(1), atol=2e-3)
+    np.testing.assert_allclose(maps.numpy(), expected, atol=2e-3)
 
 
 def reweighted_score(patches: np.ndarray, bank: np.ndarray, b: int) -> float:

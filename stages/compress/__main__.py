@@ -20,7 +20,7 @@ from stages.networks.curves import curves
 from stages.networks.patchcore import to_tensor
 from stages.networks.quantize import QuantStudent
 from stages.networks.student import Student, nodes_channels
-from stages.networks.torch_setup import prepare
+from stages.networks.torch_setup import accelerator, prepare
 from stages.networks.train import minimise
 
 DATA, STUDENT = Path("data/train"), Path("artifacts/student")
@@ -38,15 +38,19 @@ def compress(params) -> None:
     entries = nodes_channels(whole.nodes, "bank")
     student = bank.body(whole).to(memory_format=torch.channels_last)
     wanted = bank.outputs(fold(student), images, lambda x: track(x, "reference"))
-    spread = [part.std() for part in wanted]
+    spread = [float(part.std()) for part in wanted]
+    device = accelerator()
 
     def follow(model, epochs: int, lr: float, label: str, after_epoch=None) -> None:
         def loss(pick):
-            found = model(to_tensor(images[pick.numpy()]))
-            return sum(F.smooth_l1_loss(f / s, w[pick] / s) for f, w, s in zip(found, wanted, spread, strict=True))
+            found = model(to_tensor(images[pick.numpy()]).to(device))
+            pairs = zip(found, wanted, spread, strict=True)
+            return sum(F.smooth_l1_loss(part / s, target[pick].to(device) / s) for part, target, s in pairs)
 
         data = images, *wanted
+        model.to(device)
         minimise(model, loss, data, epochs, batch, lr, params.seed, "compress", label, log, after_epoch)
+        model.cpu()
 
     def with_bank(trained: Student, model) -> Student:
         return bank.attach(trained, model, train, val, entries, params.distill.mask_share, params.seed)

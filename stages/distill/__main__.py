@@ -16,7 +16,7 @@ from stages.networks import bank, checkpoint, defects
 from stages.networks.curves import curves
 from stages.networks.patchcore import PatchCore, to_tensor
 from stages.networks.student import PATCH_STRIDE, STRIDE
-from stages.networks.torch_setup import prepare
+from stages.networks.torch_setup import accelerator, mixed, prepare
 from stages.networks.train import minimise
 
 DATA, TEACHER, OUT = Path("data/train"), Path("artifacts/teacher"), Path("artifacts/student")
@@ -34,18 +34,21 @@ def distill(params) -> None:
     features = teacher(images, lambda x: track(x, "teacher features"))
     areas = F.max_pool2d(torch.from_numpy(masks).float().unsqueeze(1), STRIDE)
     student = new_student(params.student.init, params.student.width, to_tensor(images[:64]))
-    student.to(memory_format=torch.channels_last)
+    device = accelerator()
+    student.to(device, memory_format=torch.channels_last)
 
     def loss(pick: torch.Tensor) -> torch.Tensor:
-        mask, embedding = student(to_tensor(images[pick.numpy()]))
-        feature_loss = F.mse_loss(embedding, features[pick])
-        mask_loss = F.binary_cross_entropy_with_logits(mask, areas[pick])
+        with mixed(device):
+            mask, embedding = student(to_tensor(images[pick.numpy()]).to(device))
+        feature_loss = F.mse_loss(embedding.float(), features[pick].to(device))
+        mask_loss = F.binary_cross_entropy_with_logits(mask.float(), areas[pick].to(device))
         return p.feature_weight * feature_loss + p.mask_weight * mask_loss
 
     with curves("distill") as log:
         data = images, features, areas
         weights = p.feature_weight, p.mask_weight
         minimise(student, loss, data, p.epochs, p.batch, p.lr, params.seed, "distill", "distill", log, settings=weights)
+    student.cpu()
     sheet.write(images, masks, SHEET)
     bank.centre(student, train)
     whole = bank.attach(student, student, train, val, bank.entries(params.student), p.mask_share, params.seed)

@@ -23,7 +23,7 @@ def fingerprint(model, loss, data, *settings) -> str:
         for path in sorted(folder.glob("*.py")):
             digest.update(path.read_bytes())
     for value in [*model.state_dict().values(), *data]:
-        array = np.ascontiguousarray(value.detach().numpy() if isinstance(value, torch.Tensor) else value)
+        array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value)
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(array.reshape(-1).view(np.uint8))
     return digest.hexdigest()[:20]
@@ -39,7 +39,7 @@ class Checkpoint:
         """Writes groups of named tensors."""
         flat = {f"{group}{SEPARATOR}{name}": value for group, part in groups.items() for name, value in part.items()}
         with atomic.file(self.path) as temporary:
-            save_file({name: value.detach().clone().contiguous() for name, value in flat.items()}, temporary)
+            save_file({name: value.detach().cpu().clone().contiguous() for name, value in flat.items()}, temporary)
         for old in self.path.parent.glob(f"{self.path.name.rpartition('-')[0]}-*.safetensors"):
             if old != self.path:
                 old.unlink()

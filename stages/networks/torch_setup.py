@@ -1,6 +1,7 @@
 """One place that makes torch repeatable and keeps its memory: seed, threads, deterministic kernels, allocator."""
 
 import ctypes
+import os
 
 import torch
 
@@ -9,10 +10,21 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 def prepare(seed: int, threads: int) -> None:
     """Fixes what results depend on; the thread count is a param because sums differ with it."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, deterministic kernels refuse to run
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
     keep_freed_memory()
+
+
+def accelerator() -> torch.device:
+    """Where the student is trained: the GPU where torch finds one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def mixed(device: torch.device):
+    """A context in which a GPU computes in bfloat16 what needs no more (mixed precision); a CPU as always."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def keep_freed_memory() -> None:

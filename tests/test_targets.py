@@ -1,0 +1,53 @@
+"""What the student learns from the teacher, against scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.decomposition import PCA
+from students import pictures
+
+from stages.distill.targets import Features
+from stages.networks.patchcore import to_tensor
+from stages.networks.student import EMBEDDING
+
+torch.set_num_threads(1)
+
+
+class Teacher(torch.nn.Module):
+    """Features of `channels` random filters at stride 4."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        torch.manual_seed(0)
+        self.filters = torch.nn.Conv2d(3, channels, 5, 4, 2)
+
+    @torch.no_grad()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.filters(images).relu() + 3
+
+
+@pytest.mark.parametrize(("channels", "side"), [(40, 4), (40, 16), (12, 4)])
+def test_targets_are_principal_components(channels, side):
+    """Of features averaged over each cell of the grid; missing ones are 0, and the mean square of the others is 1."""
+    teacher, train, new = Teacher(channels), pictures(20, 64, 1), pictures(6, 64, 2)
+    found = Features(teacher, train, side)(new)
+    assert found.shape == (6, EMBEDDING, side, side)
+
+    def lines(images):
+        averaged = F.avg_pool2d(teacher.features(to_tensor(images)), 16 // side)
+        return averaged.permute(0, 2, 3, 1).reshape(-1, channels).double().numpy()
+
+    kept = min(channels, EMBEDDING)
+    pca = PCA(kept).fit(lines(train))
+    expected = pca.transform(lines(new)) / np.sqrt((pca.transform(lines(train)) ** 2).mean())
+    components = found.permute(0, 2, 3, 1).reshape(-1, EMBEDDING).numpy()
+    signs = np.sign((components[:, :kept] * expected).sum(0))
+    np.testing.assert_allclose(components[:, :kept] * signs, expected, atol=2e-3)
+    assert not components[:, kept:].any()
+
+
+def test_a_teacher_coarser_than_the_student_is_enlarged():
+    teacher = Teacher(8)
+    found = Features(teacher, pictures(5, 32, 1), 16)(pictures(2, 32, 2))
+    assert found.shape == (2, EMBEDDING, 16, 16) and torch.isfinite(found).all() and found[:, :8].std() > 0.1
