@@ -111,7 +111,8 @@ def architecture(width: float) -> list[Node]:
         Node("neck", "conv", ("neck_depth",), neck),
         Node("mask", "conv", ("neck",), 1, norm=False, act=False),
         Node("patch", "conv", ("neck",), neck, 3, PATCH_STRIDE // STRIDE, depthwise=True),
-        Node("embed", "conv", ("patch",), EMBEDDING, norm=False, act=False),
+        Node("hidden", "conv", ("patch",), rounded(256 * width)),
+        Node("embed", "conv", ("hidden",), EMBEDDING, norm=False, act=False),
     ]
     return nodes
 
