@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 
 
 def mask_only(student: Student) -> Student:
-    part = Student([n for n in student.nodes if n.name not in ("patch", "embed")])
+    part = Student([n for n in student.nodes if n.name not in ("patch", "hidden", "embed")])
     part.load_state_dict({k: v for k, v in student.state_dict().items() if k.split(".")[1] in part.ops})
     return part.eval()
 

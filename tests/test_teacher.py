@@ -16,10 +16,10 @@ from transformers import Dinov2Config, Dinov2Model, ResNetModel
 from stages.common.errors import UserError
 from stages.compile.__main__ import TeacherOutputs
 from stages.compile.onnx_export import export
-from stages.networks import patchcore
+from stages.networks import coreset, patchcore
 from stages.networks.backbone import FeatureExtractor, build, imagenet, local_contrast, pretrained, small_resnet_config
 from stages.networks.patchcore import PatchCore, patch_features
-from stages.teacher import coreset, simclr
+from stages.teacher import simclr
 
 torch.set_num_threads(1)
 
