@@ -129,7 +129,7 @@ def test_ablation_of_one_run(inside):
     assert found["seed"] == 0 and set(found["steps"]) == {"float", "pruned", "QAT"}
     assert found["steps"]["QAT"] == {
         **{"variant": "student-int8", "image_auroc": 0.966, "aupro": 0.87, "size_bytes": 1_700_000, "params": 425_000},
-        **{"macs": 51_000_000, "p50_ms": bench["latency_ms"]["p50"]},
+        **{"macs": 51_000_000, "p50_ms": bench["latency_ms"]["p50"], "val_auroc": 0.916},
     }
     assert found["device"] == "local"
     text, html = Path("reports/report.md").read_text(), Path("reports/index.html").read_text()
