@@ -64,7 +64,6 @@ class Distill(Section):
     lr: Rate
     feature_weight: Weight
     mask_weight: Weight
-    mask_share: Annotated[float, Field(gt=0, lt=1)]
 
     @model_validator(mode="after")
     def something_to_learn(self):

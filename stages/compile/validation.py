@@ -7,8 +7,6 @@ from edge.inference.detector import Detector
 from stages.common.progress import track
 from stages.networks.cutpaste import validation_defects
 
-DEFECTS = 100  # at least
-
 
 def validate(detector: Detector, good: np.ndarray, quantile: float, seed: int) -> dict:
     """The fields `threshold` and `validation` of model.json, for good validation pictures uint8 [N, S, S, 3].
@@ -16,7 +14,7 @@ def validate(detector: Detector, good: np.ndarray, quantile: float, seed: int) -
     The threshold is a quantile of their scores. `auroc` is the image AUROC of them against CutPaste defects, which
     training does not use: what to compare candidates by before test is opened.
     """
-    defects = validation_defects(good, max(len(good), DEFECTS), seed)
+    defects = validation_defects(good, seed)
     scores = [detector.predict(image).score for image in track(np.concatenate([good, defects]), "validation")]
     value = float(np.quantile(scores[: len(good)], quantile))
     labels = np.arange(len(scores)) >= len(good)

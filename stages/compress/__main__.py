@@ -14,7 +14,7 @@ from stages.common.dataset import load_images, read_index
 from stages.common.progress import track
 from stages.common.stage import main
 from stages.compress.prune import prune
-from stages.networks import bank, checkpoint, defects
+from stages.networks import bank, checkpoint, defects, share
 from stages.networks.batchnorm import fold
 from stages.networks.curves import curves
 from stages.networks.patchcore import to_tensor
@@ -34,7 +34,7 @@ def compress(params) -> None:
     train = load_images(DATA, read_index(DATA, "train"), params.input.size)
     val = load_images(DATA, read_index(DATA, "val"), params.input.size)
     images, _ = defects.training_pool(train, params.distill.images, params.seed + 1)
-    whole = Student.load(STUDENT)
+    whole, mask_share = Student.load(STUDENT), share.load(STUDENT)
     entries = nodes_channels(whole.nodes, "bank")
     student = bank.body(whole).to(memory_format=torch.channels_last)
     wanted = bank.outputs(fold(student), images, lambda x: track(x, "reference"))
@@ -53,7 +53,8 @@ def compress(params) -> None:
         model.cpu()
 
     def with_bank(trained: Student, model) -> Student:
-        return bank.attach(trained, model, train, val, entries, params.distill.mask_share, params.seed)
+        found = bank.choose(bank.outputs(model, train)[1], entries, params.seed)
+        return bank.attach(trained, model, found, val, mask_share)
 
     def train_quantized(trained: Student, label: str) -> QuantStudent:
         quantized = QuantStudent(fold(trained)).to(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from stages.common.stage import main
 from stages.distill import sheet
 from stages.distill.init import new_student
 from stages.distill.targets import Features
-from stages.networks import bank, checkpoint, defects
+from stages.networks import bank, checkpoint, defects, share
 from stages.networks.curves import curves
 from stages.networks.patchcore import PatchCore, to_tensor
 from stages.networks.student import PATCH_STRIDE, STRIDE
@@ -51,8 +51,12 @@ def distill(params) -> None:
     student.cpu()
     sheet.write(images, masks, SHEET)
     bank.centre(student, train)
-    whole = bank.attach(student, student, train, val, bank.entries(params.student), p.mask_share, params.seed)
+    entries = bank.choose(bank.outputs(student, train)[1], bank.entries(params.student), params.seed)
+    chosen = share.choose(student, entries, val, params.seed)
+    print(f"distill: the mask is {chosen['share']} of the score")
+    whole = bank.attach(student, student, entries, val, chosen["share"])
     with atomic.directory(OUT) as folder:
+        atomic.write_json(folder / share.FILE, chosen)
         whole.save(folder)
     checkpoint.clear("distill")
 

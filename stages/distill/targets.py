@@ -12,8 +12,9 @@ PCA_PICTURES = 400
 class Features:
     """The teacher's patch features on a grid of `side` x `side` positions, projected on their principal components.
 
-    Distances in the projection are nearly those between whole features, and a small network can learn it. The
-    components come from uint8 images [N, S, S, 3]; they are not whitened, and their mean square is 1.
+    A small network can learn them. The components come from uint8 images [N, S, S, 3]; they are half whitened (the
+    deviation of each becomes its square root), since light and position vary more than a defect does, and their mean
+    square is 1.
     """
 
     def __init__(self, teacher: PatchCore, images, side: int, progress=lambda x: x):
@@ -25,7 +26,8 @@ class Features:
         self.mean = total / count
         values, vectors = torch.linalg.eigh(outer / count - self.mean.outer(self.mean))
         kept = min(EMBEDDING, len(values))
-        self.matrix = vectors[:, -kept:].flip(1) / values[-kept:].mean().clamp(min=1e-12).sqrt()
+        values = values[-kept:].flip(0).clamp(min=max(1e-6 * float(values[-1]), 1e-12))
+        self.matrix = vectors[:, -kept:].flip(1) * values**-0.25 / values.sqrt().mean().sqrt()
 
     def _raw(self, images, progress):
         for i in progress(range(0, len(images), 8)):

@@ -7,7 +7,7 @@ a small network learns far better than the distance itself as a function of the 
 
 import torch
 
-from stages.networks.coreset import greedy_coreset
+from stages.networks.coreset import greedy_coreset, k_means_step
 from stages.networks.patchcore import to_tensor
 from stages.networks.student import Node, Student
 
@@ -51,12 +51,16 @@ def rows(features: torch.Tensor) -> torch.Tensor:
 
 
 def choose(features: torch.Tensor, count: int, seed: int) -> torch.Tensor:
-    """The coreset [K, D] of features [N, D, h, w]; K is `count` or, where there are too few, nearly all of them."""
+    """The entries [K, D] for features [N, D, h, w]; K is `count` or, where there are too few, nearly all of them.
+
+    A greedy coreset reaches the rare patches; the mean of the patches around each entry is free of the noise that the
+    features of a small network have.
+    """
     every = rows(features)
     generator = torch.Generator().manual_seed(seed)
     drawn = every[torch.randperm(len(every), generator=generator)[:CANDIDATES].sort().values]
     count = min(count, len(drawn) // TOGETHER * TOGETHER)
-    return drawn[greedy_coreset(drawn, count)[0]]
+    return k_means_step(every, drawn[greedy_coreset(drawn, count)[0]])
 
 
 def centre(trained: Student, good) -> None:
@@ -76,16 +80,20 @@ def squared_distance(features: torch.Tensor, bank: torch.Tensor) -> torch.Tensor
     return torch.cat(parts).clamp(min=0).view(n, 1, h, w)
 
 
-def attach(trained: Student, model, good, val, count: int, share: float, seed: int) -> Student:
-    """The deployable student: the body `trained` with a bank, and the one output `score`.
+def parts(model, bank: torch.Tensor, images) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mask [N, 1, h, w] and squared distance to the bank [N, 1, h / 2, w / 2] of uint8 images [N, S, S, 3]."""
+    mask, features = outputs(model, images)
+    return mask, squared_distance(features, bank)
+
+
+def attach(trained: Student, model, bank: torch.Tensor, val, share: float) -> Student:
+    """The deployable student: the body `trained` with the bank [K, D], and the one output `score`.
 
     score: `share` of the mask and the rest of the squared distance, brought to stride 8; both with mean 0 and deviation
-    1 on the pictures `val`. model: what computes the outputs of `trained`, itself or its quantized form. good: pictures
-    that the bank is taken from; all uint8 [N, S, S, 3].
+    1 on the pictures `val`, uint8 [N, S, S, 3]. model: what computes the outputs of `trained`, itself or its quantized
+    form.
     """
-    bank = choose(outputs(model, good)[1], count, seed)
-    mask, features = outputs(model, val)
-    distance = squared_distance(features, bank)
+    mask, distance = parts(model, bank, val)
     near, sure = (1 - share) / float(distance.std()), share / float(mask.std())
     whole = Student(
         [

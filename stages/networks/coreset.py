@@ -29,3 +29,12 @@ def greedy_coreset(
         radii.append(radius.sqrt().item())
         chosen.append(int(index))
     return chosen[:count], radii
+
+
+def k_means_step(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """Each centre [K, D] moved to the mean of the points [N, D] nearest to it (one iteration of Lloyd's algorithm)."""
+    length = centres.square().sum(1)
+    nearest = torch.cat([(length - 2 * part @ centres.t()).argmin(1) for part in points.split(2048)])
+    total = torch.zeros_like(centres).index_add_(0, nearest, points)
+    count = torch.bincount(nearest, minlength=len(centres)).unsqueeze(1)
+    return torch.where(count > 0, total / count.clamp(min=1), centres)

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+DEFECTS = 100  # at least
+
 
 def cut_paste(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """uint8 [S, S, 3] with a piece of itself elsewhere: a patch or a turned scar, in varied brightness and contrast."""
@@ -26,7 +28,8 @@ def cut_paste(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return np.clip(image * (1 - mask) + moved * mask + 0.5, 0, 255).astype(np.uint8)
 
 
-def validation_defects(images: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """`count` of the pictures, each with one such defect: uint8 [count, S, S, 3]."""
+def validation_defects(images: np.ndarray, seed: int) -> np.ndarray:
+    """As many pictures with one such defect as there are good ones, or more: uint8 [N, S, S, 3]."""
+    count = max(len(images), DEFECTS)
     pick = np.random.default_rng([seed, count]).permutation(np.arange(count) % len(images))
     return np.stack([cut_paste(np.random.default_rng([seed, i]), images[k]) for i, k in enumerate(pick)])
