@@ -24,7 +24,8 @@ def pictures(count: int, size: int, seed: int = 0) -> np.ndarray:
 def with_bank(student: Student, images: np.ndarray, entries: int = 16) -> Student:
     """The student with a memory bank of what it says about `images`, uint8 [N, S, S, 3]."""
     recalibrate(student, to_tensor(images))
-    return bank.attach(student, student, images, images, entries, 0.33, 0)
+    chosen = bank.choose(bank.outputs(student, images)[1], entries, 0)
+    return bank.attach(student, student, chosen, images, 0.33)
 
 
 def whole(width: float, size: int, seed: int = 0) -> Student:

@@ -28,7 +28,7 @@ class Teacher(torch.nn.Module):
 
 
 @pytest.mark.parametrize(("channels", "side"), [(40, 4), (40, 16), (12, 4)])
-def test_targets_are_principal_components(channels, side):
+def test_targets_are_half_whitened_principal_components(channels, side):
     """Of features averaged over each cell of the grid; missing ones are 0, and the mean square of the others is 1."""
     teacher, train, new = Teacher(channels), pictures(20, 64, 1), pictures(6, 64, 2)
     found = Features(teacher, train, side)(new)
@@ -40,7 +40,8 @@ def test_targets_are_principal_components(channels, side):
 
     kept = min(channels, EMBEDDING)
     pca = PCA(kept).fit(lines(train))
-    expected = pca.transform(lines(new)) / np.sqrt((pca.transform(lines(train)) ** 2).mean())
+    deviation = pca.transform(lines(train)).std(0)
+    expected = pca.transform(lines(new)) / deviation**0.5 / deviation.mean() ** 0.5
     components = found.permute(0, 2, 3, 1).reshape(-1, EMBEDDING).numpy()
     signs = np.sign((components[:, :kept] * expected).sum(0))
     np.testing.assert_allclose(components[:, :kept] * signs, expected, atol=2e-3)
