@@ -1,6 +1,7 @@
 """params.yaml: what the schema refuses and how it says so, what a stage sees of it, how the tracked file is written."""
 
 import copy
+import errno
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from stages.common import params
+from stages.common import params, stage
 from stages.common.errors import UserError
 
 TREE = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -269,3 +270,17 @@ def test_a_stage_with_bad_params_ends_in_one_line(tmp_path):
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("error: ") and "student.width = 'wide'" in result.stderr
     assert {p.name for p in tmp_path.iterdir()} == {"dvc.yaml", "params.yaml"}, "nothing was written"
+
+
+@pytest.mark.parametrize("error", [PermissionError, OSError, RuntimeError])  # of Python's own files, of safetensors
+def test_a_folder_that_is_not_ours_ends_in_one_line(error, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    reason = os.strerror(errno.EACCES)
+
+    def write(_):
+        raise error(f"I/O error: {reason}") if error is RuntimeError else error(errno.EACCES, reason, ".checkpoints")
+
+    with pytest.raises(SystemExit) as ended:
+        stage.main("fetch", write)
+    line = capsys.readouterr().err
+    assert ended.value.code == 1 and line.count("\n") == 1 and line.startswith("error: fetch: ") and reason in line

@@ -7,6 +7,11 @@ import sys
 from stages.common import params
 from stages.common.errors import UserError
 
+REASONS = {
+    errno.ENOSPC: "disk full while writing an output; make room and run dvc repro again",
+    errno.EACCES: "{}; make it writable for you and run dvc repro again",
+}
+
 
 def main(stage: str, run) -> None:
     """Runs `run(params)` as the stage `stage`; bad input ends in one line on stderr and exit code 1."""
@@ -17,9 +22,10 @@ def main(stage: str, run) -> None:
     except KeyboardInterrupt:
         fail(stage, "interrupted", 130)
     except Exception as error:
-        if getattr(error, "errno", None) != errno.ENOSPC and os.strerror(errno.ENOSPC) not in str(error):
-            raise
-        fail(stage, "disk full while writing an output; make room and run dvc repro again")
+        for code, message in REASONS.items():
+            if getattr(error, "errno", None) == code or os.strerror(code) in str(error):
+                fail(stage, message.format(error))
+        raise
 
 
 def fail(stage: str, message: str, code: int = 1) -> None:

@@ -1,5 +1,6 @@
 """The student's first weights: from nothing, or a pretrained MobileNetV2 trunk made narrower or wider."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -9,6 +10,8 @@ from transformers import MobileNetV2Model
 from stages.common.errors import UserError
 from stages.networks.batchnorm import recalibrate, reinsert
 from stages.networks.student import Student, architecture
+
+TRUNK = re.compile(r"stem$|b\d+_")  # names of its nodes
 
 
 def new_student(init: str, width: float, images: torch.Tensor) -> Student:
@@ -46,7 +49,7 @@ def _copy_trunk(student: Student, source: MobileNetV2Model) -> None:
     layers = [source.conv_stem.first_conv, source.conv_stem.conv_3x3, source.conv_stem.reduce_1x1]
     for block in source.layer:
         layers += [block.expand_1x1, block.conv_3x3, block.reduce_1x1]
-    targets = [n for n in student.nodes if n.kind == "conv" and (n.name == "stem" or n.name.startswith("b"))]
+    targets = [n for n in student.nodes if n.kind == "conv" and TRUNK.match(n.name)]
     for node, layer in zip(targets, layers, strict=False):
         norm, op = layer.normalization, student.ops[node.name]
         gain = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -85,7 +88,7 @@ def _choose(source: Student, wanted: dict[str, int]) -> dict[str, torch.Tensor]:
     """For every trunk node the sorted source channels to keep; nodes that share channels share the choice."""
     group, importance = {}, {}
     for node in source.nodes:
-        if not (node.name == "stem" or node.name.startswith("b")):
+        if not TRUNK.match(node.name):
             continue
         if node.kind == "add":  # the stream it continues
             group[node.name] = group[node.inputs[1]]

@@ -7,7 +7,7 @@ a small network learns far better than the distance itself as a function of the 
 
 import torch
 
-from stages.networks.coreset import greedy_coreset, k_means_step
+from stages.networks.coreset import greedy_coreset, k_means_step, nearest
 from stages.networks.patchcore import to_tensor
 from stages.networks.student import Node, Student
 
@@ -75,9 +75,7 @@ def centre(trained: Student, good) -> None:
 def squared_distance(features: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
     """To the nearest entry of the bank [K, D], for features [N, D, h, w]: [N, 1, h, w]."""
     n, _, h, w = features.shape
-    length = bank.square().sum(1)
-    parts = [(length - 2 * part @ bank.t()).amin(1) + part.square().sum(1) for part in rows(features).split(2048)]
-    return torch.cat(parts).clamp(min=0).view(n, 1, h, w)
+    return nearest(rows(features), bank)[0].view(n, 1, h, w)
 
 
 def parts(model, bank: torch.Tensor, images) -> tuple[torch.Tensor, torch.Tensor]:

@@ -31,10 +31,17 @@ def greedy_coreset(
     return chosen[:count], radii
 
 
+def nearest(points: torch.Tensor, centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared distance [N] of the points [N, D] to the nearest of the centres [K, D], and which it is [N]."""
+    length = centres.square().sum(1)
+    found = [(length - 2 * part @ centres.t()).min(1) for part in points.split(2048)]
+    squared, index = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return (squared + points.square().sum(1)).clamp(min=0), index
+
+
 def k_means_step(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
     """Each centre [K, D] moved to the mean of the points [N, D] nearest to it (one iteration of Lloyd's algorithm)."""
-    length = centres.square().sum(1)
-    nearest = torch.cat([(length - 2 * part @ centres.t()).argmin(1) for part in points.split(2048)])
-    total = torch.zeros_like(centres).index_add_(0, nearest, points)
-    count = torch.bincount(nearest, minlength=len(centres)).unsqueeze(1)
+    index = nearest(points, centres)[1]
+    total = torch.zeros_like(centres).index_add_(0, index, points)
+    count = torch.bincount(index, minlength=len(centres)).unsqueeze(1)
     return torch.where(count > 0, total / count.clamp(min=1), centres)
