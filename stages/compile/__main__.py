@@ -18,6 +18,7 @@ from stages.compile import fidelity, int8, onnx_export, onnx_int8, openvino_ir, 
 from stages.compile.edgetpu import variant as edgetpu
 from stages.compile.validation import validate
 from stages.networks.batchnorm import fold
+from stages.networks.defects import training_pool
 from stages.networks.patchcore import PatchCore, to_tensor
 from stages.networks.quantize import QuantStudent
 from stages.networks.student import STRIDE, Student
@@ -74,12 +75,13 @@ def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray, edg
 
 
 def int8_model(name: str, student: Student, samples: np.ndarray) -> tuple[QuantStudent, dict]:
-    """The network on its int8 grids, and where they come from: training, or values on good pictures."""
+    """The network on its int8 grids, and where they come from: training, or values on pictures, half of them with
+    defects, or the output would end where good pictures do."""
     if name in ("qat", "pruned-qat"):
         model, ranges = QuantStudent.load(Path("artifacts") / name), "learned by quantization-aware training"
     else:
         model = QuantStudent.calibrated(student, to_tensor(samples))
-        ranges = f"post-training: smallest and largest values on {len(samples)} good training pictures"
+        ranges = f"post-training: smallest and largest values on {len(samples)} training pictures, half with defects"
     scale, zero = model.quantizer(student.heads[0]).scale_zero
     scheme = "int8 weights per channel, 8-bit activations per tensor"
     return model, {"scheme": scheme, "ranges": ranges, "output": {"scale": scale, "zero_point": zero}}
@@ -128,7 +130,8 @@ def compile_variant(params, name: str) -> None:
     p, variant, size = params.compile, getattr(params.variants, name), params.input.size
     prepare(params.seed, params.threads)
     train = read_index(DATA, "train")
-    samples = load_images(DATA, train[: max(p.calibration_images, p.fidelity.images)], size)
+    count = max(p.calibration_images, p.fidelity.images)
+    samples, _ = training_pool(load_images(DATA, train[:count], size), count, params.seed + 2)
     val = load_images(DATA, read_index(DATA, "val"), size)
     with atomic.directory(MODELS / name) as folder, tempfile.TemporaryDirectory() as work:
         fields, model = build(variant, size, folder, Path(work), samples[: p.calibration_images], p.edgetpu_compiler)

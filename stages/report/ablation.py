@@ -114,7 +114,7 @@ def protocol(runs: list[dict]) -> list[str]:
         seed = f" in the run of seed {runs[0]['seed']}" if len(runs) > 1 else ""
         how += f"; latency on one thread measured on {runs[0]['device']}{seed}"
     made = {
-        "PTQ": f"PTQ: ranges of {found['compile']['calibration_images']} good training pictures.",
+        "PTQ": f"PTQ: ranges of {found['compile']['calibration_images']} training pictures, half with pasted defects.",
         "QAT": f"QAT: {found['compress']['qat_epochs']} epochs.",
     }
     if "pruned" in steps and "float" in steps:
