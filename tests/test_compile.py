@@ -4,6 +4,7 @@ import collections
 import contextlib
 import copy
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -287,6 +288,10 @@ def test_a_grid_that_was_not_trained_is_refused(built):
 
 
 def test_a_layer_that_cannot_be_quantized_is_named(built, tmp_path):
+    """A network with a node of an unknown kind, before it is trained, and a file with a GELU in it."""
+    nodes = [replace(n, kind="gelu") if n.name == "b4_add" else n for n in architecture(0.25)]
+    with pytest.raises(UserError, match=r"^layer b4_add: gelu can't be quantized; use conv, add, up"):
+        Student(nodes)
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 4))])

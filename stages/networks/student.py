@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stages.common import manifest
+from stages.common.errors import UserError
 
 BLOCKS = [(1, 16, 1)] + [(6, 24, 2), (6, 24, 1)] + [(6, 32, 2)] + [(6, 32, 1)] * 2 + [(6, 64, 2)] + [(6, 64, 1)] * 3
 TAPS = (5, 9)  # blocks whose outputs (strides 8 and 16) the neck joins
@@ -137,8 +138,10 @@ class Student(nn.Module):
         for node in nodes:
             if node.kind == "conv":
                 self.ops[node.name] = Conv(node, nodes_channels(nodes, node.inputs[0]))
-            else:
+            elif node.kind in OPERATIONS:
                 self.ops[node.name] = OPERATIONS[node.kind]()
+            else:
+                raise UserError(f"layer {node.name}: {node.kind} can't be quantized; use conv, {', '.join(OPERATIONS)}")
 
     @property
     def heads(self) -> list[str]:
