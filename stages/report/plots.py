@@ -86,7 +86,7 @@ def draw(evals: dict, table: list[dict], benches: dict, folder: Path) -> list[tu
         energy(ran, color, folder / "energy.png")
         out.append(("energy", "Energy of one inference; one panel for each way the figures came about."))
     if curves(Path("reports/curves"), folder / "curves.png"):
-        out.append(("curves", "Training curves (measured while training, on train and val pictures)."))
+        out.append(("curves", "Training curves (measured while training)."))
     if not DEFECTS.exists():
         raise UserError(f"{DEFECTS}: not found; run dvc repro distill")
     shutil.copyfile(DEFECTS, folder / "defects.png")
