@@ -14,6 +14,7 @@ from students import with_bank
 from edge.inference.detector import load
 from edge.inference.modelfile import ModelError, write_model
 from stages.common.errors import UserError
+from stages.compile import __main__ as compile_stage
 from stages.compile import fidelity, onnx_int8
 from stages.compile.__main__ import build, int8_model
 from stages.networks.batchnorm import fold
@@ -90,6 +91,28 @@ def test_tflite_files_compute_what_was_quantized(root):
         assert record["max_lsb"] <= 2
         ranges = detector.info.quantization["ranges"]
         assert ranges.startswith("learned" if model == "qat" else "post-training")
+
+
+def test_calibration_pictures_have_defects_that_good_ones_lack(monkeypatch, tmp_path):
+    """Of even pictures, only a pasted defect has edges: every second one."""
+    seen, plain = [], np.full((12, SIZE, SIZE, 3), 120, np.uint8)
+
+    def stop(variant, size, folder, work, samples, compiler):
+        seen.append(samples)
+        raise InterruptedError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compile_stage, "read_index", lambda *_: list(range(12)))
+    monkeypatch.setattr(compile_stage, "load_images", lambda _, index, size: plain[: len(index)])
+    monkeypatch.setattr(compile_stage, "build", stop)
+    compile_params = SimpleNamespace(calibration_images=8, fidelity=SimpleNamespace(images=12), edgetpu_compiler=None)
+    params = SimpleNamespace(
+        seed=0, threads=1, input=SimpleNamespace(size=SIZE), compile=compile_params, variants=SimpleNamespace(ptq=None)
+    )
+    with pytest.raises(InterruptedError):
+        compile_stage.compile_variant(params, "ptq")
+    edges = [int(image.std() > 0.5) for image in seen[0]]
+    assert len(edges) == 8 and edges[::2] == [0] * 4 and sum(edges[1::2]) >= 3
 
 
 @pytest.mark.parametrize("name", ["qat", "pruned-qat"])

@@ -1,4 +1,4 @@
-"""The share of the mask: its standard error against the paper and a simulation, the rule against scikit-learn."""
+"""The share of the mask: its standard error against another implementation, the rule against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -14,9 +14,12 @@ from stages.networks.patchcore import to_tensor
 torch.set_num_threads(1)
 
 
-def test_standard_error_of_the_paper():
-    """Hanley & McNeil's example: 58 normal and 51 abnormal readings, area .893, standard error .032."""
-    assert share.standard_error(0.893, 58, 51) == pytest.approx(0.032, abs=6e-4)
+@pytest.mark.parametrize(
+    ("good", "bad", "expected"), [(200, 20, 0.06498283), (110, 110, 0.03282048), (20, 20, 0.07789072)]
+)
+def test_standard_error_against_another_implementation(good, bad, expected):
+    """What the documentation of the R package auctestr prints for se_auc at an AUROC of 0.75."""
+    assert share.standard_error(0.75, good, bad) == pytest.approx(expected, abs=5e-9)
 
 
 @pytest.mark.parametrize(("good", "bad"), [(24, 100), (112, 112)])
