@@ -141,43 +141,6 @@ def test_a_wider_start_keeps_the_function(weights, full):
         assert relative(found[name][:, :channels], expected[name]) < 1e-3, name
 
 
-@pytest.mark.assets
-def test_a_narrower_start_keeps_a_subset_of_the_channels(weights, full):
-    half = new_student(weights, 0.5, smooth(2, 64))
-
-    def kernel(student, name):
-        return student.ops[name].conv.weight.detach().flatten(1)
-
-    def subset(name: str) -> list[int]:
-        """Which filters of the full network a layer of the half one has, each once and in order."""
-        distance = torch.cdist(kernel(half, name), kernel(full, name), compute_mode="donot_use_mm_for_euclid_dist")
-        assert distance.min(1).values.max() == 0, name
-        chosen = distance.argmin(1).tolist()
-        assert chosen == sorted(set(chosen)), name
-        return chosen
-
-    def rows(name: str, columns: list[int]) -> list[int]:
-        """The same for a 1x1 layer that sees the channels `columns` of the full network."""
-        narrowed = kernel(full, name)[:, columns]
-        distance = torch.cdist(kernel(half, name), narrowed, compute_mode="donot_use_mm_for_euclid_dist")
-        assert distance.min(1).values.max() == 0, name
-        return distance.argmin(1).tolist()
-
-    stem = subset("stem")
-    assert len(stem) == 16 and subset("b0_depth") == stem
-    stream = rows("b0_project", stem)
-    for i, (before, members) in enumerate([(stream, (1, 2)), (None, (3, 4, 5)), (None, (6, 7, 8, 9))]):
-        before = stream if i else before
-        choices = []
-        for block in members:
-            inside = rows(f"b{block}_expand", before if block == members[0] else choices[-1])
-            assert len(inside) == len(set(inside))
-            choices.append(rows(f"b{block}_project", inside))
-        assert all(c == choices[0] for c in choices), "blocks that add to one stream keep the same channels"
-        stream = choices[0]
-    assert len(stream) == 32
-
-
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder"])
 def test_a_missing_start_is_named(name):
     with pytest.raises(UserError, match=f"^student.init = {name}: no such folder") as caught:

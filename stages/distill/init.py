@@ -8,26 +8,32 @@ from safetensors import SafetensorError
 from transformers import MobileNetV2Model
 
 from stages.common.errors import UserError
+from stages.distill.narrow import narrow
 from stages.networks.batchnorm import recalibrate, reinsert
-from stages.networks.student import Student, architecture
+from stages.networks.student import Node, Student, architecture
 
 TRUNK = re.compile(r"stem$|b\d+_")  # names of its nodes
+NARROWING = 16  # pictures that a narrower trunk is fitted on
 
 
 def new_student(init: str, width: float, images: torch.Tensor) -> Student:
-    """A student of `width`; with a pretrained `init` the trunk keeps the most important channels.
+    """A student of `width`; with a pretrained `init` its trunk does what that one's does, as far as its width allows.
 
     images: float [N, 3, S, S] in 0..1, training pictures that batch norm is calibrated on.
     """
     student = Student(architecture(width))
     if init == "scratch":
         return student
-    full = Student(architecture(1.0))
-    _copy_trunk(full, _load(init))
-    reinsert(full, images)
-    _transplant(full, student)
+    trunk = Student(_trunk(1.0))
+    _copy_trunk(trunk, _load(init))
+    reinsert(trunk, images)
+    _transplant(narrow(trunk, _trunk(width), images[:NARROWING]) if width < 1 else trunk, student)
     recalibrate(student, images)
     return student
+
+
+def _trunk(width: float) -> list[Node]:
+    return [node for node in architecture(width) if TRUNK.match(node.name)]
 
 
 def _load(name: str) -> MobileNetV2Model:
@@ -63,47 +69,16 @@ def _copy_trunk(student: Student, source: MobileNetV2Model) -> None:
 
 
 def _transplant(source: Student, target: Student) -> None:
-    """Fills the trunk of `target` from `source`: the most important channels of a wider one, all of a narrower one.
+    """Copies the trunk `source` into `target`, which is as wide or wider.
 
     Channels that the source lacks start at random and go nowhere (zero outgoing weights), so the function is kept.
     """
-    kept = _choose(source, {n.name: n.channels for n in target.nodes})
     for node in source.nodes:
-        if node.kind != "conv" or node.name not in kept:
+        if node.kind != "conv":
             continue
         old, new = source.ops[node.name], target.ops[node.name]
-        rows = kept[node.name]
-        weight = old.conv.weight.data[rows]
-        if node.depthwise or node.name == "stem":
-            new.conv.weight.data[: len(rows)] = weight
-        else:
-            columns = kept[node.inputs[0]]
-            new.conv.weight.data[: len(rows), : len(columns)] = weight[:, columns]
-            new.conv.weight.data[: len(rows), len(columns) :] = 0
+        out, inputs = old.conv.weight.shape[:2]
+        new.conv.weight.data[:out, :inputs] = old.conv.weight.data
+        new.conv.weight.data[:out, inputs:] = 0
         for part in ("weight", "bias"):
-            getattr(new.norm, part).data[: len(rows)] = getattr(old.norm, part).data[rows]
-
-
-def _choose(source: Student, wanted: dict[str, int]) -> dict[str, torch.Tensor]:
-    """For every trunk node the sorted source channels to keep; nodes that share channels share the choice."""
-    group, importance = {}, {}
-    for node in source.nodes:
-        if not TRUNK.match(node.name):
-            continue
-        if node.kind == "add":  # the stream it continues
-            group[node.name] = group[node.inputs[1]]
-            for name, owner in list(group.items()):
-                if owner == group[node.inputs[0]]:
-                    group[name] = group[node.name]
-            continue
-        group[node.name] = group[node.inputs[0]] if node.depthwise else node.name
-    for node in source.nodes:
-        if node.kind == "conv" and node.name in group:
-            gain = source.ops[node.name].norm.weight.data.abs()
-            importance[group[node.name]] = importance.get(group[node.name], 0) + gain / gain.mean()
-    kept = {}
-    for name, owner in group.items():
-        score = importance[owner]
-        count = min(len(score), wanted[owner])
-        kept[name] = score.topk(count).indices.sort().values
-    return kept
+            getattr(new.norm, part).data[:out] = getattr(old.norm, part).data

@@ -6,6 +6,7 @@ network is a list, pruning, quantization and the check of the exported file need
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,18 +88,23 @@ def rounded(channels: float) -> int:
     return max(8, int(channels + 4) // 8 * 8)
 
 
+def rounded_up(channels: float) -> int:
+    """The next multiple of 8: for the stream between blocks, which costs little and carries all that later ones see."""
+    return math.ceil(channels / 8) * 8
+
+
 def architecture(width: float) -> list[Node]:
     """The nodes of a student whose channels are scaled by `width`; its outputs are `mask` and `embed`."""
     nodes = [Node("stem", "conv", ("input",), rounded(32 * width), 3, 2)]
-    tap = {}
+    tap, before = {}, 32
     for i, (expand, channels, stride) in enumerate(BLOCKS):
         source = previous = nodes[-1].name
-        inside = rounded(32 * width) if i == 0 else nodes_channels(nodes, source) * expand
+        inside, before = rounded(before * expand * width), channels
         if expand != 1:
             nodes.append(Node(f"b{i}_expand", "conv", (source,), inside))
             source = nodes[-1].name
         nodes.append(Node(f"b{i}_depth", "conv", (source,), inside, 3, stride, depthwise=True))
-        nodes.append(Node(f"b{i}_project", "conv", (nodes[-1].name,), rounded(channels * width), act=False))
+        nodes.append(Node(f"b{i}_project", "conv", (nodes[-1].name,), rounded_up(channels * width), act=False))
         if i and stride == 1:
             nodes.append(Node(f"b{i}_add", "add", (nodes[-1].name, previous)))
         tap[i] = nodes[-1].name

@@ -1,0 +1,116 @@
+"""A pretrained trunk made narrower so that its features change least; a choice of channels alone would lose them.
+
+The stream between blocks has no activation, so it keeps its principal components (as in SliceGPT, Ashkboos et al., ICLR
+2024). Inside a block stay the channels that explain its output best (orthogonal least squares, Chen et al. 1989). Every
+1 x 1 convolution is then fitted, from the input on, to what the wide one gives (as in He et al., ICCV 2017).
+"""
+
+from dataclasses import replace
+
+import torch
+
+from stages.networks.bank import rows
+from stages.networks.batchnorm import fold, reinsert
+from stages.networks.student import Node, Student
+
+SAMPLES = 50_000  # positions that a fit looks at
+RIDGE = 1e-4  # of the mean square of an input
+
+
+@torch.no_grad()
+def narrow(source: Student, nodes: list[Node], images: torch.Tensor) -> Student:
+    """The trunk `source` with the channels of `nodes`, which has the same layers with fewer channels.
+
+    images: float [N, 3, S, S] in 0..1 whose features are to be kept.
+    """
+    thin, wide = Student([replace(n, norm=False) for n in nodes]), fold(source)
+    values, found = wide.activations(images), {"input": images}
+    bases = _bases(nodes, values)
+    target = {n.inputs[0]: n for n in nodes if n.kind == "add"}  # the sum that a projection goes into
+    for node in nodes:
+        old, new = wide.ops[node.name], thin.ops[node.name]
+        if node.kind == "conv":
+            weight = torch.einsum("oc,o...->c...", bases[node.name], old.conv.weight)
+            bias = old.conv.bias @ bases[node.name]
+            if node.kernel == 1:
+                weight = torch.einsum("oi...,ic->oc...", weight, bases[node.inputs[0]])
+                wanted = _sample(old.conv(values[node.inputs[0]])) @ bases[node.name]
+                if node.name in target:  # what is missing in the sum, so that errors don't add up
+                    total = target[node.name]
+                    wanted = _sample(values[total.name]) @ bases[total.name] - _sample(found[total.inputs[1]])
+                weight, bias = _fit(_sample(found[node.inputs[0]]), wanted, weight[:, :, 0, 0], bias)
+                weight = weight[:, :, None, None]
+            new.conv.weight.copy_(weight)
+            new.conv.bias.copy_(bias)
+        found[node.name] = new(*[found[name] for name in node.inputs])
+    return _with_norm(thin, nodes, images)
+
+
+def _bases(nodes: list[Node], values: dict) -> dict[str, torch.Tensor]:
+    """For every node the matrix [old channels, new channels] that its new output is fitted to."""
+    stream: dict[str, list[str]] = {}  # node: all values of the stream that it belongs to
+    for node in nodes:
+        if node.kind == "add":
+            branch, before = node.inputs
+            stream[before].append(node.name)
+            stream[branch] = stream[node.name] = stream[before]
+        elif not node.act:
+            stream[node.name] = [node.name]
+    channels = {n.name: n.channels for n in nodes}
+    bases = {}
+    for name, members in stream.items():
+        covariance = sum(torch.cov(_sample(values[member]).T.double()) for member in members)
+        vectors = torch.linalg.eigh(covariance).eigenvectors.flip(1)
+        bases[name] = vectors[:, : channels[members[0]]].float()
+    for before, node in zip(nodes, nodes[1:], strict=False):
+        if node.name in channels and not node.act and node.kind == "conv":  # a projection after a depthwise convolution
+            inside = _sample(values[before.name])
+            kept = select(inside, _sample(values[node.name]) @ bases[node.name], before.channels)
+            chosen = torch.eye(inside.shape[1])[:, kept.sort().values]
+            bases[before.name] = bases[before.inputs[0]] = chosen
+    return bases
+
+
+def select(inputs: torch.Tensor, outputs: torch.Tensor, count: int) -> torch.Tensor:
+    """Indices of `count` columns of `inputs` [n, i], each the one that lowers the squared error of the least squares fit
+    of `outputs` [n, o] most."""
+    x, y = (inputs - inputs.mean(0)).double(), (outputs - outputs.mean(0)).double()
+    gram, cross = x.T @ x, x.T @ y
+    least = 1e-9 * gram.diagonal().max()
+    kept: list[int] = []
+    for _ in range(count):
+        gain = cross.square().sum(1) / gram.diagonal().clamp(min=least)
+        gain[kept] = -1
+        best = int(gain.argmax())
+        kept.append(best)
+        line = gram[best] / gram[best, best].clamp(min=least)
+        cross = cross - line.outer(cross[best])
+        gram = gram - line.outer(gram[best])
+    return torch.tensor(kept)
+
+
+def _fit(inputs: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor):
+    """The weights [o, i] and bias [o] nearest to the given ones that give `wanted` [n, o] for `inputs` [n, i]."""
+    middle = inputs.mean(0)
+    left = wanted - inputs @ weight.T - bias
+    x, y = (inputs - middle).double(), (left - left.mean(0)).double()
+    gram = x.T @ x
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    change = torch.linalg.solve(gram + ridge, x.T @ y).T.float()
+    return weight + change, bias + left.mean(0) - change @ middle
+
+
+def _sample(value: torch.Tensor) -> torch.Tensor:
+    lines = rows(value)
+    return lines[:: -(-len(lines) // SAMPLES)]
+
+
+def _with_norm(folded: Student, nodes: list[Node], images: torch.Tensor) -> Student:
+    """The same function with batch norm that training can start from."""
+    model = Student(nodes)
+    for name, op in folded.ops.items():
+        if name in model.ops and hasattr(op, "conv"):
+            model.ops[name].conv.weight.data.copy_(op.conv.weight)
+            model.ops[name].norm.bias.data.copy_(op.conv.bias)
+    reinsert(model, images)
+    return model.eval()

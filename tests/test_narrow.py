@@ -1,0 +1,114 @@
+"""The narrower trunk, against brute force, scikit-learn and a trunk that is narrow in disguise."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression, Ridge
+from students import lively, smooth
+
+from stages.distill import narrow
+from stages.distill.init import TRUNK, new_student
+from stages.networks.bank import rows
+from stages.networks.batchnorm import fold, reinsert
+from stages.networks.student import Student
+
+torch.set_num_threads(1)
+
+
+def explained(wanted: torch.Tensor, found: torch.Tensor) -> float:
+    """Share of the variance of `wanted` [N, c, h, w] that a linear function of `found` gives (R² over all channels)."""
+    x, y = rows(found).double().numpy(), rows(wanted).double().numpy()
+    left = y - LinearRegression().fit(x, y).predict(x)
+    return 1 - np.square(left).sum() / np.square(y - y.mean(0)).sum()
+
+
+def test_select_against_every_possible_next_column():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4)) @ rng.normal(size=(4, 9)) + 0.3 * rng.normal(size=(200, 9)) + 5
+    y = np.maximum(x, 5.5) @ rng.normal(size=(9, 3)) - 2
+
+    def error(columns: list[int]) -> float:
+        fit = LinearRegression().fit(x[:, columns], y)
+        return np.square(y - fit.predict(x[:, columns])).sum()
+
+    expected: list[int] = []
+    for _ in range(6):
+        expected.append(min(set(range(9)) - set(expected), key=lambda k: error([*expected, k])))
+    found = narrow.select(torch.tensor(x), torch.tensor(y), 6).tolist()
+    assert found == expected
+    assert found != np.argsort(-x.var(0))[:6].tolist(), "or the largest channels would do"
+
+
+def test_select_takes_a_copy_last():
+    x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+    chosen = narrow.select(torch.cat([x, x], 1), x @ torch.rand(3, 2), 3) % 3
+    assert sorted(chosen.tolist()) == [0, 1, 2]
+    every = narrow.select(torch.cat([x, x, torch.zeros(100, 2)], 1), x, 8)
+    assert sorted(every.tolist()) == list(range(8)), "each once, even those that add nothing"
+
+
+def test_fit_is_a_ridge_regression_of_what_is_missing():
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(300, 5)) + 3, rng.normal(size=(300, 2)) - 1
+    start, bias = rng.normal(size=(2, 5)), rng.normal(size=2)
+    reference = Ridge(alpha=narrow.RIDGE * np.square(x - x.mean(0)).sum(0).mean()).fit(x, y - x @ start.T - bias)
+    weight, offset = narrow._fit(*[torch.tensor(v, dtype=torch.float32) for v in (x, y, start, bias)])
+    np.testing.assert_allclose(weight, start + reference.coef_, atol=1e-4)
+    np.testing.assert_allclose(offset, bias + reference.intercept_, atol=1e-4)
+
+
+def disguised(thin: Student) -> Student:
+    """The trunk of `thin`, with every channel inside a block twice and the streams turned within twice the channels."""
+    folded = fold(thin)
+    nodes = [n for n in thin.nodes if TRUNK.match(n.name)]
+    wide = Student([replace(n, channels=2 * n.channels) for n in nodes])
+    streams = {n.name for n in nodes if not n.act and n.kind == "conv"} | {n.name for n in nodes if n.kind == "add"}
+    turns = {c: torch.linalg.qr(torch.randn(2 * c, c)).Q for c in {n.channels for n in nodes}}
+    channels = {n.name: n.channels for n in nodes}
+    channels |= {n.name: channels[n.inputs[0]] for n in nodes if n.kind == "add"}
+    for node in nodes:
+        if node.kind != "conv":
+            continue
+        old, new = folded.ops[node.name].conv, wide.ops[node.name]
+        weight, bias = old.weight.data, old.bias.data
+        if node.name in streams:
+            turn = turns[node.channels]
+            weight = torch.einsum("wc,cixy->wixy", turn, torch.cat([weight, weight], 1) / 2)
+            bias = turn @ bias
+        else:
+            if node.inputs[0] in streams:
+                weight = torch.einsum("ocxy,wc->owxy", weight, turns[channels[node.inputs[0]]])
+            weight, bias = torch.cat([weight, weight]), torch.cat([bias, bias])
+        new.conv.weight.data.copy_(weight)
+        new.norm.bias.data.copy_(bias)
+    reinsert(wide, smooth(4, 64))
+    return wide.eval()
+
+
+def test_a_trunk_that_is_narrow_in_disguise_is_found_again():
+    thin = lively(0.5)
+    wide = disguised(thin)
+    nodes = [n for n in thin.nodes if TRUNK.match(n.name)]
+    images = smooth(2, 64, seed=5)
+    expected, whole = thin.activations(images), wide.activations(images)
+    found = narrow.narrow(wide, nodes, smooth(12, 128))
+    assert found.nodes == nodes
+    values = found.activations(images)
+    for name in ("b0_project", "b2_add", "b5_add", "b9_add"):
+        sizes = [part[name].detach().pow(2).sum(1) for part in (expected, whole, values)]
+        torch.testing.assert_close(sizes[1], sizes[0], rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(sizes[2], sizes[0], rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.assets
+def test_a_narrower_start_keeps_what_the_full_one_says(assets):
+    weights = str(assets / "weights" / "mobilenet-v2-1.0-224")
+    full, half = [new_student(weights, width, smooth(24, 96)) for width in (1.0, 0.5)]
+    images = smooth(24, 96, seed=7)
+    with torch.inference_mode():
+        expected, found = full.activations(images), half.activations(images)
+    shares = {name: explained(expected[name], found[name]) for name in ("b0_project", "b2_add", "b5_add", "b9_add")}
+    assert found["b9_add"].shape[1] == expected["b9_add"].shape[1] / 2
+    assert min(shares.values()) > 0.6, shares
