@@ -6,6 +6,7 @@ The stream between blocks has no activation, so it keeps its principal component
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 
@@ -62,18 +63,17 @@ def _bases(nodes: list[Node], values: dict) -> dict[str, torch.Tensor]:
         covariance = sum(torch.cov(_sample(values[member]).T.double()) for member in members)
         vectors = torch.linalg.eigh(covariance).eigenvectors.flip(1)
         bases[name] = vectors[:, : channels[members[0]]].float()
-    for before, node in zip(nodes, nodes[1:], strict=False):
-        if node.name in channels and not node.act and node.kind == "conv":  # a projection after a depthwise convolution
-            inside = _sample(values[before.name])
-            kept = select(inside, _sample(values[node.name]) @ bases[node.name], before.channels)
-            chosen = torch.eye(inside.shape[1])[:, kept.sort().values]
-            bases[before.name] = bases[before.inputs[0]] = chosen
+    for depth, project in pairwise(nodes):
+        if project.kind == "conv" and not project.act:
+            inside = _sample(values[depth.name])
+            kept = select(inside, _sample(values[project.name]) @ bases[project.name], depth.channels)
+            bases[depth.name] = bases[depth.inputs[0]] = torch.eye(inside.shape[1])[:, kept.sort().values]
     return bases
 
 
 def select(inputs: torch.Tensor, outputs: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices of `count` columns of `inputs` [n, i], each the one that lowers the squared error of the least squares fit
-    of `outputs` [n, o] most."""
+    """Indices of `count` columns of `inputs` [n, i], each the one that helps the least squares fit of `outputs` [n, o]
+    most."""
     x, y = (inputs - inputs.mean(0)).double(), (outputs - outputs.mean(0)).double()
     gram, cross = x.T @ x, x.T @ y
     least = 1e-9 * gram.diagonal().max()
