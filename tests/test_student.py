@@ -11,6 +11,7 @@ from students import lively, smooth
 from transformers import MobileNetV2Model
 
 from stages.common.errors import UserError
+from stages.compress.prune import macs
 from stages.distill.init import new_student
 from stages.networks import defects
 from stages.networks.batchnorm import fold, recalibrate
@@ -38,6 +39,13 @@ def test_widths_build_and_grow():
         sizes.append(size_of(student))
     assert all(a < b for a, b in itertools.pairwise(sizes))
     assert 3 < sizes[3] / sizes[1] < 4.5, "twice the width is about four times the weights"
+
+
+@pytest.mark.parametrize(("width", "most"), [(0.25, 50e6), (0.375, 80e6), (1.0, 300e6), (1.5, 600e6)])
+def test_multiply_accumulates_of_a_width(width, most):
+    """At 256 x 256, with its bank: each new feature is compared with every entry."""
+    found = macs(architecture(width), 256) + 8192 * width * EMBEDDING * 16**2
+    assert 0.75 * most < found < most
 
 
 def test_every_node_has_its_stride_and_channels():

@@ -15,7 +15,7 @@ from stages.networks.batchnorm import fold, reinsert
 from stages.networks.student import Node, Student
 
 SAMPLES = 50_000  # positions that a fit looks at
-RIDGE = 1e-4  # of the mean square of an input
+RIDGE = 1e-4  # of the mean variance of an input
 
 
 @torch.no_grad()
@@ -108,9 +108,9 @@ def _sample(value: torch.Tensor) -> torch.Tensor:
 def _with_norm(folded: Student, nodes: list[Node], images: torch.Tensor) -> Student:
     """The same function with batch norm that training can start from."""
     model = Student(nodes)
-    for name, op in folded.ops.items():
-        if name in model.ops and hasattr(op, "conv"):
-            model.ops[name].conv.weight.data.copy_(op.conv.weight)
-            model.ops[name].norm.bias.data.copy_(op.conv.bias)
+    for node in nodes:
+        if node.kind == "conv":
+            model.ops[node.name].conv.weight.data.copy_(folded.ops[node.name].conv.weight)
+            model.ops[node.name].norm.bias.data.copy_(folded.ops[node.name].conv.bias)
     reinsert(model, images)
     return model.eval()
