@@ -35,10 +35,11 @@ def narrow(source: Student, nodes: list[Node], images: torch.Tensor) -> Student:
             bias = old.conv.bias @ bases[node.name]
             if node.kernel == 1:
                 weight = torch.einsum("oi...,ic->oc...", weight, bases[node.inputs[0]])
-                wanted = _sample(old.conv(values[node.inputs[0]])) @ bases[node.name]
                 if node.name in target:  # what is missing in the sum, so that errors don't add up
                     total = target[node.name]
                     wanted = _sample(values[total.name]) @ bases[total.name] - _sample(found[total.inputs[1]])
+                else:
+                    wanted = _sample(old.conv(values[node.inputs[0]])) @ bases[node.name]
                 weight, bias = _fit(_sample(found[node.inputs[0]]), wanted, weight[:, :, 0, 0], bias)
                 weight = weight[:, :, None, None]
             new.conv.weight.copy_(weight)
