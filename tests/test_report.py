@@ -6,6 +6,7 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import report_project
@@ -305,6 +306,10 @@ def test_published_results_fill_the_readme(inside, monkeypatch, capsys):
     folder = publish.publish("demo")
     assert sum(path.stat().st_size for path in folder.rglob("*.json")) < publish.LIMIT
     assert "samples_ms" not in "".join(path.read_text() for path in folder.rglob("*.json"))
+    for stage in ("distill", "compress"):
+        made = Path("reports/curves") / stage / "plots/metrics/loss.tsv"
+        assert (folder / "curves" / stage / "loss.tsv").read_bytes() == made.read_bytes()
+    assert cv2.imread(str(folder / "curves.png")) is not None
     page = Path("README.md")
     page.write_text("# Title\n\n<!-- published:demo -->\nold\n<!-- /published -->\n\nend\n")
     with pytest.raises(SystemExit) as stop:

@@ -20,7 +20,8 @@ from stages.report.ablation import ordered
 
 MARKERS = "osD^vPX*"
 GREY = "#5a6270"
-DEFECTS = Path("reports/curves/distill/defects.png")
+CURVES = Path("reports/curves")
+DEFECTS = CURVES / "distill/defects.png"
 
 
 def style() -> None:
@@ -85,7 +86,7 @@ def draw(evals: dict, table: list[dict], benches: dict, folder: Path) -> list[tu
     if any(row["energy"]["value_mj"] is not None for row in ran):
         energy(ran, color, folder / "energy.png")
         out.append(("energy", "Energy of one inference; one panel for each way the figures came about."))
-    if curves(Path("reports/curves"), folder / "curves.png"):
+    if curves(CURVES, folder / "curves.png"):
         out.append(("curves", "Training curves (measured while training)."))
     if not DEFECTS.exists():
         raise UserError(f"{DEFECTS}: not found; run dvc repro distill")

@@ -7,21 +7,23 @@ Each seed of a run leaves its record in NAME/seeds, which the report compares. -
 import argparse
 import json
 import re
+import shutil
 import zlib
 from pathlib import Path
 
 from stages.common import atomic
 from stages.common.errors import UserError
 from stages.common.stage import fail
-from stages.report import front, summary, sweep
+from stages.report import front, plots, summary, sweep
 from stages.report.ablation import PUBLISHED
 
 LIMIT = 200_000  # bytes; what git keeps for ever should be small
 
 
 def publish(name: str, seed_only: bool = False, beside: bool = False) -> Path:
-    """Writes the record of this seed and, unless `seed_only` or `beside`, rows, flat metrics, fidelity and accuracy of
-    every variant; seeds of other settings go. UserError when it is too big or the settings are not what was said."""
+    """Writes the record of this seed and, unless `seed_only` or `beside`, rows, flat metrics, training curves, fidelity
+    and accuracy of every variant; seeds of other settings go. UserError when it is too big or the settings are not what
+    was said."""
     if not re.fullmatch(r"[a-z0-9][\w.-]*", name):
         raise UserError(f"NAME = {name!r}: use letters, digits, dots, dashes")
     table, steps = summary.read_json("reports/summary.json"), summary.read_json("reports/ablation.json")
@@ -54,9 +56,22 @@ def publish(name: str, seed_only: bool = False, beside: bool = False) -> Path:
             old.unlink()
     for file, value in files.items():
         atomic.write_json(PUBLISHED / name / file, value)
+    if not (seed_only or beside):
+        _curves(PUBLISHED / name)
     if any((PUBLISHED / name).glob("sweep/*.json")):
         front.draw(PUBLISHED / name, PUBLISHED / name / "front.png")
     return PUBLISHED / name
+
+
+def _curves(folder: Path) -> None:
+    """The logged values of every stage that trains as <stage>/<curve>.tsv, and the picture of them."""
+    shutil.rmtree(folder / "curves", ignore_errors=True)
+    for file in sorted(plots.CURVES.glob("*/**/*.tsv")):
+        target = folder / "curves" / file.relative_to(plots.CURVES).parts[0] / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    plots.style()
+    plots.curves(folder / "curves", folder / "curves.png")
 
 
 def main(argv: list[str] | None = None) -> None:
