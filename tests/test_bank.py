@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from sklearn.neighbors import NearestNeighbors
 from students import lively, pictures, smooth
 
+from stages.common.errors import UserError
 from stages.networks import bank, cutpaste
 from stages.networks.batchnorm import fold
 from stages.networks.patchcore import to_tensor
@@ -62,6 +63,11 @@ def test_a_bank_larger_than_the_patches_takes_nearly_all_of_them():
     features = torch.randn(1, 5, 3, 7, generator=torch.Generator().manual_seed(0))
     chosen = bank.choose(features, 1000, 0)
     assert chosen.shape == (16, 5) and len(torch.unique(chosen, dim=0)) == 16
+
+
+def test_too_few_patches_for_a_bank_are_named():
+    with pytest.raises(UserError, match=r"^7 patches are too few for a memory bank"):
+        bank.choose(torch.randn(1, 5, 1, 7), 1000, 0)
 
 
 def test_centring_changes_no_distance():

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from fetching import picture
 
+from stages.common.dataset import evenly
 from stages.common.errors import UserError
 from stages.common.progress import track
-from stages.fetch.picture import is_whole, read_whole
+from stages.fetch.picture import Picture, check, is_whole, read_whole
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -57,6 +58,28 @@ def test_png_with_a_wrong_checksum(here):
     assert zlib.crc32(data[12:29]) == int.from_bytes(data[29:33], "big")
     data[60] ^= 1
     assert not is_whole(bytes(data))
+
+
+def test_a_deep_picture_of_small_values_is_refused_and_a_full_one_is_not(here, capsys):
+    """8 of 16 bits are read: 12 bits of a camera would be 4."""
+    values = np.random.default_rng(0).integers(0, 4096, (16, 16)).astype(np.uint16)
+    cv2.imwrite("twelve.png", values)
+    cv2.imwrite("sixteen.png", values * 16)
+    cv2.imwrite("night.png", (values // 256).astype(np.uint8))
+    cv2.imwrite("mask.png", np.eye(16, dtype=np.uint8))
+    masks = {"sixteen.png": here / "mask.png", "night.png": None}
+    check([Picture(here / name, name, "good", mask, name, "train") for name, mask in masks.items()])
+    assert "warning" not in capsys.readouterr().out, "masks of 0 and 1 mark pixels"
+    with pytest.raises(UserError, match=r"twelve\.png: a 16-bit picture of small values.*convert it to 8 bits$"):
+        check([Picture(here / "twelve.png", "twelve.png", "good", None, "", "train")])
+
+
+@pytest.mark.parametrize(("total", "count"), [(551, 64), (64, 64), (65, 64), (3, 64), (1, 1), (1000, 1)])
+def test_evenly_drawn_items(total, count):
+    found = evenly(list(range(total)), count)
+    assert min(total, count) / 2 < len(found) <= count and found[0] == 0
+    assert len({b - a for a, b in itertools.pairwise(found)}) <= 1
+    assert total - found[-1] <= -(-total // len(found)) + 1
 
 
 def test_progress_in_a_log_is_a_few_lines(capsys, monkeypatch):

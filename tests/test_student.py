@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import ndimage
 from students import lively, smooth
-from transformers import MobileNetV2Model
+from transformers import MobileNetV2Model, ResNetConfig, ResNetModel
 
 from stages.common.errors import UserError
 from stages.compress.prune import macs
@@ -153,6 +153,14 @@ def test_a_wider_start_keeps_the_function(weights, full):
 def test_a_missing_start_is_named(name):
     with pytest.raises(UserError, match=f"^student.init = {name}: no such folder") as caught:
         new_student(name, 1.0, smooth(1, 32))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_start_of_another_kind_is_refused(tmp_path):
+    """transformers would warn and leave the weights at random."""
+    ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=f"^student.init = {tmp_path}: has no weights of a MobileNetV2") as caught:
+        new_student(str(tmp_path), 1.0, smooth(1, 32))
     assert "\n" not in str(caught.value)
 
 

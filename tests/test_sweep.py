@@ -11,7 +11,7 @@ import report_project
 
 from stages.common import atomic
 from stages.common.errors import UserError
-from stages.report import publish, readme, summary, sweep
+from stages.report import front, publish, readme, summary, sweep
 from stages.report.__main__ import run
 
 
@@ -120,3 +120,48 @@ def test_validation_and_test_are_compared_once(published):
     assert sweep.agreement(found) is None, "a run that knows nothing of validation can't be ranked"
     del found["nothing"]
     assert sweep.agreement(found).endswith("over the 3 candidates is 0.50; it would have chosen: student.width = 0.75.")
+
+
+def test_a_latency_of_another_device_is_not_compared(published):
+    folder = publish.PUBLISHED / "demo"
+    add("sweep/a.json", published, 0, 0.5, 0.001, student__width=0.5)
+    assert "student.width = 0.5" in sweep.best(sweep.groups(folder), "p50_ms")
+    new = add("sweep/a.json", published, 0, 0.5, 0.001, student__width=0.5) | {"device": "another"}
+    atomic.write_json(folder / "sweep/a.json", new)
+    found = sweep.groups(folder)
+    assert sweep.best(found, "p50_ms") == ["nothing"]
+    assert dict(zip(sweep.HEAD, sweep.lines(found)[1], strict=True))["p50 ms"] == summary.NONE
+    for path in folder.glob("seeds/*.json"):
+        one = read(path)
+        one["steps"]["QAT"]["p50_ms"] = None
+        atomic.write_json(path, one)
+    front.draw(folder, folder / "front.png")  # nothing was timed: one panel says so
+    assert cv2.imread(str(folder / "front.png")).std() > 5
+
+
+def test_what_has_no_int8_file_is_refused_before_anything_is_written(record, monkeypatch):
+    monkeypatch.chdir(record[0])
+    publish.publish("bare")
+    for path in (publish.PUBLISHED / "bare").glob("seeds/*.json"):
+        one = read(path)
+        del one["steps"]["QAT"]
+        one["settings"]["student"]["width"] = 2.0
+        atomic.write_json(path, one)
+    before = sorted((publish.PUBLISHED / "bare").rglob("*"))
+    with pytest.raises(UserError, match=r"seeds/0\.json: has no int8 variant of the model qat"):
+        publish.publish("bare", beside=True)
+    assert sorted((publish.PUBLISHED / "bare").rglob("*")) == before
+
+
+def test_a_record_named_after_an_older_default_is_replaced(record, monkeypatch):
+    root, made = record
+    monkeypatch.chdir(root)
+    publish.publish("moved")
+    folder = publish.PUBLISHED / "moved"
+    for path in folder.glob("seeds/*.json"):
+        one = read(path)
+        one["settings"]["student"]["width"] = 2.0
+        atomic.write_json(path, one)
+    atomic.write_json(folder / "sweep/old-name.json", made)
+    publish.publish("moved", beside=True)
+    assert [path.name.partition("-")[0] for path in folder.glob("sweep/*.json")] == ["student.width"]

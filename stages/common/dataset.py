@@ -57,6 +57,11 @@ def read_index(folder: str | Path, split: str | None = None) -> list[Item]:
     return rows
 
 
+def evenly(items: list, count: int) -> list:
+    """At most `count` of the items, evenly drawn: neighbours in an index are pictures of one series."""
+    return items[:: max(1, -(-len(items) // count))]
+
+
 def load_images(folder: str | Path, items: list[Item], size: int) -> np.ndarray:
     """The images as the models get them: uint8 [N, size, size, 3], RGB."""
     out = np.empty((len(items), size, size, 3), np.uint8)

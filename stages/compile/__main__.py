@@ -12,7 +12,7 @@ from torch import nn
 from edge.inference.detector import load
 from edge.inference.modelfile import write_model
 from stages.common import atomic
-from stages.common.dataset import load_images, read_index
+from stages.common.dataset import evenly, load_images, read_index
 from stages.common.stage import fail, main
 from stages.compile import fidelity, int8, onnx_export, onnx_int8, openvino_ir, tflite
 from stages.compile.edgetpu import variant as edgetpu
@@ -131,7 +131,7 @@ def compile_variant(params, name: str) -> None:
     prepare(params.seed, params.threads)
     train = read_index(DATA, "train")
     count = max(p.calibration_images, p.fidelity.images)
-    samples, _ = training_pool(load_images(DATA, train[:count], size), count, params.seed + 2)
+    samples, _ = training_pool(load_images(DATA, evenly(train, count), size), count, params.seed + 2)
     val = load_images(DATA, read_index(DATA, "val"), size)
     with atomic.directory(MODELS / name) as folder, tempfile.TemporaryDirectory() as work:
         fields, model = build(variant, size, folder, Path(work), samples[: p.calibration_images], p.edgetpu_compiler)

@@ -53,7 +53,7 @@ def distill(params) -> None:
     bank.centre(student, train)
     entries = bank.choose(bank.outputs(student, train)[1], bank.entries(params.student), params.seed)
     chosen = share.choose(student, entries, val, params.seed)
-    print(f"distill: the mask is {chosen['share']} of the score")
+    print(f"distill: {len(entries)} entries in the memory bank; the mask is {chosen['share']} of the score")
     whole = bank.attach(student, student, entries, val, chosen["share"])
     with atomic.directory(OUT) as folder:
         atomic.write_json(folder / share.FILE, chosen)

@@ -41,10 +41,12 @@ def _load(name: str) -> MobileNetV2Model:
     if not local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise UserError(f"student.init = {name}: no such folder; give a folder, a Hugging Face name or scratch")
     try:
-        model = MobileNetV2Model.from_pretrained(name, local_files_only=local)
+        model, found = MobileNetV2Model.from_pretrained(name, local_files_only=local, output_loading_info=True)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"student.init = {name}: can't be loaded ({reason}); check the name or folder") from None
+    if found["missing_keys"]:  # transformers would leave them at random
+        raise UserError(f"student.init = {name}: has no weights of a MobileNetV2; check the name or folder")
     if model.config.depth_multiplier != 1.0:
         raise UserError(f"student.init = {name}: is {model.config.depth_multiplier} wide; give the 1.0 network")
     return model.eval()

@@ -4,11 +4,16 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from edge.preprocess import ImageError, read_image
 from stages.common.errors import UserError
 from stages.common.progress import track
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+DARK = 16  # of 256: what 12 bits in a 16-bit file come to
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,18 @@ def check(pictures: list[Picture]) -> None:
     """Decodes every image and mask once; UserError on the first that is broken or misfits, a line per empty mask."""
     for picture in track(pictures, "verify images"):
         image = read_whole(picture.file)
+        if image.max() < DARK and _is_deep(picture.file):
+            raise UserError(
+                f"{picture.file}: a 16-bit picture of small values, of which 8 bits would keep almost nothing; scale "
+                f"it to the full range or convert it to 8 bits"
+            )
         if picture.mask is None:
             continue
         mask = read_whole(picture.mask)
         if mask.shape != image.shape:
             (mh, mw), (ih, iw) = mask.shape[:2], image.shape[:2]
             raise UserError(f"{picture.mask}: the mask is {mw}x{mh} px, its image {picture.file.name} {iw}x{ih} px")
-        if not (mask > 127).any():
+        if not mask.any():
             print(f"warning: {picture.mask}: the mask marks no pixel; kept", flush=True)
 
 
@@ -46,6 +56,11 @@ def read_whole(path: Path):
     if not is_whole(path.read_bytes()):
         raise UserError(f"{path}: the picture is damaged or cut off; replace or remove it")
     return image
+
+
+def _is_deep(path: Path) -> bool:
+    """True when the picture has more than 8 bits per channel."""
+    return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR).dtype != np.uint8
 
 
 def is_whole(data: bytes) -> bool:

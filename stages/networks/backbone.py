@@ -28,7 +28,9 @@ def build(config, layers: list[int]) -> nn.Module:
         config.out_indices = list(layers)
         return MODEL_FOR_BACKBONE_MAPPING[type(config)](config).eval()
     except (ValueError, IndexError):
-        raise UserError(f"teacher.layers = {layers}: the backbone has {config.stage_names}, counted from 0") from None
+        raise UserError(
+            f"teacher.layers = {layers}: give rising numbers of {config.stage_names}, counted from 0"
+        ) from None
 
 
 def pretrained(name: str, layers: list[int]) -> nn.Module:

@@ -7,6 +7,7 @@ a small network learns far better than the distance itself as a function of the 
 
 import torch
 
+from stages.common.errors import UserError
 from stages.networks.coreset import greedy_coreset, k_means_step, nearest
 from stages.networks.patchcore import to_tensor
 from stages.networks.student import Node, Student
@@ -60,6 +61,10 @@ def choose(features: torch.Tensor, count: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     drawn = every[torch.randperm(len(every), generator=generator)[:CANDIDATES].sort().values]
     count = min(count, len(drawn) // TOGETHER * TOGETHER)
+    if not count:
+        raise UserError(
+            f"{len(drawn)} patches are too few for a memory bank; give more pictures or a larger input.size"
+        )
     return k_means_step(every, drawn[greedy_coreset(drawn, count)[0]])
 
 

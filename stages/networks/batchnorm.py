@@ -32,7 +32,7 @@ def reinsert(model: Student, images: torch.Tensor) -> None:
     """
     values = {"input": images}
     with torch.no_grad():
-        for node in model.nodes:
+        for i, node in enumerate(model.nodes):
             op, inputs = model.ops[node.name], [values[name] for name in node.inputs]
             if isinstance(op, Conv) and isinstance(op.norm, nn.BatchNorm2d):
                 raw = op.conv(torch.nn.functional.pad(inputs[0], op.pad))
@@ -42,6 +42,8 @@ def reinsert(model: Student, images: torch.Tensor) -> None:
                 op.norm.weight.copy_((var + op.norm.eps).sqrt())
                 op.norm.bias.add_(mean)
             values[node.name] = op(*inputs)
+            later = {name for following in model.nodes[i + 1 :] for name in following.inputs}
+            values = {name: value for name, value in values.items() if name in later}  # all at once would be gigabytes
 
 
 def fold(model: Student) -> Student:

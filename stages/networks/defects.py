@@ -1,4 +1,4 @@
-"""Synthetic defects pasted into good pictures, so that a student sees what the teacher's map does on damage."""
+"""Synthetic defects pasted into good pictures, so that a student learns to mark damage."""
 
 import cv2
 import numpy as np

@@ -32,6 +32,8 @@ def settings(params) -> dict:
     for key in ("fidelity", "edgetpu_compiler", "threshold_quantile"):  # decide no AUROC
         del found["compile"][key]
     found["data"] = {"source": params.data.source, "seed": params.data.seed, "val_fraction": params.data.val_fraction}
+    if params.data.source == "synthetic":
+        found["data"]["synthetic"] = params.data.synthetic.model_dump()
     return found | {"test_index_sha256": sha256(TEST_INDEX)}
 
 

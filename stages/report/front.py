@@ -18,10 +18,10 @@ def draw(folder: Path, path: Path) -> None:
     for axes, (key, title, unit) in zip(panels, COSTS, strict=True):
         points = []
         for name, runs in found.items():
-            steps = [run["steps"][sweep.INT8] for run in runs]
-            if any(step[key] is None for step in steps):
+            if (cost := sweep.cost(found, name, key)) is None:
                 continue
-            values, cost = [step["image_auroc"] for step in steps], mean(step[key] for step in steps) * unit
+            cost *= unit
+            values = [run["steps"][sweep.INT8]["image_auroc"] for run in runs]
             axes.errorbar(
                 cost,
                 mean(values),
@@ -33,6 +33,10 @@ def draw(folder: Path, path: Path) -> None:
                 capsize=3,
             )
             points.append((cost, cost, mean(values), "the default" if name == sweep.DEFAULT else name))
+        if not points:
+            axes.set_axis_off()
+            axes.set_title(f"{title.partition(' (')[0]}: not measured", fontsize=10)
+            continue
         line = sorted(points[i] for i in sweep.front([(cost, value) for cost, _, value, _ in points]))
         axes.plot([p[0] for p in line], [p[2] for p in line], color="#0173b2", lw=1, drawstyle="steps-post", zorder=1)
         axes.set(xscale="log", xlabel=title, ylabel="image AUROC of the int8 file" if axes is panels[0] else "")

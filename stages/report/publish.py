@@ -25,22 +25,24 @@ def publish(name: str, seed_only: bool = False, beside: bool = False) -> Path:
     and accuracy of every variant; seeds of other settings go. UserError when it is too big or the settings are not what
     was said."""
     if not re.fullmatch(r"[a-z0-9][\w.-]*", name):
-        raise UserError(f"NAME = {name!r}: use letters, digits, dots, dashes")
+        raise UserError(f"NAME = {name!r}: use small letters, digits, dots, dashes")
     table, steps = summary.read_json("reports/summary.json"), summary.read_json("reports/ablation.json")
     variants = dict.fromkeys(row["variant"] for row in table)
     files = {f"seeds/{steps['seed']}.json": steps}
+    compared = beside or any((PUBLISHED / name).glob("sweep/*.json"))
+    if compared and steps["steps"].get(sweep.INT8, {}).get("image_auroc") is None:
+        raise UserError("this run has no int8 variant of the model qat with an AUROC; add one to params.yaml")
     if seed_only or beside:
         base = sweep.base(PUBLISHED / name)
         if steps["settings"][sweep.PICTURES] != base[sweep.PICTURES]:
             raise UserError(f"this run was tested on other pictures than {PUBLISHED / name}; use the same split")
-        if beside and not steps["steps"].get(sweep.INT8, {}).get("image_auroc"):
-            raise UserError("this run has no int8 variant of the model qat with an AUROC; add one to params.yaml")
         changed = sweep.label(steps["settings"], base)
         if seed_only and changed != sweep.DEFAULT:
             raise UserError(f"this run differs from {PUBLISHED / name} ({changed}); publish it with --beside")
         if beside and changed == sweep.DEFAULT:
             raise UserError(f"this run has the settings of {PUBLISHED / name}; publish it with --seed-only")
         if beside:
+            sweep.groups(PUBLISHED / name)  # says what can't be compared before anything is written
             what = re.sub(r"[^a-z0-9.]+", "-", changed.lower())[:100]
             files = {f"sweep/{what}-{zlib.crc32(changed.encode()):08x}-seed{steps['seed']}.json": steps}
     else:
@@ -54,11 +56,15 @@ def publish(name: str, seed_only: bool = False, beside: bool = False) -> Path:
         same, others = settings == steps["settings"], settings[sweep.PICTURES] != steps["settings"][sweep.PICTURES]
         if others or same != (old.parent.name == "seeds"):  # seeds of other settings, and what became the default
             old.unlink()
+    for old in (PUBLISHED / name).glob("sweep/*.json") if beside else []:  # named before the default changed
+        one = summary.read_json(old)
+        if one["settings"] == steps["settings"] and one["seed"] == steps["seed"]:
+            old.unlink()
     for file, value in files.items():
         atomic.write_json(PUBLISHED / name / file, value)
     if not (seed_only or beside):
         _curves(PUBLISHED / name)
-    if any((PUBLISHED / name).glob("sweep/*.json")):
+    if compared:
         front.draw(PUBLISHED / name, PUBLISHED / name / "front.png")
     return PUBLISHED / name
 

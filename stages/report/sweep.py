@@ -51,6 +51,8 @@ def groups(folder: Path) -> dict[str, list[dict]]:
         record = summary.read_json(path)
         if record["settings"][PICTURES] != settings[PICTURES]:
             raise UserError(f"{path}: tested on other pictures than {folder}/seeds; remove it or run it again")
+        if record["steps"].get(INT8, {}).get("image_auroc") is None:
+            raise UserError(f"{path}: has no int8 variant of the model qat with an AUROC; publish a run that has one")
         runs = found.setdefault(label(record["settings"], settings), [])
         if record["seed"] not in [run["seed"] for run in runs]:
             runs.append(record)
@@ -66,6 +68,16 @@ def front(points: list[tuple[float, float]]) -> list[int]:
     ]
 
 
+def cost(found: dict[str, list[dict]], name: str, key: str) -> float | None:
+    """What the int8 file of a change costs, mean over the seeds; None for a latency that was not measured, or on
+    another device than that of the first change."""
+    runs, device = found[name], next(iter(found.values()))[0]["device"]
+    values = [run["steps"][INT8][key] for run in runs]
+    if None in values or (key == "p50_ms" and any(run["device"] != device for run in runs)):
+        return None
+    return mean(values)
+
+
 def lines(found: dict[str, list[dict]]) -> list[list[str]]:
     """A line of the table for each change."""
     out = []
@@ -73,10 +85,9 @@ def lines(found: dict[str, list[dict]]) -> list[list[str]]:
         steps = [run["steps"] for run in runs]
         teacher = [(run.get("teacher") or {}).get("image_auroc") for run in runs]
         accuracy = [[one.get(step, {}).get(key) for one in steps] for step, key in COLUMNS]
-        costs = [mean(one[INT8][key] for one in steps) for key in ("macs", "size_bytes")]
-        times = [one[INT8]["p50_ms"] for one in steps if one[INT8]["p50_ms"] is not None]
+        macs, size, time = (cost(found, name, key) for key in ("macs", "size_bytes", "p50_ms"))
         cells = [spread(values) for values in (teacher, *accuracy)]
-        cells += [summary.count(costs[0]), summary.size(costs[1]), summary.significant(mean(times) if times else None)]
+        cells += [summary.count(macs), summary.size(size), summary.significant(time)]
         out.append([name, str(len(runs)), *cells])
     return out
 
@@ -98,13 +109,12 @@ def markdown(folder: Path) -> str:
     return text + "\n\n" + "\n".join(f"- {note}" for note in notes)
 
 
-def best(found: dict[str, list[dict]], cost: str) -> list[str]:
-    """The changes on the front of int8 AUROC against `cost`."""
+def best(found: dict[str, list[dict]], key: str) -> list[str]:
+    """The changes on the front of int8 AUROC against the cost `key`."""
     known = {}
     for name, runs in found.items():
-        steps = [run["steps"][INT8] for run in runs]
-        if all(step[cost] is not None for step in steps):
-            known[name] = mean(step[cost] for step in steps), mean(step["image_auroc"] for step in steps)
+        if (price := cost(found, name, key)) is not None:
+            known[name] = price, mean(run["steps"][INT8]["image_auroc"] for run in runs)
     return [list(known)[i] for i in front(list(known.values()))]
 
 
