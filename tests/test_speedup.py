@@ -2,12 +2,15 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 import tiny_models
 import torch
 
-from stages.report import speedup
+from stages.common import atomic
+from stages.common.errors import UserError
+from stages.report import ratios, speedup, summary
 
 
 def test_the_reference_is_efficientad_s():
@@ -46,12 +49,26 @@ def project(tmp_path, monkeypatch):
 
 
 def test_ratios_are_those_of_the_medians(project, capsys):
-    speedup.main(["float", "int8", "--rounds", "5"])
-    found = json.loads(speedup.OUT.read_text())
+    speedup.main(["float", "int8", "--rounds", "5", "--output", "here/it.json"])
+    found = json.loads(Path("here/it.json").read_text())
     latency, ratio = found["latency_ms"], found["times_faster_than_efficientad_s"]
     assert latency[speedup.REFERENCE] >= 50 and ratio[speedup.REFERENCE] == 1
     assert ratio["int8"] == pytest.approx(latency[speedup.REFERENCE] / latency["int8"]) and ratio["int8"] > 10
     assert "| int8 |" in capsys.readouterr().out
+
+
+def test_published_measurements_make_one_table(project, tmp_path):
+    for name, teacher in (("width 1", 10.0), ("width 2", None)):
+        latency = {ratios.REFERENCE: 50.0, "int8": 2.0} | ({ratios.TEACHER: teacher} if teacher else {})
+        faster = {model: 50.0 / value for model, value in latency.items()}
+        found = {"latency_ms": latency, "times_faster_than_efficientad_s": faster}
+        atomic.write_json(tmp_path / f"demo/speedup/{name}.json", found)
+    lines = ratios.markdown(tmp_path / "demo").splitlines()
+    assert (
+        "| width 1 | int8 | 2.00 | 25 | 5.0 |" in lines and f"| width 2 | int8 | 2.00 | 25 | {summary.NONE} |" in lines
+    )
+    with pytest.raises(UserError, match="no measurement"):
+        ratios.markdown(tmp_path / "another")
 
 
 def test_a_missing_variant_is_one_line(project, capsys):

@@ -7,21 +7,19 @@ from pathlib import Path
 from stages.common import atomic
 from stages.common.errors import UserError
 from stages.common.stage import fail
-from stages.report import ablation, summary, sweep
+from stages.report import ablation, ratios, summary, sweep
 from stages.report.ablation import PUBLISHED
 
 README = Path("README.md")
-BLOCK = re.compile(r"(<!-- (published|ablation|sweep):([\w.-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (published|ablation|sweep|speedup):([\w.-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def render(text: str, folder: Path = PUBLISHED) -> str:
     """`text` with every marked block filled from `folder`/<name>; UserError when one has no partner."""
     published = {path.parent.name for path in folder.glob("*/summary.json")}
     marked = {match[3] for match in BLOCK.finditer(text) if match[2] == "published"}
-    if len(re.findall(r"<!-- (?:published|ablation|sweep):", text)) != len(BLOCK.findall(text)):
-        raise UserError(
-            f"{README}: a <!-- published:NAME -->, <!-- ablation:NAME --> or <!-- sweep:NAME --> is never closed"
-        )
+    if len(re.findall(r"<!-- (?:published|ablation|sweep|speedup):", text)) != len(BLOCK.findall(text)):
+        raise UserError(f"{README}: a mark like <!-- published:NAME --> (ablation, sweep, speedup) is never closed")
     if missing := sorted(published - marked):
         raise UserError(
             f"{README}: no <!-- published:{missing[0]} --> ... <!-- /published --> for {folder}/{missing[0]}"
@@ -29,7 +27,7 @@ def render(text: str, folder: Path = PUBLISHED) -> str:
     swept = {path.parent.parent.name for path in folder.glob("*/sweep/*.json")}
     if missing := sorted(swept - {match[3] for match in BLOCK.finditer(text) if match[2] == "sweep"}):
         raise UserError(f"{README}: no <!-- sweep:{missing[0]} --> ... <!-- /sweep --> for {folder}/{missing[0]}/sweep")
-    blocks = {"published": result, "ablation": steps, "sweep": sweep.markdown}
+    blocks = {"published": result, "ablation": steps, "sweep": sweep.markdown, "speedup": ratios.markdown}
     return BLOCK.sub(lambda match: f"{match[1]}{blocks[match[2]](folder / match[3])}\n{match[4]}", text)
 
 

@@ -23,9 +23,9 @@ from stages.common.errors import UserError
 from stages.common.progress import track
 from stages.common.stage import fail
 from stages.report import summary
+from stages.report.ratios import HEAD, REFERENCE, rows
 
 MODELS, OUT = Path("artifacts/models"), Path("reports/speedup.json")
-REFERENCE = "EfficientAD-S (torch, float32)"
 SIZE = 256  # side of the pictures
 OUTPUT = 384  # channels of the teacher's features
 
@@ -110,17 +110,11 @@ def measure(variants: list[str], rounds: int) -> dict:
     return {"rounds": rounds, "threads": 1, "latency_ms": latency, "times_faster_than_efficientad_s": speedup}
 
 
-def table(found: dict) -> str:
-    """The measurement as Markdown."""
-    latency, ratio = found["latency_ms"], found["times_faster_than_efficientad_s"]
-    rows = [[name, summary.significant(latency[name]), f"{ratio[name]:.0f}"] for name in latency]
-    return summary.markdown_table(("Model", "p50 ms", "Times faster"), rows)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.report.speedup", description=__doc__)
     parser.add_argument("variants", nargs="+", metavar="VARIANT", help="exported variants, e.g. teacher-onnx")
     parser.add_argument("--rounds", type=int, default=30, metavar="N", help="how often each of them runs (30)")
+    parser.add_argument("--output", type=Path, default=OUT, metavar="FILE", help=f"where the result stays ({OUT})")
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -130,8 +124,8 @@ def main(argv: list[str] | None = None) -> None:
         found = measure(arguments.variants, arguments.rounds)
     except UserError as error:
         fail("speedup", str(error))
-    atomic.write_json(OUT, found)
-    print(table(found))
+    atomic.write_json(arguments.output, found)
+    print(summary.markdown_table(HEAD, rows(found)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ COST = ("size_bytes", "params", "macs")
 LOAD = ("init_ms", "warmup_ms", "predict_ms", "peak_rss_mb")
 PERCENTILES = ("p50", "p90", "p99")
 NONE = "\u2013"  # an en dash
-TEXT_COLUMNS = ("Variant", "Device", "Step", "Changed", "Model")  # to the left
+TEXT_COLUMNS = ("Variant", "Device", "Step", "Changed", "Run", "Model")  # to the left
 
 
 def read_json(path: str | Path):
