@@ -32,6 +32,12 @@ def pictures(count: int, size: int, seed: int = 0) -> np.ndarray:
     return np.clip(noise / noise.std() * 50 + 128, 0, 255).astype(np.uint8)
 
 
+def predict(teacher: PatchCore, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps and scores of uint8 images."""
+    with torch.inference_mode():
+        return teacher(patchcore.to_tensor(images))
+
+
 class Fixed(torch.nn.Module):
     """Stands for a feature extractor: the picture itself, so that a patch is its three values."""
 
@@ -85,7 +91,7 @@ def test_map_is_the_distance_to_the_nearest_entry(stride):
     with torch.inference_mode():
         features = patch_features(extractor(patchcore.to_tensor(images)), 3, stride).permute(0, 2, 3, 1).flatten(0, 2)
     bank = features[torch.randperm(len(features), generator=seeded())[: 40 // stride]] + 0.05
-    maps, scores = patchcore.predict(PatchCore(extractor, bank, 3, "max", stride).eval(), images, batch=2)
+    maps, scores = predict(PatchCore(extractor, bank, 3, "max", stride).eval(), images)
     expected, _ = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(bank.numpy()).kneighbors(features.numpy())
     expected = expected.reshape(3, 1, 8 // stride, 8 // stride)
     np.testing.assert_allclose(scores.numpy(), expected.max((1, 2, 3)), atol=2e-3)
@@ -203,7 +209,7 @@ def test_dinov2_teacher_as_onnx(dinov2, score, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     assert [o.name for o in session.get_outputs()] == outputs
     for image in images:
-        maps, scores = patchcore.predict(teacher, image[None])
+        maps, scores = predict(teacher, image[None])
         found = session.run(None, {"image": patchcore.to_tensor(image[None]).contiguous().numpy()})
         np.testing.assert_allclose(found[0], maps.numpy(), atol=1e-3)
         if score == "reweighted":
@@ -269,7 +275,7 @@ def test_roundtrip_is_byte_identical_and_gives_equal_maps(tmp_path):
     assert names == {p.name for p in folders[1].iterdir()} and "bank.safetensors" in names
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
-    for before, after in zip(patchcore.predict(teacher, images), patchcore.predict(loaded, images), strict=True):
+    for before, after in zip(predict(teacher, images), predict(loaded, images), strict=True):
         assert torch.equal(before, after)
 
 

@@ -92,15 +92,3 @@ def to_tensor(images) -> torch.Tensor:
     """uint8 [N, S, S, 3] to float [N, 3, S, S] in 0..1, channels last in memory (faster on a CPU)."""
     batch = torch.from_numpy(images).permute(0, 3, 1, 2)
     return batch.to(torch.float32, memory_format=torch.channels_last) / 255
-
-
-def predict(model: PatchCore, images, batch: int = 8, progress=lambda x: x) -> tuple[torch.Tensor, torch.Tensor]:
-    """Maps [N, 1, h, w] and scores [N] of uint8 images, a few at a time."""
-    maps, scores = None, torch.empty(len(images))
-    with torch.inference_mode():
-        for i in progress(range(0, len(images), batch)):
-            part, scores[i : i + batch] = model(to_tensor(images[i : i + batch]))
-            if maps is None:  # all at once: small results between large temporaries would split the heap
-                maps = torch.empty(len(images), *part.shape[1:])
-            maps[i : i + batch] = part
-    return maps.clone(), scores  # no longer tensors of inference mode
