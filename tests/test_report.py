@@ -14,7 +14,7 @@ import yaml
 
 from stages.common import params
 from stages.common.errors import UserError
-from stages.report import ablation, plots, publish, readme, summary
+from stages.report import ablation, plots, publish, readme, summary, sweep
 from stages.report.__main__ import run
 from stages.report.examples import choose
 
@@ -216,6 +216,14 @@ def test_networks_are_told_apart_by_name_not_by_where_they_lie(inside):
         found.append(ablation.settings(params.validate(tree | changed)))
     assert found[0] == found[1] and "/" not in json.dumps(found)
     assert found[0]["teacher"] != found[2]["teacher"] and found[0]["student"] != found[2]["student"]
+
+
+def test_runs_on_fewer_synthetic_pictures_are_no_seeds_of_each_other(inside):
+    """Their test pictures are the same."""
+    tree = yaml.safe_load((report_project.ROOT / "params.yaml").read_text())
+    fewer = {**tree["data"], "synthetic": {**tree["data"]["synthetic"], "train": 20}}
+    whole, part = (ablation.settings(params.validate(tree | {"data": data})) for data in (tree["data"], fewer))
+    assert sweep.label(part, whole) == "data.synthetic.train = 20"
 
 
 def test_equal_input_gives_equal_bytes(inside):
