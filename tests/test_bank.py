@@ -107,6 +107,17 @@ def test_learned_ranges_of_the_body_are_kept(joined):
     assert found.quant["bank"].range.tolist() == pytest.approx([float(nearest.min()), float(nearest.max())], rel=1e-4)
 
 
+def test_a_mask_that_was_rescaled_for_the_score_gets_a_range_of_its_own(joined):
+    body, whole, _ = joined
+    learned = QuantStudent.calibrated(fold(body), to_tensor(pictures(4, 64, 6)))
+    found = QuantStudent.calibrated(fold(whole), to_tensor(pictures(4, 64, 5)), learned)
+    with torch.inference_mode():
+        mask = fold(whole).activations(to_tensor(pictures(4, 64, 5)))["mask"]
+    assert found.quant["mask"].range.tolist() == pytest.approx([float(mask.min()), float(mask.max())], rel=1e-4)
+    assert found.quant["mask"].range.tolist() != pytest.approx(learned.quant["mask"].range.tolist(), rel=0.1)
+    assert found.quant["embed"].range.tolist() == learned.quant["embed"].range.tolist()
+
+
 def test_cut_paste_changes_one_place_and_repeats():
     good = pictures(4, 96)
     changed = []

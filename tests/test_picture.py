@@ -77,9 +77,9 @@ def test_a_deep_picture_of_small_values_is_refused_and_a_full_one_is_not(here, c
 @pytest.mark.parametrize(("total", "count"), [(551, 64), (64, 64), (65, 64), (3, 64), (1, 1), (1000, 1)])
 def test_evenly_drawn_items(total, count):
     found = evenly(list(range(total)), count)
-    assert min(total, count) / 2 < len(found) <= count and found[0] == 0
-    assert len({b - a for a, b in itertools.pairwise(found)}) <= 1
-    assert total - found[-1] <= -(-total // len(found)) + 1
+    assert len(found) == min(total, count) and found[0] == 0
+    steps = {b - a for a, b in itertools.pairwise([*found, total])}
+    assert max(steps) - min(steps) <= 1 and min(steps) > 0
 
 
 def test_progress_in_a_log_is_a_few_lines(capsys, monkeypatch):

@@ -221,3 +221,5 @@ def test_half_of_the_training_pool_is_good():
     assert np.array_equal(again, images[:5]), "picture i depends on the seed and on i only"
     other, _ = defects.training_pool(pictures, 5, 5)
     assert not np.array_equal(other, again)
+    pools = [defects.training_pool(pictures, 8, seed, pool)[0] for seed in range(3) for pool in range(3)]
+    assert len(np.unique(np.concatenate(pools), axis=0)) == 9 * 8, "no picture of a pool is in another, of any seed"

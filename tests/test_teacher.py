@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -187,6 +188,43 @@ def make_teacher(backbone, normalisation: str, size: int, score: str) -> tuple[P
         patches = patch_features(extractor(patchcore.to_tensor(images[:2])), 3).permute(0, 2, 3, 1).flatten(0, 2)
     bank = patches[::3] + 0.05 * torch.randn(patches[::3].shape, generator=seeded())
     return PatchCore(extractor, bank, 3, score).eval(), images
+
+
+@pytest.mark.parametrize("scales", [[1.0, 1.5], [0.5, 2.0]])
+def test_scales_are_enlarged_pictures_one_after_the_other(scales):
+    """Each scale by OpenCV's bilinear resizing; the patches are on the grid of the first, and the file keeps both."""
+    images = pictures(2, 64)
+    extractor = FeatureExtractor(build(small_resnet_config(), [0, 1]), "local_contrast", scales).eval()
+    one = FeatureExtractor(extractor.backbone, "local_contrast").eval()
+    with torch.inference_mode():
+        found, expected = extractor(patchcore.to_tensor(images)), []
+        for scale in scales:
+            side = int(64 * scale)
+            enlarged = np.stack([cv2.resize(im.astype(np.float32) / 255, (side, side)) for im in images])
+            expected += one(torch.from_numpy(enlarged).permute(0, 3, 1, 2))
+        for got, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(got, wanted, atol=1e-3, rtol=1e-3)
+        patches = patch_features(found, 3, 2)
+    side = int(64 * scales[0]) // 8
+    assert patches.shape == (2, 2 * (32 + 32), side, side) and patches.std((0, 2, 3)).min() > 0
+
+
+def test_two_scales_as_onnx_and_as_a_folder(tmp_path):
+    torch.manual_seed(0)
+    extractor, images = (
+        FeatureExtractor(build(small_resnet_config(), [0, 1]), "local_contrast", [1.0, 1.5]),
+        pictures(3, 32),
+    )
+    patches = patch_features(extractor.eval()(patchcore.to_tensor(images)), 3).permute(0, 2, 3, 1).flatten(0, 2)
+    teacher = PatchCore(extractor, patches[::5].detach() + 0.1, 3, "max").eval()
+    teacher.save(tmp_path)
+    export(TeacherOutputs(PatchCore.load(tmp_path)).eval(), 32, tmp_path / "model.onnx", ["map"])
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for image in images:
+        maps, _ = predict(teacher, image[None])
+        found = session.run(None, {"image": patchcore.to_tensor(image[None]).contiguous().numpy()})
+        np.testing.assert_allclose(found[0], maps.numpy(), atol=1e-3)
+    assert maps.std() > 0.02
 
 
 def test_dinov2_folder_gives_the_features_of_its_blocks(dinov2):

@@ -58,8 +58,9 @@ def read_index(folder: str | Path, split: str | None = None) -> list[Item]:
 
 
 def evenly(items: list, count: int) -> list:
-    """At most `count` of the items, evenly drawn: neighbours in an index are pictures of one series."""
-    return items[:: max(1, -(-len(items) // count))]
+    """`count` of the items, or all, evenly drawn: neighbours in an index are pictures of one series."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def load_images(folder: str | Path, items: list[Item], size: int) -> np.ndarray:

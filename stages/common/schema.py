@@ -41,6 +41,7 @@ class Input(Section):
 class Teacher(Section):
     backbone: Annotated[str, Field(min_length=1)]
     layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=4)]
+    scales: Annotated[list[Annotated[float, Field(ge=0.5, le=4)]], Field(min_length=1, max_length=4)]
     simclr_steps: Annotated[int, Field(ge=0)]
     simclr_batch: Annotated[int, Field(ge=2)]
     patch_pool: Literal[1, 3, 5, 7, 9]

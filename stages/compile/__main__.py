@@ -131,7 +131,7 @@ def compile_variant(params, name: str) -> None:
     prepare(params.seed, params.threads)
     train = read_index(DATA, "train")
     count = max(p.calibration_images, p.fidelity.images)
-    samples, _ = training_pool(load_images(DATA, evenly(train, count), size), count, params.seed + 2)
+    samples, _ = training_pool(load_images(DATA, evenly(train, count), size), count, params.seed, 2)
     val = load_images(DATA, read_index(DATA, "val"), size)
     with atomic.directory(MODELS / name) as folder, tempfile.TemporaryDirectory() as work:
         fields, model = build(variant, size, folder, Path(work), samples[: p.calibration_images], p.edgetpu_compiler)

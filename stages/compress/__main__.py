@@ -33,7 +33,7 @@ def compress(params) -> None:
     prepare(params.seed, params.threads)
     train = load_images(DATA, read_index(DATA, "train"), params.input.size)
     val = load_images(DATA, read_index(DATA, "val"), params.input.size)
-    images, _ = defects.training_pool(train, params.distill.images, params.seed + 1)
+    images, _ = defects.training_pool(train, params.distill.images, params.seed, 1)
     whole, mask_share = Student.load(STUDENT), share.load(STUDENT)
     entries = nodes_channels(whole.nodes, "bank")
     student = bank.body(whole).to(memory_format=torch.channels_last)

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from stages.common.dataset import evenly
 from stages.networks.patchcore import PatchCore, to_tensor
 from stages.networks.student import EMBEDDING
 
@@ -20,7 +21,7 @@ class Features:
     def __init__(self, teacher: PatchCore, images, side: int, progress=lambda x: x):
         self.teacher, self.side = teacher.to(memory_format=torch.channels_last), side
         total, outer, count = 0, 0, 0
-        for part in self._raw(images[:PCA_PICTURES], progress):
+        for part in self._raw(images[evenly(range(len(images)), PCA_PICTURES)], progress):
             lines = part.permute(0, 2, 3, 1).reshape(-1, part.shape[1]).double()
             total, outer, count = total + lines.sum(0), outer + lines.t() @ lines, count + len(lines)
         self.mean = total / count

@@ -68,14 +68,23 @@ NORMALISATIONS = {"imagenet": imagenet, "local_contrast": local_contrast}
 
 
 class FeatureExtractor(nn.Module):
-    """Backbone plus its input normalisation: images [N, 3, S, S] in 0..1 to a list of feature maps, finest first."""
+    """Backbone plus its input normalisation: images [N, 3, S, S] in 0..1 to a list of feature maps.
 
-    def __init__(self, backbone: nn.Module, normalisation: str):
+    scales: sizes that the picture is brought to, relative to S; a larger one shows finer detail. The maps are those of
+    the first scale, finest first, then those of the next.
+    """
+
+    def __init__(self, backbone: nn.Module, normalisation: str, scales: list[float] = (1.0,)):
         super().__init__()
-        self.backbone, self.normalisation = backbone, normalisation
+        self.backbone, self.normalisation, self.scales = backbone, normalisation, list(scales)
+
+    def at_scale(self, images: torch.Tensor, scale: float) -> list[torch.Tensor]:
+        if scale != 1:
+            images = F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
+        return list(self.backbone(NORMALISATIONS[self.normalisation](images)).feature_maps)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        return list(self.backbone(NORMALISATIONS[self.normalisation](images)).feature_maps)
+        return [found for scale in self.scales for found in self.at_scale(images, scale)]
 
     def save(self, folder: Path) -> None:
         """Writes config and weights, so that later stages need neither the hub nor the folder it came from."""
@@ -83,7 +92,7 @@ class FeatureExtractor(nn.Module):
         for volatile in ("_name_or_path", "transformers_version", "architectures"):
             config.pop(volatile, None)
         config |= {"out_features": None, "out_indices": list(self.backbone.config.out_indices)}
-        saved = {"config": config, "normalisation": self.normalisation}
+        saved = {"config": config, "normalisation": self.normalisation, "scales": self.scales}
         (folder / "backbone.json").write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n")
         save_file({k: v.contiguous() for k, v in self.backbone.state_dict().items()}, folder / "backbone.safetensors")
 
@@ -94,4 +103,4 @@ class FeatureExtractor(nn.Module):
         layers = config.pop("out_indices")
         backbone = build(AutoConfig.for_model(config.pop("model_type"), **config), layers)
         backbone.load_state_dict(load_file(folder / "backbone.safetensors"))
-        return cls(backbone, saved["normalisation"]).eval()
+        return cls(backbone, saved["normalisation"], saved["scales"]).eval()

@@ -97,12 +97,14 @@ def vary(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return np.clip(moved * rng.uniform(0.9, 1.1) + rng.uniform(-8, 8) + 0.5, 0, 255).astype(np.uint8)
 
 
-def training_pool(images: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` varied pictures uint8 [count, S, S, 3], every second one with a defect; masks bool [count, S, S]."""
+def training_pool(images: np.ndarray, count: int, seed: int, pool: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """`count` varied pictures uint8 [count, S, S, 3], every second one with a defect; masks bool [count, S, S].
+
+    pool: the pools of a seed, and those of other seeds, have no picture in common."""
     pictures = np.empty((count, *images.shape[1:]), np.uint8)
     masks = np.zeros(pictures.shape[:3], bool)
     for i in range(count):
-        rng = np.random.default_rng([seed, i])
+        rng = np.random.default_rng([seed, pool, i])
         picture = vary(rng, images[rng.integers(len(images))])
         if i % 2:
             donor = images[rng.integers(len(images))]

@@ -15,7 +15,7 @@ REWEIGHT_NEIGHBOURS = 9
 
 
 def patch_features(maps: list[torch.Tensor], pool: int, stride: int = 1) -> torch.Tensor:
-    """Each position averaged over its pool x pool neighbourhood, the stages joined at the finest grid, and there
+    """Each position averaged over its pool x pool neighbourhood, the maps joined at the grid of the first, and there
     averaged over stride x stride positions: [N, D, h, w]."""
     pooled = [F.avg_pool2d(m, pool, stride=1, padding=pool // 2) for m in maps]
     size = pooled[0].shape[-2:]

@@ -195,7 +195,7 @@ class QuantStudent(nn.Module):
     def calibrated(cls, folded: Student, images: torch.Tensor, learned: "QuantStudent | None" = None) -> "QuantStudent":
         """Post-training quantization: the smallest and largest value of every tensor over `images` is its range.
 
-        learned: a part of the network, whose ranges are kept.
+        learned: a part of the network; the ranges of what computes the same there are kept.
         """
         model = cls(folded)
         with torch.inference_mode():
@@ -204,7 +204,9 @@ class QuantStudent(nn.Module):
                 for name in model.quant.keys() - {"input"}:
                     model.quant[name].widen(values[model.seen.get(name, name)])
         for name, quant in learned.quant.items() if learned else ():
-            model.quant[name].range.copy_(quant.range)
+            ops = [part.ops[name] if name in part.ops else nn.Identity() for part in (learned.network, folded)]
+            if all(map(torch.equal, *(op.parameters() for op in ops))):
+                model.quant[name].range.copy_(quant.range)
         model.freeze_ranges()
         return model.eval()
 

@@ -21,8 +21,8 @@ DATA, OUT = Path("data/train"), Path("artifacts/teacher")
 def make_extractor(p, images: np.ndarray, seed: int, log) -> FeatureExtractor:
     """The frozen feature extractor that params name."""
     if p.backbone != "simclr":
-        return FeatureExtractor(pretrained(p.backbone, p.layers), "imagenet").eval()
-    extractor = FeatureExtractor(build(small_resnet_config(), p.layers), "local_contrast")
+        return FeatureExtractor(pretrained(p.backbone, p.layers), "imagenet", p.scales).eval()
+    extractor = FeatureExtractor(build(small_resnet_config(), p.layers), "local_contrast", p.scales)
     simclr.train(
         extractor,
         patchcore.to_tensor(images).contiguous(),

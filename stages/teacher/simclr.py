@@ -58,7 +58,7 @@ def train(extractor, images: torch.Tensor, steps: int, batch: int, seed: int, lo
     generator = torch.Generator().manual_seed(seed)
     size = min(CROP, images.shape[-1] * 2 // 3)
     with torch.no_grad():
-        width = extractor(images[:1])[-1].shape[1] * 4
+        width = extractor.at_scale(images[:1], 1)[-1].shape[1] * 4
     head = nn.Sequential(nn.Linear(width, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 64))
     parameters = [*extractor.backbone.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=1e-4)
@@ -67,7 +67,7 @@ def train(extractor, images: torch.Tensor, steps: int, batch: int, seed: int, lo
     for step in progress(range(steps)):
         crops = random_crops(images, size * 3 // 2, batch, generator)
         views = torch.cat([random_views(crops, size, generator), random_views(crops, size, generator)])
-        features = head(F.adaptive_avg_pool2d(extractor(views)[-1], 2).flatten(1))
+        features = head(F.adaptive_avg_pool2d(extractor.at_scale(views, 1)[-1], 2).flatten(1))
         loss = nt_xent(features[:batch], features[batch:], TEMPERATURE)
         optimizer.zero_grad()
         loss.backward()
