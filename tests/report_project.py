@@ -133,6 +133,7 @@ def _benchmark(root: Path, k: int, item: str, device: str, variant: str) -> None
     if item == "local-student-int8":
         energy = {"value_mj": 11.0, "method": "rapl", "reason": None}
     machine = {"platform": "Linux", "architecture": "aarch64", "cpu": "Made-up CPU", "cores": 4, "memory_mb": 3906.25}
+    machine["int8"] = "asimddp"
     out |= {"status": "ok", "how": "measured", "size_bytes": VARIANTS[variant][3], "params": 1, "macs": 2, "threads": 1}
     out |= {"init_ms": 12.5, "warmup_ms": {"first": 9.1, "total": 60.0}, "latency_ms": blocks[0]["latency_ms"]}
     out |= {"predict_ms": blocks[0]["predict_ms"]["p50"], "peak_rss_mb": 81.2, "blocks": blocks, "energy": energy}

@@ -132,7 +132,7 @@ def test_ablation_of_one_run(inside):
         **{"variant": "student-int8", "image_auroc": 0.966, "aupro": 0.87, "size_bytes": 1_700_000, "params": 425_000},
         **{"macs": 51_000_000, "p50_ms": bench["latency_ms"]["p50"], "val_auroc": 0.916},
     }
-    assert found["device"] == "local"
+    assert found["device"] == "local" and found["machine"] == {"cpu": "Made-up CPU", "int8": "asimddp"}
     text, html = Path("reports/report.md").read_text(), Path("reports/index.html").read_text()
     assert "| student-fp32 | float | 0.972 | 0.870 | 9.20 MB |" in text and "One seed" in html
     assert text.index("| float |") < text.index("| QAT |") < text.index("| pruned |")

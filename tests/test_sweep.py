@@ -78,6 +78,9 @@ def test_publish_puts_a_run_where_its_settings_belong(record, tmp_path, monkeypa
     with pytest.raises(UserError, match="publish the default first"):
         publish.publish("demo", beside=True)
     publish.publish("demo")
+    atomic.write_json(publish.PUBLISHED / "demo/speedup/width-1.json", {})
+    publish.publish("demo")  # what is no record stays
+    assert (publish.PUBLISHED / "demo/speedup/width-1.json").exists()
     with pytest.raises(UserError, match=r"has the settings of .*--seed-only"):
         publish.publish("demo", beside=True)
     other = json.loads(json.dumps(made)) | {"seed": 4}
@@ -122,11 +125,12 @@ def test_validation_and_test_are_compared_once(published):
     assert sweep.agreement(found).endswith("over the 3 candidates is 0.50; it would have chosen: student.width = 0.75.")
 
 
-def test_a_latency_of_another_device_is_not_compared(published):
+@pytest.mark.parametrize("another", [{"device": "another"}, {"machine": {"cpu": "another", "int8": None}}])
+def test_a_latency_of_another_device_is_not_compared(another, published):
     folder = publish.PUBLISHED / "demo"
     add("sweep/a.json", published, 0, 0.5, 0.001, student__width=0.5)
     assert "student.width = 0.5" in sweep.best(sweep.groups(folder), "p50_ms")
-    new = add("sweep/a.json", published, 0, 0.5, 0.001, student__width=0.5) | {"device": "another"}
+    new = add("sweep/a.json", published, 0, 0.5, 0.001, student__width=0.5) | another
     atomic.write_json(folder / "sweep/a.json", new)
     found = sweep.groups(folder)
     assert sweep.best(found, "p50_ms") == ["nothing"]

@@ -16,7 +16,7 @@ def run(params) -> None:
     dataset = f"mvtec {params.data.category}" if params.data.source == "mvtec" else params.data.source
     table = summary.rows(evals, benches, dataset)
     heading = describe(dataset, evals, benches)
-    this = ablation.record(params, evals, table)
+    this = ablation.record(params, evals, table, benches)
     runs = ablation.alike(this) if len(this["steps"]) > 1 else []
     with atomic.directory(OUT / "plots") as folder:
         pictures = plots.draw(evals, table, benches, folder)

@@ -37,8 +37,9 @@ def settings(params) -> dict:
     return found | {"test_index_sha256": sha256(TEST_INDEX)}
 
 
-def record(params, evals: dict, table: list[dict]) -> dict:
-    """This run: seed, settings, the teacher, every step that it has a variant of; latency of one device."""
+def record(params, evals: dict, table: list[dict], benches: dict) -> dict:
+    """This run: seed, settings, the teacher, every step that it has a variant of; latency of one device, and what CPU
+    that has."""
     names = {}
     for step, wanted in STEPS.items():
         if step.startswith("pruned") and not params.compress.prune_ratio:
@@ -63,7 +64,9 @@ def record(params, evals: dict, table: list[dict]) -> dict:
         for step, name in names.items()
     }
     teacher = next((evals[name] for name, variant in params.variants.items() if variant.model == "teacher"), {})
+    machine = next((b.get("machine") or {} for b in benches.values() if device and b["device"] == device), {})
     found = {"seed": params.seed, "settings": settings(params), "device": device, "steps": steps}
+    found["machine"] = {key: machine.get(key) for key in ("cpu", "int8")}
     return found | {"teacher": {key: teacher.get(key) for key in ("image_auroc", "aupro")}}
 
 

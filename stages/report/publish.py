@@ -51,7 +51,8 @@ def publish(name: str, seed_only: bool = False, beside: bool = False) -> Path:
         files["accuracy.json"] = {variant: summary.read_json(f"artifacts/eval/{variant}.json") for variant in variants}
     if (total := sum(len(json.dumps(value, indent=2)) for value in files.values())) > LIMIT:
         raise UserError(f"the results of {name} take {total} bytes, more than {LIMIT}")
-    for old in [] if seed_only or beside else (PUBLISHED / name).glob("*/*.json"):
+    records = [path for kind in ("seeds", "sweep") for path in (PUBLISHED / name).glob(f"{kind}/*.json")]
+    for old in [] if seed_only or beside else records:
         settings = summary.read_json(old)["settings"]
         same, others = settings == steps["settings"], settings[sweep.PICTURES] != steps["settings"][sweep.PICTURES]
         if others or same != (old.parent.name == "seeds"):  # seeds of other settings, and what became the default

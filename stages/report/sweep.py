@@ -70,10 +70,11 @@ def front(points: list[tuple[float, float]]) -> list[int]:
 
 def cost(found: dict[str, list[dict]], name: str, key: str) -> float | None:
     """What the int8 file of a change costs, mean over the seeds; None for a latency that was not measured, or on
-    another device than that of the first change."""
-    runs, device = found[name], next(iter(found.values()))[0]["device"]
+    another device or CPU than that of the first change."""
+    runs, first = found[name], next(iter(found.values()))[0]
     values = [run["steps"][INT8][key] for run in runs]
-    if None in values or (key == "p50_ms" and any(run["device"] != device for run in runs)):
+    others = any(run.get(part) != first.get(part) for run in runs for part in ("device", "machine"))
+    if None in values or (key == "p50_ms" and others):
         return None
     return mean(values)
 
