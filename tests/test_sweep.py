@@ -126,7 +126,7 @@ def test_validation_and_test_are_compared_once(published):
 
 
 @pytest.mark.parametrize("another", [{"device": "another"}, {"machine": {"cpu": "another", "int8": None}}])
-def test_a_latency_of_another_device_is_not_compared(another, published):
+def test_a_latency_of_another_device_is_not_compared(another, published, monkeypatch):
     folder = publish.PUBLISHED / "demo"
     add("sweep/a.json", published, 0, 0.5, 0.001, student__width=0.5)
     assert "student.width = 0.5" in sweep.best(sweep.groups(folder), "p50_ms")
@@ -135,6 +135,12 @@ def test_a_latency_of_another_device_is_not_compared(another, published):
     found = sweep.groups(folder)
     assert sweep.best(found, "p50_ms") == ["nothing"]
     assert dict(zip(sweep.HEAD, sweep.lines(found)[1], strict=True))["p50 ms"] == summary.NONE
+    figures = []
+    with monkeypatch.context() as patch:
+        patch.setattr(front.plots, "save", lambda figure, path: figures.append(figure))
+        front.draw(folder, folder / "front.png")
+    for axes in figures[0].axes:  # the panel of the size has a point more, which both have room for
+        assert axes.get_ylim()[0] < 0.5 < published["steps"]["QAT"]["image_auroc"] < axes.get_ylim()[1]
     for path in folder.glob("seeds/*.json"):
         one = read(path)
         one["steps"]["QAT"]["p50_ms"] = None

@@ -15,6 +15,7 @@ def draw(folder: Path, path: Path) -> None:
     plots.style()
     found = sweep.groups(folder)
     figure, panels = plt.subplots(1, len(COSTS), figsize=(11, 4.4), sharey=True, layout="constrained")
+    drawn = []
     for axes, (key, title, unit) in zip(panels, COSTS, strict=True):
         points = []
         for name, runs in found.items():
@@ -41,7 +42,9 @@ def draw(folder: Path, path: Path) -> None:
         axes.plot([p[0] for p in line], [p[2] for p in line], color="#0173b2", lw=1, drawstyle="steps-post", zorder=1)
         axes.set(xscale="log", xlabel=title, ylabel="image AUROC of the int8 file" if axes is panels[0] else "")
         axes.set_xlim(min(p[0] for p in points) / 1.5, max(p[0] for p in points) * 1.5)
-        axes.margins(y=0.15)
+        axes.margins(y=0.2)
+        drawn.append((axes, points))
+    for axes, points in drawn:  # the panels share the values that they show: after all of them are known
         plots.log_ticks(axes)
         plots.ticks_up_to_one(axes)
         plots.place_labels(figure, axes, points)
