@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def read_index(folder: str | Path, split: str | None = None) -> list[Item]:
     return rows
 
 
-def evenly(items: list, count: int) -> list:
+def evenly(items: Sequence, count: int) -> list:
     """`count` of the items, or all, evenly drawn: neighbours in an index are pictures of one series."""
     count = min(count, len(items))
     return [items[i * len(items) // count] for i in range(count)]

@@ -1,6 +1,7 @@
 """Feature extractors: any Hugging Face backbone by name or folder, and a small ResNet to train from nothing."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -74,11 +75,12 @@ class FeatureExtractor(nn.Module):
     the first scale, finest first, then those of the next.
     """
 
-    def __init__(self, backbone: nn.Module, normalisation: str, scales: list[float] = (1.0,)):
+    def __init__(self, backbone: nn.Module, normalisation: str, scales: Sequence[float] = (1.0,)):
         super().__init__()
         self.backbone, self.normalisation, self.scales = backbone, normalisation, list(scales)
 
     def at_scale(self, images: torch.Tensor, scale: float) -> list[torch.Tensor]:
+        """The feature maps of one scale, finest first."""
         if scale != 1:
             images = F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
         return list(self.backbone(NORMALISATIONS[self.normalisation](images)).feature_maps)

@@ -100,7 +100,8 @@ def vary(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 def training_pool(images: np.ndarray, count: int, seed: int, pool: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """`count` varied pictures uint8 [count, S, S, 3], every second one with a defect; masks bool [count, S, S].
 
-    pool: the pools of a seed, and those of other seeds, have no picture in common."""
+    pool: which of the seed's pools; no two of them, and none of another seed, have a picture in common.
+    """
     pictures = np.empty((count, *images.shape[1:]), np.uint8)
     masks = np.zeros(pictures.shape[:3], bool)
     for i in range(count):
