@@ -139,6 +139,8 @@ def test_a_latency_of_another_device_is_not_compared(another, published, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(front.plots, "save", lambda figure, path: figures.append(figure))
         front.draw(folder, folder / "front.png")
+    key = [text.get_text().split(maxsplit=1) for text in figures[0].legends[0].get_texts()]
+    assert key == [["1", "the default"], ["2", "student.width = 0.5"]]
     for axes in figures[0].axes:  # the panel of the size has a point more, which both have room for
         assert axes.get_ylim()[0] < 0.5 < published["steps"]["QAT"]["image_auroc"] < axes.get_ylim()[1]
     for path in folder.glob("seeds/*.json"):

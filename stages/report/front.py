@@ -4,6 +4,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
 
 from stages.report import plots, sweep
 
@@ -11,14 +12,15 @@ COSTS = (("p50_ms", "latency of one inference in ms (log scale)", 1), ("size_byt
 
 
 def draw(folder: Path, path: Path) -> None:
-    """Mean over the seeds and standard deviation, a panel per cost, the front as a line; labels name the change."""
+    """Mean over the seeds and standard deviation, a panel per cost, the front as a line; numbers as in the key."""
     plots.style()
     found = sweep.groups(folder)
-    figure, panels = plt.subplots(1, len(COSTS), figsize=(11, 4.4), sharey=True, layout="constrained")
+    height = 4.4 + 0.22 * ((len(found) + 1) // 2)
+    figure, panels = plt.subplots(1, len(COSTS), figsize=(11, height), sharey=True, layout="constrained")
     drawn = []
     for axes, (key, title, unit) in zip(panels, COSTS, strict=True):
         points = []
-        for name, runs in found.items():
+        for number, (name, runs) in enumerate(found.items(), 1):
             if (cost := sweep.cost(found, name, key)) is None:
                 continue
             cost *= unit
@@ -33,7 +35,7 @@ def draw(folder: Path, path: Path) -> None:
                 mec="white",
                 capsize=3,
             )
-            points.append((cost, cost, mean(values), "the default" if name == sweep.DEFAULT else name))
+            points.append((cost, cost, mean(values), str(number)))
         if not points:
             axes.set_axis_off()
             axes.set_title(f"{title.partition(' (')[0]}: not measured", fontsize=10)
@@ -48,4 +50,7 @@ def draw(folder: Path, path: Path) -> None:
         plots.log_ticks(axes)
         plots.ticks_up_to_one(axes)
         plots.place_labels(figure, axes, points)
+    key = [f"{i}   {'the default' if name == sweep.DEFAULT else name}" for i, name in enumerate(found, 1)]
+    nothing = [Line2D([], [], linestyle="") for _ in key]
+    figure.legend(nothing, key, loc="outside lower center", ncols=2, fontsize=9, handlelength=0, frameon=False)
     plots.save(figure, path)
