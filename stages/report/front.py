@@ -19,7 +19,7 @@ def draw(folder: Path, path: Path) -> None:
     figure, panels = plt.subplots(1, len(COSTS), figsize=(11, height), sharey=True, layout="constrained")
     drawn = []
     for axes, (key, title, unit) in zip(panels, COSTS, strict=True):
-        points = []
+        points, best = [], sweep.best(found, key)
         for number, (name, runs) in enumerate(found.items(), 1):
             if (cost := sweep.cost(found, name, key)) is None:
                 continue
@@ -30,7 +30,7 @@ def draw(folder: Path, path: Path) -> None:
                 mean(values),
                 stdev(values) if len(values) > 1 else None,
                 fmt="o",
-                color="#0173b2" if name in sweep.best(found, key) else plots.GREY,
+                color="#0173b2" if name in best else plots.GREY,
                 ms=7,
                 mec="white",
                 capsize=3,
@@ -50,7 +50,7 @@ def draw(folder: Path, path: Path) -> None:
         plots.log_ticks(axes)
         plots.ticks_up_to_one(axes)
         plots.place_labels(figure, axes, points)
-    key = [f"{i}   {'the default' if name == sweep.DEFAULT else name}" for i, name in enumerate(found, 1)]
-    nothing = [Line2D([], [], linestyle="") for _ in key]
-    figure.legend(nothing, key, loc="outside lower center", ncols=2, fontsize=9, handlelength=0, frameon=False)
+    names = [f"{i}   {'the default' if name == sweep.DEFAULT else name}" for i, name in enumerate(found, 1)]
+    nothing = [Line2D([], [], linestyle="") for _ in names]
+    figure.legend(nothing, names, loc="outside lower center", ncols=2, fontsize=9, handlelength=0, frameon=False)
     plots.save(figure, path)

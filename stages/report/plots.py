@@ -181,7 +181,7 @@ def place_labels(figure, axes, points) -> None:
         taken.append((x0 - 8, y0 - 8, x1 + 6, y0 + 8))
     steps = [8, 22, 36, 50, 64, 80]
     for p50, _, y, name in sorted(points, key=lambda p: (-p[2], p[0])):
-        places = [(dx, sign * dy) for dy in steps for dx in (0, -30, 30, -60, 60, -120, 120) for sign in (1, -1)]
+        places = [(dx, sign * dy) for dy in steps for dx in (0, -30, 30, -60, 60) for sign in (1, -1)]
         for dx, dy in places:
             label = axes.annotate(
                 name,
