@@ -4,10 +4,11 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from stages.networks import bank
-from stages.networks.batchnorm import recalibrate
-from stages.networks.patchcore import to_tensor
-from stages.networks.student import Student, architecture
+from stages.detectors import memory_bank
+from stages.detectors.student_network import architecture
+from stages.graph.batchnorm import recalibrate
+from stages.graph.network import Network
+from stages.graph.tensors import to_tensor
 
 
 def smooth(count: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -21,23 +22,23 @@ def pictures(count: int, size: int, seed: int = 0) -> np.ndarray:
     return np.rint(smooth(count, size, seed).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
 
 
-def with_bank(student: Student, images: np.ndarray, entries: int = 16) -> Student:
+def with_bank(student: Network, images: np.ndarray, entries: int = 16) -> Network:
     """The student with a memory bank of what it says about `images`, uint8 [N, S, S, 3]."""
     recalibrate(student, to_tensor(images))
-    chosen = bank.choose(bank.outputs(student, images)[1], entries, 0)
-    return bank.attach(student, student, chosen, images, 0.33)
+    chosen = memory_bank.choose(memory_bank.outputs(student, images)[1], entries, 0)
+    return memory_bank.attach(student, student, chosen, images, 0.33)
 
 
-def whole(width: float, size: int, seed: int = 0) -> Student:
+def whole(width: float, size: int, seed: int = 0) -> Network:
     """A deployable student with random weights."""
     torch.manual_seed(seed)
-    return with_bank(Student(architecture(width)), pictures(16, size, seed))
+    return with_bank(Network(architecture(width)), pictures(16, size, seed))
 
 
-def lively(width: float, seed: int = 0) -> Student:
+def lively(width: float, seed: int = 0) -> Network:
     """The body of a student with random weights whose batch norms all differ from the identity."""
     torch.manual_seed(seed)
-    student = Student(architecture(width))
+    student = Network(architecture(width))
     recalibrate(student, smooth(4, 64))
     for norm in (m for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.weight.data.uniform_(0.5, 1.5)

@@ -8,22 +8,23 @@ from sklearn.neighbors import NearestNeighbors
 from students import lively, pictures, smooth
 
 from stages.common.errors import UserError
-from stages.networks import bank, cutpaste
-from stages.networks.batchnorm import fold
-from stages.networks.patchcore import to_tensor
-from stages.networks.quantize import QuantStudent
-from stages.networks.student import Student
+from stages.detectors import memory_bank
+from stages.graph.batchnorm import fold
+from stages.graph.network import Network
+from stages.graph.quantize import QuantNetwork
+from stages.graph.tensors import flatten_patches, to_tensor
+from stages.training import cutpaste
 
 torch.set_num_threads(1)
 SHARE = 0.3
 
 
 @pytest.fixture(scope="module")
-def joined() -> tuple[Student, Student, torch.Tensor]:
+def joined() -> tuple[Network, Network, torch.Tensor]:
     """A body, the student that it is part of, and the entries of its bank."""
     body = lively(0.25)
-    entries = bank.choose(bank.outputs(body, pictures(12, 64, 1))[1], 40, 0)
-    return body, bank.attach(body, body, entries, pictures(8, 64, 2), SHARE), entries
+    entries = memory_bank.choose(memory_bank.outputs(body, pictures(12, 64, 1))[1], 40, 0)
+    return body, memory_bank.attach(body, body, entries, pictures(8, 64, 2), SHARE), entries
 
 
 def test_score_is_the_distance_to_the_nearest_entry_and_the_mask(joined):
@@ -50,7 +51,7 @@ def test_score_is_the_distance_to_the_nearest_entry_and_the_mask(joined):
 def test_entries_are_near_every_patch(joined):
     """Closer than as many random patches, which leave the rare ones far away."""
     body, _, entries = joined
-    every = bank.rows(bank.outputs(body, pictures(12, 64, 1))[1])
+    every = flatten_patches(memory_bank.outputs(body, pictures(12, 64, 1))[1])
     assert len(torch.unique(entries, dim=0)) == len(entries)
     drawn = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(1))[: len(entries)]]
     radius = [float(torch.cdist(every, chosen).min(1).values.max()) for chosen in (entries, drawn)]
@@ -61,20 +62,20 @@ def test_entries_are_near_every_patch(joined):
 
 def test_a_bank_larger_than_the_patches_takes_nearly_all_of_them():
     features = torch.randn(1, 5, 3, 7, generator=torch.Generator().manual_seed(0))
-    chosen = bank.choose(features, 1000, 0)
+    chosen = memory_bank.choose(features, 1000, 0)
     assert chosen.shape == (16, 5) and len(torch.unique(chosen, dim=0)) == 16
 
 
 def test_too_few_patches_for_a_bank_are_named():
     with pytest.raises(UserError, match=r"^7 patches are too few for a memory bank"):
-        bank.choose(torch.randn(1, 5, 1, 7), 1000, 0)
+        memory_bank.choose(torch.randn(1, 5, 1, 7), 1000, 0)
 
 
 def test_centring_changes_no_distance():
     body, images = lively(0.25, seed=1), pictures(10, 64, 4)
-    before = bank.rows(bank.outputs(body, images)[1])
-    bank.centre(body, images)
-    after = bank.rows(bank.outputs(body, images)[1])
+    before = flatten_patches(memory_bank.outputs(body, images)[1])
+    memory_bank.centre(body, images)
+    after = flatten_patches(memory_bank.outputs(body, images)[1])
     torch.testing.assert_close(after.mean(0), torch.zeros(after.shape[1]), atol=1e-4, rtol=0)
     apart = [F.pdist(rows) for rows in (after, before)]
     torch.testing.assert_close(*apart, atol=1e-3, rtol=1e-3)
@@ -83,7 +84,7 @@ def test_centring_changes_no_distance():
 
 def test_body_is_what_was_trained(joined):
     body, whole, _ = joined
-    again = bank.body(whole)
+    again = memory_bank.body(whole)
     assert again.heads == ["mask", "embed"] and [n.name for n in again.nodes] == [n.name for n in body.nodes]
     with torch.inference_mode():
         (mask, features), (scaled, same) = body(smooth(3, 64)), again(smooth(3, 64))
@@ -95,10 +96,10 @@ def test_body_is_what_was_trained(joined):
 def test_learned_ranges_of_the_body_are_kept(joined):
     _, whole, _ = joined
     folded = fold(whole)
-    learned = QuantStudent(bank.body(folded))
+    learned = QuantNetwork(memory_bank.body(folded))
     for number, quant in enumerate(learned.quant.values()):
         quant.range.copy_(torch.tensor([-1.0 - number, 2.0 + number]))
-    found = QuantStudent.calibrated(folded, to_tensor(pictures(4, 64, 5)), learned)
+    found = QuantNetwork.calibrated(folded, to_tensor(pictures(4, 64, 5)), learned)
     for name, quant in learned.quant.items():
         assert found.quant[name].range.tolist() == quant.range.tolist()
     with torch.inference_mode():
@@ -109,8 +110,8 @@ def test_learned_ranges_of_the_body_are_kept(joined):
 
 def test_a_mask_that_was_rescaled_for_the_score_gets_a_range_of_its_own(joined):
     body, whole, _ = joined
-    learned = QuantStudent.calibrated(fold(body), to_tensor(pictures(4, 64, 6)))
-    found = QuantStudent.calibrated(fold(whole), to_tensor(pictures(4, 64, 5)), learned)
+    learned = QuantNetwork.calibrated(fold(body), to_tensor(pictures(4, 64, 6)))
+    found = QuantNetwork.calibrated(fold(whole), to_tensor(pictures(4, 64, 5)), learned)
     with torch.inference_mode():
         mask = fold(whole).activations(to_tensor(pictures(4, 64, 5)))["mask"]
     assert found.quant["mask"].range.tolist() == pytest.approx([float(mask.min()), float(mask.max())], rel=1e-4)

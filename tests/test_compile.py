@@ -21,10 +21,11 @@ from stages.compile import fidelity, int8, onnx_export, tflite
 from stages.compile.__main__ import build
 from stages.compile.edgetpu import variant as edgetpu
 from stages.compile.validation import validate
-from stages.networks.batchnorm import fold
-from stages.networks.patchcore import to_tensor
-from stages.networks.quantize import QuantStudent
-from stages.networks.student import Node, Student, architecture
+from stages.detectors.student_network import architecture
+from stages.graph.batchnorm import fold
+from stages.graph.network import Network, Node
+from stages.graph.quantize import QuantNetwork
+from stages.graph.tensors import to_tensor
 
 torch.set_num_threads(1)
 SIZE = 64
@@ -40,8 +41,8 @@ def built(tmp_path_factory):
     """The int8 variant of a random student, made as the stage makes it, and what it was made from."""
     root = tmp_path_factory.mktemp("compile")
     torch.manual_seed(1)
-    student = with_bank(Student(architecture(0.25)), pictures(4, 0))
-    model = QuantStudent(fold(student)).train()
+    student = with_bank(Network(architecture(0.25)), pictures(4, 0))
+    model = QuantNetwork(fold(student)).train()
     with torch.no_grad():
         model(to_tensor(pictures(4, 0)))
     model.freeze_ranges()
@@ -109,7 +110,7 @@ def test_every_tensor_is_matched_with_its_node(built):
         np.testing.assert_allclose(interpreter.get_tensor(index[tensor]), expected, atol=1e-4 * np.abs(expected).max())
 
 
-def swapped(student: Student) -> Student:
+def swapped(student: Network) -> Network:
     """The same function with two inner channels in the other order."""
     other = copy.deepcopy(student)
     order = torch.arange(other.ops["b1_expand"].conv.out_channels)
@@ -138,7 +139,7 @@ def test_a_transposed_kernel_is_refused(built):
 
 
 def test_a_file_that_lacks_a_node_is_refused(built):
-    other = Student([*built.folded.nodes, Node("more", "conv", ("neck",), 8, norm=False)])
+    other = Network([*built.folded.nodes, Node("more", "conv", ("neck",), 8, norm=False)])
     other.load_state_dict(built.folded.state_dict(), strict=False)
     with pytest.raises(UserError, match=r"lacks \['more'\]"):
         tflite.match_tensors(built.float_path, other.eval(), pictures(1, 8).astype(np.float32) / 255)
@@ -147,7 +148,7 @@ def test_a_file_that_lacks_a_node_is_refused(built):
 # cost
 
 
-def counted(student: Student) -> dict[str, int]:
+def counted(student: Network) -> dict[str, int]:
     """Parameters and multiply-accumulates from torch's modules: every weight is used once per output position."""
     macs = []
 
@@ -291,7 +292,7 @@ def test_a_layer_that_cannot_be_quantized_is_named(built, tmp_path):
     """A network with a node of an unknown kind, before it is trained, and a file with a GELU in it."""
     nodes = [replace(n, kind="gelu") if n.name == "b4_add" else n for n in architecture(0.25)]
     with pytest.raises(UserError, match=r"^layer b4_add: gelu can't be quantized; use conv, add, up"):
-        Student(nodes)
+        Network(nodes)
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 4))])

@@ -9,7 +9,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch.profiler import ProfilerActivity, profile
 
-from stages.networks import coreset
+from stages.detectors import coreset
 
 torch.set_num_threads(1)
 

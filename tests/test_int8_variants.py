@@ -17,10 +17,11 @@ from stages.common.errors import UserError
 from stages.compile import __main__ as compile_stage
 from stages.compile import fidelity, onnx_int8
 from stages.compile.__main__ import build, int8_model
-from stages.networks.batchnorm import fold
-from stages.networks.patchcore import to_tensor
-from stages.networks.quantize import QuantStudent
-from stages.networks.student import Student, architecture
+from stages.detectors.student_network import architecture
+from stages.graph.batchnorm import fold
+from stages.graph.network import Network
+from stages.graph.quantize import QuantNetwork
+from stages.graph.tensors import to_tensor
 
 SIZE = 64
 LIMITS = SimpleNamespace(exact=0.99, within_1=1.0)
@@ -39,12 +40,12 @@ def root(tmp_path_factory):
     torch.manual_seed(3)
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("variants")
-    student = with_bank(Student(architecture(0.25)), pictures(8, 0))
+    student = with_bank(Network(architecture(0.25)), pictures(8, 0))
     for name in ("pruned", "qat", "pruned-qat", "work"):
         (root / "artifacts" / name).mkdir(parents=True)
     student.save(root / "artifacts/pruned")
-    QuantStudent.calibrated(fold(student), to_tensor(pictures(8, 1))).save(root / "artifacts/qat")
-    QuantStudent.calibrated(fold(student), to_tensor(pictures(8, 9))).save(root / "artifacts/pruned-qat")
+    QuantNetwork.calibrated(fold(student), to_tensor(pictures(8, 1))).save(root / "artifacts/qat")
+    QuantNetwork.calibrated(fold(student), to_tensor(pictures(8, 9))).save(root / "artifacts/pruned-qat")
     return root
 
 
@@ -69,9 +70,9 @@ opened.network = {}
 
 def test_calibration_spans_what_the_float_network_computes():
     torch.manual_seed(4)
-    student = fold(with_bank(Student(architecture(0.25)), pictures(8, 0)))
+    student = fold(with_bank(Network(architecture(0.25)), pictures(8, 0)))
     images = pictures(20, 5)
-    model = QuantStudent.calibrated(student, to_tensor(images))
+    model = QuantNetwork.calibrated(student, to_tensor(images))
     with torch.inference_mode():
         values = [student.activations(to_tensor(image[None])) for image in images]
     for name, quant in model.quant.items():
@@ -118,15 +119,15 @@ def test_calibration_pictures_have_defects_that_good_ones_lack(monkeypatch, tmp_
 @pytest.mark.parametrize("name", ["qat", "pruned-qat"])
 def test_learned_ranges_are_kept(root, name, monkeypatch):
     monkeypatch.chdir(root)
-    network, record = int8_model(name, fold(Student.load(f"artifacts/{name}")), pictures(8, 5))
-    expected = QuantStudent.load(f"artifacts/{name}")
+    network, record = int8_model(name, fold(Network.load(f"artifacts/{name}")), pictures(8, 5))
+    expected = QuantNetwork.load(f"artifacts/{name}")
     assert record["ranges"] == "learned by quantization-aware training"
     assert all(network.quant[k].range.tolist() == q.range.tolist() for k, q in expected.quant.items())
 
 
 def test_post_training_ranges_come_from_the_given_pictures(root):
     _, network = opened(root, "pruned", "tflite")
-    expected = QuantStudent.calibrated(fold(Student.load(root / "artifacts/pruned")), to_tensor(pictures(8, 1)))
+    expected = QuantNetwork.calibrated(fold(Network.load(root / "artifacts/pruned")), to_tensor(pictures(8, 1)))
     assert {k: v.range.tolist() for k, v in network.quant.items()} == {
         k: v.range.tolist() for k, v in expected.quant.items()
     }
@@ -147,7 +148,7 @@ def test_onnx_int8_is_the_same_network(root):
     assert wanted.std() > 10 and np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
     with pytest.raises(UserError, match=r"within_1 = .*onnxruntime CPUExecutionProvider"):
         fidelity.check(
-            detector.runtime, QuantStudent.calibrated(network.network, to_tensor(images) * 0.5), images, LIMITS
+            detector.runtime, QuantNetwork.calibrated(network.network, to_tensor(images) * 0.5), images, LIMITS
         )
 
 
@@ -185,7 +186,7 @@ def test_changed_openvino_weights_are_noticed(root):
 
 
 def test_a_graph_without_a_node_is_refused(root):
-    network = QuantStudent.load(root / "artifacts/qat")
+    network = QuantNetwork.load(root / "artifacts/qat")
     opened(root, "qat", "onnx")
     graph = onnx.load(root / "artifacts/work/model.onnx")
     next(op for op in graph.graph.node if op.output[0].startswith("/neck/")).output[0] = "renamed"

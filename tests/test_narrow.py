@@ -8,18 +8,18 @@ import torch
 from sklearn.linear_model import LinearRegression, Ridge
 from students import lively, smooth
 
-from stages.distill import narrow
 from stages.distill.init import TRUNK, new_student
-from stages.networks.bank import rows
-from stages.networks.batchnorm import fold, reinsert
-from stages.networks.student import Student
+from stages.graph import narrow
+from stages.graph.batchnorm import fold, reinsert
+from stages.graph.network import Network
+from stages.graph.tensors import flatten_patches
 
 torch.set_num_threads(1)
 
 
 def explained(wanted: torch.Tensor, found: torch.Tensor) -> float:
     """Share of the variance of `wanted` [N, c, h, w] that a linear function of `found` gives (R² over all channels)."""
-    x, y = rows(found).double().numpy(), rows(wanted).double().numpy()
+    x, y = flatten_patches(found).double().numpy(), flatten_patches(wanted).double().numpy()
     left = y - LinearRegression().fit(x, y).predict(x)
     return 1 - np.square(left).sum() / np.square(y - y.mean(0)).sum()
 
@@ -59,11 +59,11 @@ def test_fit_is_a_ridge_regression_of_what_is_missing():
     np.testing.assert_allclose(offset, bias + reference.intercept_, atol=1e-4)
 
 
-def disguised(thin: Student) -> Student:
+def disguised(thin: Network) -> Network:
     """The trunk of `thin`, with every channel inside a block twice and the streams turned within twice the channels."""
     folded = fold(thin)
     nodes = [n for n in thin.nodes if TRUNK.match(n.name)]
-    wide = Student([replace(n, channels=2 * n.channels) for n in nodes])
+    wide = Network([replace(n, channels=2 * n.channels) for n in nodes])
     streams = {n.name for n in nodes if not n.act and n.kind == "conv"} | {n.name for n in nodes if n.kind == "add"}
     turns = {c: torch.linalg.qr(torch.randn(2 * c, c)).Q for c in {n.channels for n in nodes}}
     channels = {n.name: n.channels for n in nodes}

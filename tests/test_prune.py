@@ -10,15 +10,16 @@ from test_student import size_of
 
 from stages.common.errors import UserError
 from stages.compile import onnx_export
-from stages.compress.prune import KEPT, macs, prune, sensitivity
-from stages.networks.batchnorm import fold, recalibrate
-from stages.networks.student import EMBEDDING, Student
+from stages.detectors.student_network import EMBEDDING
+from stages.graph.batchnorm import fold, recalibrate
+from stages.graph.network import Network
+from stages.graph.prune import KEPT, macs, prune, sensitivity
 
 torch.set_num_threads(1)
 
 
-def mask_only(student: Student) -> Student:
-    part = Student([n for n in student.nodes if n.name not in ("patch", "hidden", "embed")])
+def mask_only(student: Network) -> Network:
+    part = Network([n for n in student.nodes if n.name not in ("patch", "hidden", "embed")])
     part.load_state_dict({k: v for k, v in student.state_dict().items() if k.split(".")[1] in part.ops})
     return part.eval()
 
@@ -27,7 +28,7 @@ def listed(outputs) -> list[torch.Tensor]:
     return [outputs] if isinstance(outputs, torch.Tensor) else outputs
 
 
-def change(student: Student, images: torch.Tensor, name: str, channel: int) -> float:
+def change(student: Network, images: torch.Tensor, name: str, channel: int) -> float:
     """The squared change of both outputs, in their deviations, when one channel of `name` really gives its mean."""
 
     def flatten(module, inputs, output):
@@ -82,7 +83,7 @@ def test_the_share_of_macs_is_removed(ratio, tmp_path):
     assert mask.shape == (4, 1, 8, 8) and embedding.shape == (4, EMBEDDING, 4, 4) and embedding.std() > 0
     (tmp_path / "saved").mkdir()
     pruned.save(tmp_path / "saved")
-    assert torch.equal(Student.load(tmp_path / "saved")(images)[1], embedding)
+    assert torch.equal(Network.load(tmp_path / "saved")(images)[1], embedding)
 
 
 def test_channels_that_do_nothing_go_first():

@@ -6,9 +6,9 @@ import torch
 from students import whole
 
 from stages.common.errors import UserError
-from stages.networks.batchnorm import fold, recalibrate
-from stages.networks.quantize import FakeQuant, QuantStudent, Round, fake_quant_weight, grid
-from stages.networks.student import Node, Student
+from stages.graph.batchnorm import fold, recalibrate
+from stages.graph.network import Network, Node
+from stages.graph.quantize import FakeQuant, QuantNetwork, Round, fake_quant_weight, grid
 
 torch.set_num_threads(1)
 
@@ -63,7 +63,7 @@ def enlarge(x: np.ndarray) -> np.ndarray:
     return (x + 8) >> 4
 
 
-def interpret(model: QuantStudent, images: np.ndarray) -> dict[str, np.ndarray]:
+def interpret(model: QuantNetwork, images: np.ndarray) -> dict[str, np.ndarray]:
     """Every tensor of the int8 network for uint8 images [N, 3, S, S]: int8 tensors, int32 sums, float32 factors."""
     grids = {"input": (np.float32(1 / 255), -128)}
     values = {"input": images.astype(np.int64) - 128}
@@ -114,17 +114,17 @@ def as_float(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images).float() / 255
 
 
-def quantized(student: Student, size: int) -> QuantStudent:
+def quantized(student: Network, size: int) -> QuantNetwork:
     """The quantized network, its ranges from one batch."""
     recalibrate(student, as_float(picture(4, size, seed=1)))
-    model = QuantStudent(fold(student)).train()
+    model = QuantNetwork(fold(student)).train()
     with torch.no_grad():
         model(as_float(picture(4, size, seed=1)))
     model.freeze_ranges()
     return model.eval()
 
 
-def by_hand() -> Student:
+def by_hand() -> Network:
     """Every kind of node in a few: stride 1 and 2, depthwise, add, up, square, min, with and without relu6."""
     nodes = [
         Node("a", "conv", ("input",), 8, 3, 2),
@@ -140,18 +140,18 @@ def by_hand() -> Student:
         Node("k", "min", ("h",)),
         Node("score", "add", ("j", "k")),
     ]
-    return Student(nodes)
+    return Network(nodes)
 
 
 @pytest.fixture(scope="module", params=["by hand", "architecture"])
-def model(request) -> QuantStudent:
+def model(request) -> QuantNetwork:
     torch.manual_seed(3)
     if request.param == "by hand":
         return quantized(by_hand(), 24)
     return quantized(whole(0.25, 32), 32)
 
 
-def steps(model: QuantStudent, name: str, value: torch.Tensor) -> np.ndarray:
+def steps(model: QuantNetwork, name: str, value: torch.Tensor) -> np.ndarray:
     """The integers that a fake-quantized tensor stands for."""
     scale, zero = model.quantizer(name).scale_zero
     found = value.numpy() / scale + zero
@@ -323,10 +323,10 @@ def test_resizing_and_the_minimum_keep_the_grid_of_their_input(model):
 
 def test_roundtrip(model, tmp_path):
     model.save(tmp_path)
-    loaded, images = QuantStudent.load(tmp_path), as_float(picture(2, 32))
+    loaded, images = QuantNetwork.load(tmp_path), as_float(picture(2, 32))
     assert not loaded.training and not any(q.observe for q in loaded.quant.values())
     with torch.inference_mode():
         assert torch.equal(loaded(images), model(images))
     (tmp_path / "ranges.json").write_text((tmp_path / "ranges.json").read_text().replace("1.0", "2.0"))
     with pytest.raises(UserError, match=r"ranges\.json: damaged"):
-        QuantStudent.load(tmp_path)
+        QuantNetwork.load(tmp_path)

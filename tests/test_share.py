@@ -8,8 +8,9 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 from students import pictures
 
-from stages.networks import cutpaste, share
-from stages.networks.patchcore import to_tensor
+from stages.detectors import score_fusion
+from stages.graph.tensors import to_tensor
+from stages.training import cutpaste
 
 torch.set_num_threads(1)
 
@@ -19,7 +20,7 @@ torch.set_num_threads(1)
 )
 def test_standard_error_against_another_implementation(good, bad, expected):
     """What the documentation of the R package auctestr prints for se_auc at an AUROC of 0.75."""
-    assert share.standard_error(0.75, good, bad) == pytest.approx(expected, abs=5e-9)
+    assert score_fusion.standard_error(0.75, good, bad) == pytest.approx(expected, abs=5e-9)
 
 
 @pytest.mark.parametrize(("good", "bad"), [(24, 100), (112, 112)])
@@ -30,7 +31,7 @@ def test_standard_error_against_a_simulation(good, bad):
     found = [
         roc_auc_score(labels, np.concatenate([rng.exponential(1, good), rng.exponential(4, bad)])) for _ in range(2000)
     ]
-    assert share.standard_error(float(np.mean(found)), good, bad) == pytest.approx(np.std(found), rel=0.06)
+    assert score_fusion.standard_error(float(np.mean(found)), good, bad) == pytest.approx(np.std(found), rel=0.06)
 
 
 def plain(count: int) -> np.ndarray:
@@ -58,10 +59,10 @@ class Body:
 def test_smallest_share_within_one_standard_error(mask_noise, feature_noise):
     body, val = Body(mask_noise, feature_noise), plain(30)
     entries = torch.tensor([[0.0], [0.05]])
-    found = share.choose(body, entries, val, 3)
+    found = score_fusion.choose(body, entries, val, 3)
     bad = cutpaste.validation_defects(val, 3)
     aurocs = {}
-    for weight in share.SHARES:
+    for weight in score_fusion.SHARES:
         scores, spread = [], None
         for images in (val, bad):
             mask, feature = (part.numpy() for part in body_in_parts(body, images))
@@ -73,22 +74,22 @@ def test_smallest_share_within_one_standard_error(mask_noise, feature_noise):
         aurocs[weight] = roc_auc_score(np.arange(len(scores)) >= len(val), scores)
     assert {float(k): v for k, v in found["val_auroc"].items()} == pytest.approx(aurocs, abs=1e-3)
     best = max(aurocs.values())
-    enough = [w for w, a in aurocs.items() if a >= best - share.standard_error(best, len(val), len(bad))]
+    enough = [w for w, a in aurocs.items() if a >= best - score_fusion.standard_error(best, len(val), len(bad))]
     assert found["share"] == min(enough)
 
 
 def body_in_parts(body, images):
-    """As bank.outputs calls it: the noise depends on which pictures come together."""
+    """As memory_bank.outputs calls it: the noise depends on which pictures come together."""
     together = [body(to_tensor(images[i : i + 16])) for i in range(0, len(images), 16)]
     return [torch.cat(parts) for parts in zip(*together, strict=True)]
 
 
 def test_a_mask_that_knows_gets_more_than_one_that_guesses():
     entries, val = torch.tensor([[0.0], [0.05]]), plain(30)
-    knows, guesses = (share.choose(Body(*noise), entries, val, 3)["share"] for noise in ((0.0, 1.0), (1.0, 0.0)))
+    knows, guesses = (score_fusion.choose(Body(*noise), entries, val, 3)["share"] for noise in ((0.0, 1.0), (1.0, 0.0)))
     assert knows > guesses
 
 
 def test_the_choice_is_read_back(tmp_path):
-    (tmp_path / share.FILE).write_text('{"share": 0.5}')
-    assert share.load(tmp_path) == 0.5
+    (tmp_path / score_fusion.FILE).write_text('{"share": 0.5}')
+    assert score_fusion.load(tmp_path) == 0.5

@@ -11,16 +11,17 @@ from students import lively, smooth
 from transformers import MobileNetV2Model, ResNetConfig, ResNetModel
 
 from stages.common.errors import UserError
-from stages.compress.prune import macs
+from stages.detectors.student_network import EMBEDDING, architecture
 from stages.distill.init import new_student
-from stages.networks import defects
-from stages.networks.batchnorm import fold, recalibrate
-from stages.networks.student import EMBEDDING, Student, architecture
+from stages.graph.batchnorm import fold, recalibrate
+from stages.graph.network import Network
+from stages.graph.prune import macs
+from stages.training import synthetic_defects
 
 torch.set_num_threads(1)
 
 
-def size_of(student: Student) -> int:
+def size_of(student: Network) -> int:
     return sum(p.numel() for p in student.parameters())
 
 
@@ -31,7 +32,7 @@ def test_widths_build_and_grow():
     sizes = []
     for width in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0):
         nodes = architecture(width)
-        student = Student(nodes).eval()
+        student = Network(nodes).eval()
         assert student.heads == ["mask", "embed"] and len({n.name for n in nodes}) == len(nodes)
         assert all(n.channels % 8 == 0 for n in nodes if n.kind == "conv" and n.name not in student.heads)
         shapes = [tuple(o.shape) for o in student(torch.rand(1, 3, 48, 48))]
@@ -49,7 +50,7 @@ def test_multiply_accumulates_of_a_width(width, most):
 
 
 def test_every_node_has_its_stride_and_channels():
-    student = Student(architecture(0.5)).eval()
+    student = Network(architecture(0.5)).eval()
     values = student.activations(torch.rand(2, 3, 64, 96))
     stride, channels = {"input": 1}, {"input": 3}
     for node in student.nodes:
@@ -66,13 +67,13 @@ def test_every_node_has_its_stride_and_channels():
 def test_roundtrip(tmp_path):
     student, images = lively(0.25), smooth(2, 32)
     student.save(tmp_path)
-    loaded = Student.load(tmp_path)
+    loaded = Network.load(tmp_path)
     assert loaded.nodes == student.nodes and not loaded.training
     for a, b in zip(student(images), loaded(images), strict=True):
         assert torch.equal(a, b)
     (tmp_path / "nodes.json").write_text((tmp_path / "nodes.json").read_text().replace("b4_add", "b4_sum"))
     with pytest.raises(UserError, match=r"nodes\.json: damaged"):
-        Student.load(tmp_path)
+        Network.load(tmp_path)
 
 
 # batch norm
@@ -184,7 +185,7 @@ def test_perlin_against_loops(size, cells):
         return total * math.sqrt(2)
 
     expected = [[noise(y * cells / size, x * cells / size) for x in range(size)] for y in range(size)]
-    found = defects.perlin(np.random.default_rng(5), size, cells)
+    found = synthetic_defects.perlin(np.random.default_rng(5), size, cells)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -194,21 +195,21 @@ def test_defects_stay_near_their_mask_and_repeat():
     seen, strong = 0, 0
     for seed in range(150):
         image, donor = pictures[0].copy(), pictures[1].copy()
-        found, mask = defects.add_defect(np.random.default_rng(seed), image, donor)
+        found, mask = synthetic_defects.add_defect(np.random.default_rng(seed), image, donor)
         assert found.dtype == np.uint8 and mask.dtype == bool and mask.shape == (64, 64)
         assert np.array_equal(image, pictures[0]) and np.array_equal(donor, pictures[1])
         different = (found != image).any(axis=2)
         assert not (different & ~ndimage.binary_dilation(mask, iterations=1, structure=np.ones((13, 13)))).any(), seed
         seen += different[mask].any()
         strong += mask.any() and np.abs(found.astype(int) - image)[mask].mean() > 10
-        again, same = defects.add_defect(np.random.default_rng(seed), image, donor)
+        again, same = synthetic_defects.add_defect(np.random.default_rng(seed), image, donor)
         assert np.array_equal(found, again) and np.array_equal(mask, same)
     assert seen >= 147 and 40 < strong < 150
 
 
 def test_half_of_the_training_pool_is_good():
     pictures = np.rint(smooth(3, 64).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
-    images, masks = defects.training_pool(pictures, 21, 4)
+    images, masks = synthetic_defects.training_pool(pictures, 21, 4)
     assert images.shape == (21, 64, 64, 3) and images.dtype == np.uint8 and masks.shape == (21, 64, 64)
     assert not masks[::2].any() and masks[1::2].any((1, 2)).all()
     for i in range(0, 21, 2):  # a good picture is one of the given ones: shifted by up to 3 pixels, its light changed
@@ -217,9 +218,9 @@ def test_half_of_the_training_pool_is_good():
         for picture, dy, dx in itertools.product(pictures, range(5, 12), range(5, 12)):
             best = max(best, np.corrcoef(middle, picture[dy : dy + 48, dx : dx + 48].ravel())[0, 1])
         assert best > 0.995, i
-    again, _ = defects.training_pool(pictures, 5, 4)
+    again, _ = synthetic_defects.training_pool(pictures, 5, 4)
     assert np.array_equal(again, images[:5]), "picture i depends on the seed and on i only"
-    other, _ = defects.training_pool(pictures, 5, 5)
+    other, _ = synthetic_defects.training_pool(pictures, 5, 5)
     assert not np.array_equal(other, again)
-    pools = [defects.training_pool(pictures, 8, seed, pool)[0] for seed in range(3) for pool in range(3)]
+    pools = [synthetic_defects.training_pool(pictures, 8, seed, pool)[0] for seed in range(3) for pool in range(3)]
     assert len(np.unique(np.concatenate(pools), axis=0)) == 9 * 8, "no picture of a pool is in another, of any seed"

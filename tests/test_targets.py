@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 from students import pictures
 
+from stages.detectors.student_network import EMBEDDING
 from stages.distill.targets import Features
-from stages.networks.patchcore import to_tensor
-from stages.networks.student import EMBEDDING
+from stages.graph.tensors import to_tensor
 
 torch.set_num_threads(1)
 

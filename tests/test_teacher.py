@@ -15,10 +15,10 @@ from transformers import Dinov2Config, Dinov2Model, ResNetModel
 from stages.common.errors import UserError
 from stages.compile.__main__ import TeacherOutputs
 from stages.compile.onnx_export import export
-from stages.networks import patchcore
-from stages.networks.backbone import FeatureExtractor, build, imagenet, local_contrast, pretrained, small_resnet_config
-from stages.networks.patchcore import PatchCore, patch_features
-from stages.teacher import simclr
+from stages.detectors.backbone import FeatureExtractor, build, imagenet, local_contrast, pretrained, small_resnet_config
+from stages.detectors.patchcore import PatchCore, patch_features
+from stages.graph.tensors import to_tensor
+from stages.training import simclr
 
 torch.set_num_threads(1)
 
@@ -36,7 +36,7 @@ def pictures(count: int, size: int, seed: int = 0) -> np.ndarray:
 def predict(teacher: PatchCore, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Maps and scores of uint8 images."""
     with torch.inference_mode():
-        return teacher(patchcore.to_tensor(images))
+        return teacher(to_tensor(images))
 
 
 class Fixed(torch.nn.Module):
@@ -90,7 +90,7 @@ def test_map_is_the_distance_to_the_nearest_entry(stride):
     extractor = FeatureExtractor(build(small_resnet_config(), [0, 1]), "local_contrast").eval()
     images = pictures(3, 32)
     with torch.inference_mode():
-        features = patch_features(extractor(patchcore.to_tensor(images)), 3, stride).permute(0, 2, 3, 1).flatten(0, 2)
+        features = patch_features(extractor(to_tensor(images)), 3, stride).permute(0, 2, 3, 1).flatten(0, 2)
     bank = features[torch.randperm(len(features), generator=seeded())[: 40 // stride]] + 0.05
     maps, scores = predict(PatchCore(extractor, bank, 3, "max", stride).eval(), images)
     expected, _ = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(bank.numpy()).kneighbors(features.numpy())
@@ -143,7 +143,7 @@ def test_nt_xent_against_a_double_loop():
 
 
 def test_simclr_learns_and_repeats():
-    images = patchcore.to_tensor(pictures(6, 48)).contiguous()
+    images = to_tensor(pictures(6, 48)).contiguous()
 
     def losses() -> list[float]:
         torch.manual_seed(0)
@@ -161,7 +161,7 @@ def test_simclr_learns_and_repeats():
 
 
 def test_local_contrast_against_scipy():
-    images = patchcore.to_tensor(pictures(2, 40)).double()
+    images = to_tensor(pictures(2, 40)).double()
 
     def mean(x):  # of the part of the window that lies in the picture
         inside = ndimage.uniform_filter(np.ones_like(x), (1, 1, 17, 17), mode="constant")
@@ -185,7 +185,7 @@ def make_teacher(backbone, normalisation: str, size: int, score: str) -> tuple[P
     """A teacher whose bank is close to patches of its pictures."""
     extractor, images = FeatureExtractor(backbone, normalisation).eval(), pictures(4, size, seed=5)
     with torch.inference_mode():
-        patches = patch_features(extractor(patchcore.to_tensor(images[:2])), 3).permute(0, 2, 3, 1).flatten(0, 2)
+        patches = patch_features(extractor(to_tensor(images[:2])), 3).permute(0, 2, 3, 1).flatten(0, 2)
     bank = patches[::3] + 0.05 * torch.randn(patches[::3].shape, generator=seeded())
     return PatchCore(extractor, bank, 3, score).eval(), images
 
@@ -197,7 +197,7 @@ def test_scales_are_enlarged_pictures_one_after_the_other(scales):
     extractor = FeatureExtractor(build(small_resnet_config(), [0, 1]), "local_contrast", scales).eval()
     one = FeatureExtractor(extractor.backbone, "local_contrast").eval()
     with torch.inference_mode():
-        found, expected = extractor(patchcore.to_tensor(images)), []
+        found, expected = extractor(to_tensor(images)), []
         for scale in scales:
             side = int(64 * scale)
             enlarged = np.stack([cv2.resize(im.astype(np.float32) / 255, (side, side)) for im in images])
@@ -215,20 +215,20 @@ def test_two_scales_as_onnx_and_as_a_folder(tmp_path):
         FeatureExtractor(build(small_resnet_config(), [0, 1]), "local_contrast", [1.0, 1.5]),
         pictures(3, 32),
     )
-    patches = patch_features(extractor.eval()(patchcore.to_tensor(images)), 3).permute(0, 2, 3, 1).flatten(0, 2)
+    patches = patch_features(extractor.eval()(to_tensor(images)), 3).permute(0, 2, 3, 1).flatten(0, 2)
     teacher = PatchCore(extractor, patches[::5].detach() + 0.1, 3, "max").eval()
     teacher.save(tmp_path)
     export(TeacherOutputs(PatchCore.load(tmp_path)).eval(), 32, tmp_path / "model.onnx", ["map"])
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for image in images:
         maps, _ = predict(teacher, image[None])
-        found = session.run(None, {"image": patchcore.to_tensor(image[None]).contiguous().numpy()})
+        found = session.run(None, {"image": to_tensor(image[None]).contiguous().numpy()})
         np.testing.assert_allclose(found[0], maps.numpy(), atol=1e-3)
     assert maps.std() > 0.02
 
 
 def test_dinov2_folder_gives_the_features_of_its_blocks(dinov2):
-    images = patchcore.to_tensor(pictures(2, 48))
+    images = to_tensor(pictures(2, 48))
     extractor = FeatureExtractor(pretrained(str(dinov2), [1, 2]), "imagenet").eval()
     whole = Dinov2Model.from_pretrained(dinov2).eval()
     with torch.inference_mode():
@@ -248,7 +248,7 @@ def test_dinov2_teacher_as_onnx(dinov2, score, tmp_path):
     assert [o.name for o in session.get_outputs()] == outputs
     for image in images:
         maps, scores = predict(teacher, image[None])
-        found = session.run(None, {"image": patchcore.to_tensor(image[None]).contiguous().numpy()})
+        found = session.run(None, {"image": to_tensor(image[None]).contiguous().numpy()})
         np.testing.assert_allclose(found[0], maps.numpy(), atol=1e-3)
         if score == "reweighted":
             np.testing.assert_allclose(found[1], scores.numpy(), atol=1e-3)
@@ -258,7 +258,7 @@ def test_dinov2_teacher_as_onnx(dinov2, score, tmp_path):
 @pytest.mark.assets
 def test_resnet_18_folder_gives_the_features_of_its_stages(assets):
     folder = assets / "weights" / "resnet-18"
-    images = patchcore.to_tensor(pictures(1, 64))
+    images = to_tensor(pictures(1, 64))
     extractor = FeatureExtractor(pretrained(str(folder), [2, 3]), "imagenet").eval()
     whole = ResNetModel.from_pretrained(folder).eval()
     with torch.inference_mode():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.networks import checkpoint
-from stages.networks.train import minimise
+from stages.training import checkpoint
+from stages.training.loop import minimise
 
 EPOCHS, BATCH, COUNT = 4, 8, 40
 

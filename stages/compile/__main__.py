@@ -17,12 +17,14 @@ from stages.common.stage import fail, main
 from stages.compile import fidelity, int8, onnx_export, onnx_int8, openvino_ir, tflite
 from stages.compile.edgetpu import variant as edgetpu
 from stages.compile.validation import validate
-from stages.networks.batchnorm import fold
-from stages.networks.defects import training_pool
-from stages.networks.patchcore import PatchCore, to_tensor
-from stages.networks.quantize import QuantStudent
-from stages.networks.student import STRIDE, Student
-from stages.networks.torch_setup import prepare
+from stages.detectors.patchcore import PatchCore
+from stages.detectors.student_network import STRIDE
+from stages.graph.batchnorm import fold
+from stages.graph.network import Network
+from stages.graph.quantize import QuantNetwork
+from stages.graph.tensors import to_tensor
+from stages.training.synthetic_defects import training_pool
+from stages.training.torch_setup import prepare
 
 DATA, MODELS = Path("data/train"), Path("artifacts/models")
 TOOLS = ("torch", "onnx", "onnx2tf", "tensorflow", "ai-edge-quantizer")
@@ -52,7 +54,7 @@ def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray, edg
         graph = onnx_export.export(TeacherOutputs(teacher).eval(), size, float_onnx, outputs)
         shutil.copy(float_onnx, folder / "model.onnx")
         return onnx_fields(graph, "onnx") | {"rule": rule}, None
-    student = fold(Student.load(source))
+    student = fold(Network.load(source))
     graph = onnx_export.export(student, size, float_onnx, student.heads)
     model, quantization = None, None
     if variant.precision == "int8":
@@ -74,20 +76,20 @@ def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray, edg
     return fields | {"quantization": quantization, "rule": "max"}, model
 
 
-def int8_model(name: str, student: Student, samples: np.ndarray) -> tuple[QuantStudent, dict]:
+def int8_model(name: str, student: Network, samples: np.ndarray) -> tuple[QuantNetwork, dict]:
     """The network on its int8 grids, and where they come from: training, or values on pictures, half of them with
     defects, or the output would end where good pictures do."""
     if name in ("qat", "pruned-qat"):
-        model, ranges = QuantStudent.load(Path("artifacts") / name), "learned by quantization-aware training"
+        model, ranges = QuantNetwork.load(Path("artifacts") / name), "learned by quantization-aware training"
     else:
-        model = QuantStudent.calibrated(student, to_tensor(samples))
+        model = QuantNetwork.calibrated(student, to_tensor(samples))
         ranges = f"post-training: smallest and largest values on {len(samples)} training pictures, half with defects"
     scale, zero = model.quantizer(student.heads[0]).scale_zero
     scheme = "int8 weights per channel, 8-bit activations per tensor"
     return model, {"scheme": scheme, "ranges": ranges, "output": {"scale": scale, "zero_point": zero}}
 
 
-def build_tflite(onnx_path: Path, path: Path, work: Path, student: Student, model: QuantStudent | None, image) -> dict:
+def build_tflite(onnx_path: Path, path: Path, work: Path, student: Network, model: QuantNetwork | None, image) -> dict:
     """Writes a float or int8 TFLite file; the fields of model.json that it decides."""
     float_path = tflite.to_tflite(onnx_path, work)
     names = tflite.match_tensors(float_path, student, image.astype(np.float32) / 255)

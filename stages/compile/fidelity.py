@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from stages.common.errors import UserError
-from stages.networks.quantize import QuantStudent
+from stages.graph.quantize import QuantNetwork
 
 # onnxruntime rounds otherwise than the simulation, which does XNNPACK's, and a deep network enlarges that: 0.98 to 1
 # within one step on trained ones. Its overflow on processors without VNNI (x86 before 2019, AMD before Zen 4) gave
@@ -20,7 +20,7 @@ def difference(found: np.ndarray, wanted: np.ndarray) -> dict:
     return {"exact": float((steps == 0).mean()), "within_1": float((steps <= 1).mean()), "max_lsb": int(steps.max())}
 
 
-def simulated(model: QuantStudent, images: np.ndarray) -> np.ndarray:
+def simulated(model: QuantNetwork, images: np.ndarray) -> np.ndarray:
     """The int8 outputs [N, h * w] of the simulated integer network for uint8 images [N, S, S, 3]."""
     parts = [model.simulate(torch.from_numpy(images[i : i + 8]).permute(0, 3, 1, 2)) for i in range(0, len(images), 8)]
     return torch.cat(parts).numpy().reshape(len(images), -1)
@@ -48,7 +48,7 @@ def reference_outputs(path: Path, runtime, images: np.ndarray) -> np.ndarray:
     return np.stack(outputs)
 
 
-def check(runtime, model: QuantStudent, images: np.ndarray, limits) -> dict:
+def check(runtime, model: QuantNetwork, images: np.ndarray, limits) -> dict:
     """The fidelity record of an int8 file; UserError when it is outside the limits (compile.fidelity)."""
     found, wanted = device_outputs(runtime, images), simulated(model, images)
     kernel = runtime.details["delegate"] or "builtin"

@@ -6,13 +6,13 @@ import numpy as np
 
 from stages.common.errors import UserError
 from stages.compile.tflite import open_interpreter, operations
-from stages.networks.quantize import QuantStudent
+from stages.graph.quantize import QuantNetwork
 
 # what the integer network knows
 INTEGER = ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MUL", "REDUCE_MIN", "RESIZE_BILINEAR", "PAD")
 
 
-def quantize(float_path: Path, path: Path, model: QuantStudent, names: dict[str, str]) -> None:
+def quantize(float_path: Path, path: Path, model: QuantNetwork, names: dict[str, str]) -> None:
     """Writes the int8 file; no calibration data, each tensor gets the range of its node (names: tensor -> node).
 
     UserError names a layer that can't be quantized.
@@ -43,7 +43,7 @@ def check_operations(float_path: Path, names: dict[str, str]) -> None:
             )
 
 
-def check_grids(path: Path, model: QuantStudent, names: dict[str, str]) -> None:
+def check_grids(path: Path, model: QuantNetwork, names: dict[str, str]) -> None:
     """UserError unless the file is all integer and every activation lies on the grid of its node."""
     interpreter = open_interpreter(path)
     tensors = {t["index"]: t for t in interpreter.get_tensor_details()}

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from stages.common.errors import UserError
-from stages.networks.quantize import QuantStudent
+from stages.graph.quantize import QuantNetwork
 
 
 class _Blank:
@@ -20,7 +20,7 @@ class _Blank:
         return next(self.pictures, None)
 
 
-def tensor_nodes(graph: onnx.ModelProto, model: QuantStudent) -> dict[str, str]:
+def tensor_nodes(graph: onnx.ModelProto, model: QuantNetwork) -> dict[str, str]:
     """Maps every computed tensor of the exported graph to the node of the network that writes it."""
     names = {node.name for node in model.network.nodes}
     found = {"image": "input"}
@@ -35,7 +35,7 @@ def tensor_nodes(graph: onnx.ModelProto, model: QuantStudent) -> dict[str, str]:
     return found
 
 
-def quantize(float_path: Path, path: Path, model: QuantStudent) -> None:
+def quantize(float_path: Path, path: Path, model: QuantNetwork) -> None:
     """Writes the QDQ file: weights int8 per channel, activations uint8 (faster than int8 on x86, the same steps)."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 

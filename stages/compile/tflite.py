@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from stages.common.errors import UserError
-from stages.networks.student import Student
+from stages.graph.network import Network
 
 CALIBRATION_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
 TOLERANCE = 1e-3  # of the largest value of a tensor
@@ -58,7 +58,7 @@ def operations(interpreter) -> list[dict]:
     return [op for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
 
 
-def match_tensors(path: Path, student: Student, image: np.ndarray) -> dict[str, str]:
+def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, str]:
     """Maps every computed tensor of a float TFLite file to the node of the folded student with the same values.
 
     Comparing values catches what names can't: onnx2tf renames tensors and can lay one out wrongly in silence.

@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 
 from edge.inference.detector import Detector
 from stages.common.progress import track
-from stages.networks.cutpaste import validation_defects
+from stages.training.cutpaste import validation_defects
 
 
 def validate(detector: Detector, good: np.ndarray, quantile: float, seed: int) -> dict:

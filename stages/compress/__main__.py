@@ -13,15 +13,16 @@ from stages.common import atomic
 from stages.common.dataset import load_images, read_index
 from stages.common.progress import track
 from stages.common.stage import main
-from stages.compress.prune import prune
-from stages.networks import bank, checkpoint, defects, share
-from stages.networks.batchnorm import fold
-from stages.networks.curves import curves
-from stages.networks.patchcore import to_tensor
-from stages.networks.quantize import QuantStudent
-from stages.networks.student import Student, nodes_channels
-from stages.networks.torch_setup import accelerator, prepare
-from stages.networks.train import minimise
+from stages.detectors import memory_bank, score_fusion
+from stages.graph.batchnorm import fold
+from stages.graph.network import Network, nodes_channels
+from stages.graph.prune import prune
+from stages.graph.quantize import QuantNetwork
+from stages.graph.tensors import to_tensor
+from stages.training import checkpoint, synthetic_defects
+from stages.training.curves import curves
+from stages.training.loop import minimise
+from stages.training.torch_setup import accelerator, prepare
 
 DATA, STUDENT = Path("data/train"), Path("artifacts/student")
 QAT, PRUNED, PRUNED_QAT = Path("artifacts/qat"), Path("artifacts/pruned"), Path("artifacts/pruned-qat")
@@ -33,11 +34,11 @@ def compress(params) -> None:
     prepare(params.seed, params.threads)
     train = load_images(DATA, read_index(DATA, "train"), params.input.size)
     val = load_images(DATA, read_index(DATA, "val"), params.input.size)
-    images, _ = defects.training_pool(train, params.distill.images, params.seed, 1)
-    whole, mask_share = Student.load(STUDENT), share.load(STUDENT)
+    images, _ = synthetic_defects.training_pool(train, params.distill.images, params.seed, 1)
+    whole, mask_share = Network.load(STUDENT), score_fusion.load(STUDENT)
     entries = nodes_channels(whole.nodes, "bank")
-    student = bank.body(whole).to(memory_format=torch.channels_last)
-    wanted = bank.outputs(fold(student), images, lambda x: track(x, "reference"))
+    student = memory_bank.body(whole).to(memory_format=torch.channels_last)
+    wanted = memory_bank.outputs(fold(student), images, lambda x: track(x, "reference"))
     spread = [float(part.std()) for part in wanted]
     device = accelerator()
 
@@ -52,12 +53,12 @@ def compress(params) -> None:
         minimise(model, loss, data, epochs, batch, lr, params.seed, "compress", label, log, after_epoch)
         model.cpu()
 
-    def with_bank(trained: Student, model) -> Student:
-        found = bank.choose(bank.outputs(model, train)[1], entries, params.seed)
-        return bank.attach(trained, model, found, val, mask_share)
+    def with_bank(trained: Network, model) -> Network:
+        found = memory_bank.choose(memory_bank.outputs(model, train)[1], entries, params.seed)
+        return memory_bank.attach(trained, model, found, val, mask_share)
 
-    def train_quantized(trained: Student, label: str) -> QuantStudent:
-        quantized = QuantStudent(fold(trained)).to(memory_format=torch.channels_last)
+    def train_quantized(trained: Network, label: str) -> QuantNetwork:
+        quantized = QuantNetwork(fold(trained)).to(memory_format=torch.channels_last)
         quantized.train()
         with torch.no_grad():  # first ranges
             for part in to_tensor(images[:256]).split(16):
@@ -65,13 +66,13 @@ def compress(params) -> None:
         follow(quantized, p.qat_epochs, p.lr / 4, label, lambda epoch: quantized.freeze_ranges())
         quantized.freeze_ranges()
         quantized.eval()
-        return QuantStudent.calibrated(with_bank(quantized.network, quantized), to_tensor(images[:256]), quantized)
+        return QuantNetwork.calibrated(with_bank(quantized.network, quantized), to_tensor(images[:256]), quantized)
 
     with curves("compress") as log:
         qat = train_quantized(student, "qat")
         pruned, pruned_qat = whole, qat
         if p.prune_ratio:
-            smaller = prune(bank.body(whole), p.prune_ratio, to_tensor(images[:CALIBRATION]), params.seed)
+            smaller = prune(memory_bank.body(whole), p.prune_ratio, to_tensor(images[:CALIBRATION]), params.seed)
             smaller.to(memory_format=torch.channels_last)
             follow(smaller, p.finetune_epochs, p.lr, "finetune")
             pruned, pruned_qat = with_bank(smaller, smaller), train_quantized(smaller, "pruned_qat")

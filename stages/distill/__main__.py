@@ -9,15 +9,17 @@ from stages.common import atomic
 from stages.common.dataset import load_images, read_index
 from stages.common.progress import track
 from stages.common.stage import main
+from stages.detectors import memory_bank, score_fusion
+from stages.detectors.patchcore import PatchCore
+from stages.detectors.student_network import PATCH_STRIDE, STRIDE
 from stages.distill import sheet
 from stages.distill.init import new_student
 from stages.distill.targets import Features
-from stages.networks import bank, checkpoint, defects, share
-from stages.networks.curves import curves
-from stages.networks.patchcore import PatchCore, to_tensor
-from stages.networks.student import PATCH_STRIDE, STRIDE
-from stages.networks.torch_setup import accelerator, mixed, prepare
-from stages.networks.train import minimise
+from stages.graph.tensors import to_tensor
+from stages.training import checkpoint, synthetic_defects
+from stages.training.curves import curves
+from stages.training.loop import minimise
+from stages.training.torch_setup import accelerator, mixed, prepare
 
 DATA, TEACHER, OUT = Path("data/train"), Path("artifacts/teacher"), Path("artifacts/student")
 SHEET = Path("reports/curves/distill/defects.png")
@@ -29,7 +31,7 @@ def distill(params) -> None:
     size = params.input.size
     train = load_images(DATA, read_index(DATA, "train"), size)
     val = load_images(DATA, read_index(DATA, "val"), size)
-    images, masks = defects.training_pool(train, p.images, params.seed)
+    images, masks = synthetic_defects.training_pool(train, p.images, params.seed)
     teacher = Features(PatchCore.load(TEACHER), train, size // PATCH_STRIDE, lambda x: track(x, "principal components"))
     features = teacher(images, lambda x: track(x, "teacher features"))
     areas = F.max_pool2d(torch.from_numpy(masks).float().unsqueeze(1), STRIDE)
@@ -50,13 +52,15 @@ def distill(params) -> None:
         minimise(student, loss, data, p.epochs, p.batch, p.lr, params.seed, "distill", "distill", log, settings=weights)
     student.cpu()
     sheet.write(images, masks, SHEET)
-    bank.centre(student, train)
-    entries = bank.choose(bank.outputs(student, train)[1], bank.entries(params.student), params.seed)
-    chosen = share.choose(student, entries, val, params.seed)
+    memory_bank.centre(student, train)
+    entries = memory_bank.choose(
+        memory_bank.outputs(student, train)[1], memory_bank.entries(params.student), params.seed
+    )
+    chosen = score_fusion.choose(student, entries, val, params.seed)
     print(f"distill: {len(entries)} entries in the memory bank; the mask is {chosen['share']} of the score")
-    whole = bank.attach(student, student, entries, val, chosen["share"])
+    whole = memory_bank.attach(student, student, entries, val, chosen["share"])
     with atomic.directory(OUT) as folder:
-        atomic.write_json(folder / share.FILE, chosen)
+        atomic.write_json(folder / score_fusion.FILE, chosen)
         whole.save(folder)
     checkpoint.clear("distill")
 

@@ -8,23 +8,24 @@ from safetensors import SafetensorError
 from transformers import MobileNetV2Model
 
 from stages.common.errors import UserError
-from stages.distill.narrow import narrow
-from stages.networks.batchnorm import recalibrate, reinsert
-from stages.networks.student import Node, Student, architecture
+from stages.detectors.student_network import architecture
+from stages.graph.batchnorm import recalibrate, reinsert
+from stages.graph.narrow import narrow
+from stages.graph.network import Network, Node
 
 TRUNK = re.compile(r"stem$|b\d+_")  # names of its nodes
 NARROWING = 16  # pictures that a narrower trunk is fitted on
 
 
-def new_student(init: str, width: float, images: torch.Tensor) -> Student:
+def new_student(init: str, width: float, images: torch.Tensor) -> Network:
     """A student of `width`; with a pretrained `init` its trunk does what that one's does, as far as its width allows.
 
     images: float [N, 3, S, S] in 0..1, training pictures that batch norm is calibrated on.
     """
-    student = Student(architecture(width))
+    student = Network(architecture(width))
     if init == "scratch":
         return student
-    trunk = Student(_trunk(1.0))
+    trunk = Network(_trunk(1.0))
     _copy_trunk(trunk, _load(init))
     reinsert(trunk, images)
     _transplant(narrow(trunk, _trunk(width), images[:NARROWING]) if width < 1 else trunk, student)
@@ -52,7 +53,7 @@ def _load(name: str) -> MobileNetV2Model:
     return model.eval()
 
 
-def _copy_trunk(student: Student, source: MobileNetV2Model) -> None:
+def _copy_trunk(student: Network, source: MobileNetV2Model) -> None:
     """Copies stem and blocks 0 to 9, batch norm folded; the network's input range -1..1 becomes 0..1."""
     layers = [source.conv_stem.first_conv, source.conv_stem.conv_3x3, source.conv_stem.reduce_1x1]
     for block in source.layer:
@@ -70,7 +71,7 @@ def _copy_trunk(student: Student, source: MobileNetV2Model) -> None:
         op.norm.bias.data.copy_(bias)
 
 
-def _transplant(source: Student, target: Student) -> None:
+def _transplant(source: Network, target: Network) -> None:
     """Copies the trunk `source` into `target`, which is as wide or wider.
 
     Channels that the source lacks start at random and go nowhere (zero outgoing weights), so the function is kept.

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 
 from stages.common.dataset import evenly
-from stages.networks.patchcore import PatchCore, to_tensor
-from stages.networks.student import EMBEDDING
+from stages.detectors.patchcore import PatchCore
+from stages.detectors.student_network import EMBEDDING
+from stages.graph.tensors import to_tensor
 
 PCA_PICTURES = 400
 

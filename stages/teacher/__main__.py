@@ -9,11 +9,12 @@ from stages.common import atomic
 from stages.common.dataset import load_images, read_index
 from stages.common.progress import track
 from stages.common.stage import main
-from stages.networks import coreset, patchcore
-from stages.networks.backbone import FeatureExtractor, build, pretrained, small_resnet_config
-from stages.networks.curves import curves
-from stages.networks.torch_setup import prepare
-from stages.teacher import simclr
+from stages.detectors import coreset, patchcore
+from stages.detectors.backbone import FeatureExtractor, build, pretrained, small_resnet_config
+from stages.graph.tensors import to_tensor
+from stages.training import simclr
+from stages.training.curves import curves
+from stages.training.torch_setup import prepare
 
 DATA, OUT = Path("data/train"), Path("artifacts/teacher")
 
@@ -25,7 +26,7 @@ def make_extractor(p, images: np.ndarray, seed: int, log) -> FeatureExtractor:
     extractor = FeatureExtractor(build(small_resnet_config(), p.layers), "local_contrast", p.scales)
     simclr.train(
         extractor,
-        patchcore.to_tensor(images).contiguous(),
+        to_tensor(images).contiguous(),
         p.simclr_steps,
         p.simclr_batch,
         seed,
@@ -40,7 +41,7 @@ def collect_patches(extractor, images: np.ndarray, p, generator) -> tuple[torch.
     kept, total = [], 0
     with torch.inference_mode():
         for i in track(range(0, len(images), 8), "patch features"):
-            maps = extractor(patchcore.to_tensor(images[i : i + 8]))
+            maps = extractor(to_tensor(images[i : i + 8]))
             features = patchcore.patch_features(maps, p.patch_pool, p.patch_stride).permute(0, 2, 3, 1)
             n, h, w, d = features.shape
             total += n * h * w

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stages.common import manifest
-from stages.networks.backbone import FeatureExtractor
+from stages.detectors.backbone import FeatureExtractor
 
 REWEIGHT_NEIGHBOURS = 9
 
@@ -86,9 +86,3 @@ class PatchCore(nn.Module):
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def to_tensor(images) -> torch.Tensor:
-    """uint8 [N, S, S, 3] to float [N, 3, S, S] in 0..1, channels last in memory (faster on a CPU)."""
-    batch = torch.from_numpy(images).permute(0, 3, 1, 2)
-    return batch.to(torch.float32, memory_format=torch.channels_last) / 255

@@ -10,21 +10,21 @@ from itertools import pairwise
 
 import torch
 
-from stages.networks.bank import rows
-from stages.networks.batchnorm import fold, reinsert
-from stages.networks.student import Node, Student
+from stages.graph.batchnorm import fold, reinsert
+from stages.graph.network import Network, Node
+from stages.graph.tensors import flatten_patches
 
 SAMPLES = 50_000  # positions that a fit looks at
 RIDGE = 1e-4  # of the mean variance of an input
 
 
 @torch.no_grad()
-def narrow(source: Student, nodes: list[Node], images: torch.Tensor) -> Student:
+def narrow(source: Network, nodes: list[Node], images: torch.Tensor) -> Network:
     """The trunk `source` with the channels of `nodes`, which has the same layers with fewer channels.
 
     images: float [N, 3, S, S] in 0..1 whose features are to be kept.
     """
-    thin, wide = Student([replace(n, norm=False) for n in nodes]), fold(source)
+    thin, wide = Network([replace(n, norm=False) for n in nodes]), fold(source)
     values, found = wide.activations(images), {"input": images}
     bases = _bases(nodes, values)
     target = {n.inputs[0]: n for n in nodes if n.kind == "add"}  # the sum that a projection goes into
@@ -102,13 +102,13 @@ def _fit(inputs: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor, bias:
 
 
 def _sample(value: torch.Tensor) -> torch.Tensor:
-    lines = rows(value)
+    lines = flatten_patches(value)
     return lines[:: -(-len(lines) // SAMPLES)]
 
 
-def _with_norm(folded: Student, nodes: list[Node], images: torch.Tensor) -> Student:
+def _with_norm(folded: Network, nodes: list[Node], images: torch.Tensor) -> Network:
     """The same function with batch norm that training can start from."""
-    model = Student(nodes)
+    model = Network(nodes)
     for node in nodes:
         if node.kind == "conv":
             model.ops[node.name].conv.weight.data.copy_(folded.ops[node.name].conv.weight)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from stages.common.progress import track
-from stages.networks.checkpoint import Checkpoint, fingerprint
+from stages.training.checkpoint import Checkpoint, fingerprint
 
 
 def minimise(

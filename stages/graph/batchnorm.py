@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from stages.networks.student import Conv, Student
+from stages.graph.network import Conv, Network
 
 
-def recalibrate(model: Student, images: torch.Tensor, batch: int = 16) -> None:
+def recalibrate(model: Network, images: torch.Tensor, batch: int = 16) -> None:
     """Replaces the running statistics by averages over `images`, which a network needs after channels were removed."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
@@ -24,7 +24,7 @@ def recalibrate(model: Student, images: torch.Tensor, batch: int = 16) -> None:
         norm.momentum = momentum
 
 
-def reinsert(model: Student, images: torch.Tensor) -> None:
+def reinsert(model: Network, images: torch.Tensor) -> None:
     """Gives every conv whose norm is still fresh the statistics of `images` and the affine part that undoes them.
 
     A pretrained network with folded batch norm keeps its function and can be trained and pruned again. The folded
@@ -46,9 +46,9 @@ def reinsert(model: Student, images: torch.Tensor) -> None:
             values = {name: value for name, value in values.items() if name in later}  # all at once would be gigabytes
 
 
-def fold(model: Student) -> Student:
+def fold(model: Network) -> Network:
     """The same function with every batch norm merged into the weights and bias of its convolution."""
-    folded = Student([replace(n, norm=False) for n in model.nodes])
+    folded = Network([replace(n, norm=False) for n in model.nodes])
     state = {}
     for node in model.nodes:
         if node.kind != "conv":

@@ -10,8 +10,8 @@ import torch
 import torch_pruning
 
 from stages.common.errors import UserError
-from stages.networks.batchnorm import recalibrate
-from stages.networks.student import Node, Student
+from stages.graph.batchnorm import recalibrate
+from stages.graph.network import Network, Node
 
 TOGETHER = 8  # channels that go at once: what integer kernels work in
 KEPT = 0.25  # share of its channels that every layer keeps
@@ -34,7 +34,7 @@ def macs(nodes: list[Node], size: int) -> int:
     return total
 
 
-def sensitivity(student: Student, images: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
+def sensitivity(student: Network, images: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
     """For every convolution the squared change of the outputs, each measured in its own deviation, to first order, when
     a channel gives its mean: [channels].
 
@@ -57,7 +57,7 @@ def sensitivity(student: Student, images: torch.Tensor, seed: int) -> dict[str, 
     return found
 
 
-def coupled(student: Student, image: torch.Tensor) -> list[tuple]:
+def coupled(student: Network, image: torch.Tensor) -> list[tuple]:
     """Groups of layers that share their channels: (a layer of it, how its channels are removed, names of all)."""
     graph = torch_pruning.DependencyGraph().build_dependency(student, image)
     names = {student.ops[n.name].conv: n.name for n in student.nodes if n.kind == "conv"}
@@ -96,7 +96,7 @@ def choose(nodes: list[Node], goal: int, size: int, prices: list[torch.Tensor], 
     return given
 
 
-def prune(student: Student, ratio: float, images: torch.Tensor, seed: int = 0) -> Student:
+def prune(student: Network, ratio: float, images: torch.Tensor, seed: int = 0) -> Network:
     """The body of a student without the share `ratio` of its multiply-accumulates, batch norm recalibrated on `images`.
 
     images: float [N, 3, S, S] in 0..1. `student` itself is changed. UserError when `ratio` is more than all layers can
@@ -116,7 +116,7 @@ def prune(student: Student, ratio: float, images: torch.Tensor, seed: int = 0) -
         nodes = [
             replace(n, channels=student.ops[n.name].conv.out_channels) if n.kind == "conv" else n for n in student.nodes
         ]
-        smaller = Student(nodes)
+        smaller = Network(nodes)
         smaller.load_state_dict(student.state_dict())
         student = smaller
         recalibrate(student, images)

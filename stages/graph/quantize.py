@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stages.common import manifest
-from stages.networks.student import Student
+from stages.graph.network import Network
 
 INPUT_RANGE = (0.0, 1.0)  # int8 = uint8 - 128
 
@@ -102,10 +102,10 @@ def fake_quant_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     return torch.clamp(Round.apply(weight / view), -127, 127) * view, scale
 
 
-class QuantStudent(nn.Module):
+class QuantNetwork(nn.Module):
     """A folded student that computes as its int8 file will; `network` holds the float weights being trained."""
 
-    def __init__(self, folded: Student):
+    def __init__(self, folded: Network):
         super().__init__()
         self.network = folded
         self.quant = nn.ModuleDict({"input": FakeQuant()})
@@ -192,7 +192,7 @@ class QuantStudent(nn.Module):
         return values[self.network.heads[0]]
 
     @classmethod
-    def calibrated(cls, folded: Student, images: torch.Tensor, learned: "QuantStudent | None" = None) -> "QuantStudent":
+    def calibrated(cls, folded: Network, images: torch.Tensor, learned: "QuantNetwork | None" = None) -> "QuantNetwork":
         """Post-training quantization: the smallest and largest value of every tensor over `images` is its range.
 
         learned: a part of the network; the ranges of what computes the same there are kept.
@@ -218,8 +218,8 @@ class QuantStudent(nn.Module):
         manifest.write(folder)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "QuantStudent":
-        model = cls(Student.load(folder))
+    def load(cls, folder: str | Path) -> "QuantNetwork":
+        model = cls(Network.load(folder))
         for name, values in json.loads((Path(folder) / "ranges.json").read_text()).items():
             model.quant[name].range.copy_(torch.tensor(values, dtype=torch.float64))
         model.freeze_ranges()

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
-from stages.networks import bank
-from stages.networks.cutpaste import validation_defects
+from stages.detectors import memory_bank
+from stages.training.cutpaste import validation_defects
 
 FILE = "share.json"  # beside the student's weights
 SHARES = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9)
@@ -35,7 +35,7 @@ def choose(trained, entries: torch.Tensor, val: np.ndarray, seed: int) -> dict:
     apart, the distance to the bank counts. entries: the bank [K, D]; val: good pictures uint8 [N, S, S, 3].
     """
     bad = validation_defects(val, seed)
-    normal, defective = (bank.parts(trained, entries, images) for images in (val, bad))
+    normal, defective = (memory_bank.parts(trained, entries, images) for images in (val, bad))
     labels = np.arange(len(val) + len(bad)) >= len(val)
     found = {share: float(roc_auc_score(labels, _scores(share, normal, defective))) for share in SHARES}
     best = max(found.values())

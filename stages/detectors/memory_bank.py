@@ -8,9 +8,9 @@ a small network learns far better than the distance itself as a function of the 
 import torch
 
 from stages.common.errors import UserError
-from stages.networks.coreset import greedy_coreset, k_means_step, nearest
-from stages.networks.patchcore import to_tensor
-from stages.networks.student import Node, Student
+from stages.detectors.coreset import greedy_coreset, k_means_step, nearest
+from stages.graph.network import Network, Node
+from stages.graph.tensors import flatten_patches, to_tensor
 
 CANDIDATES = 100_000  # patches that the coreset is chosen from, evenly drawn
 TOGETHER = 8  # entries: what integer kernels work in
@@ -21,14 +21,14 @@ def entries(student) -> int:
     return max(TOGETHER, round(student.bank * student.width) // TOGETHER * TOGETHER)
 
 
-def body(student: Student) -> Student:
+def body(student: Network) -> Network:
     """The part that is trained: `student` without its bank, with the outputs `mask` and `embed`."""
     kept, wanted = [], {"mask", "embed"}
     for node in reversed(student.nodes):
         if node.name in wanted:
             kept.insert(0, node)
             wanted |= set(node.inputs)
-    part = Student(kept)
+    part = Network(kept)
     part.load_state_dict({k: v for k, v in student.state_dict().items() if k.split(".")[1] in part.ops})
     return part.eval()
 
@@ -46,18 +46,13 @@ def outputs(model, images, progress=lambda x: x) -> tuple[torch.Tensor, torch.Te
     return tuple(whole.clone() for whole in found)  # no longer tensors of inference mode
 
 
-def rows(features: torch.Tensor) -> torch.Tensor:
-    """Features [N, D, h, w] as one per line: [N h w, D]."""
-    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
-
-
 def choose(features: torch.Tensor, count: int, seed: int) -> torch.Tensor:
     """The entries [K, D] for features [N, D, h, w]; K is `count` or, where there are too few, nearly all of them.
 
     A greedy coreset reaches the rare patches; the mean of the patches around each entry is free of the noise that the
     features of a small network have.
     """
-    every = rows(features)
+    every = flatten_patches(features)
     generator = torch.Generator().manual_seed(seed)
     drawn = every[torch.randperm(len(every), generator=generator)[:CANDIDATES].sort().values]
     count = min(count, len(drawn) // TOGETHER * TOGETHER)
@@ -68,7 +63,7 @@ def choose(features: torch.Tensor, count: int, seed: int) -> torch.Tensor:
     return k_means_step(every, drawn[greedy_coreset(drawn, count)[0]])
 
 
-def centre(trained: Student, good) -> None:
+def centre(trained: Network, good) -> None:
     """Moves the features of a body so that their mean over the pictures `good` is 0, in place.
 
     Distances stay the same, and their two terms, which integers hold, become as small as they can be.
@@ -80,7 +75,7 @@ def centre(trained: Student, good) -> None:
 def squared_distance(features: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
     """To the nearest entry of the bank [K, D], for features [N, D, h, w]: [N, 1, h, w]."""
     n, _, h, w = features.shape
-    return nearest(rows(features), bank)[0].view(n, 1, h, w)
+    return nearest(flatten_patches(features), bank)[0].view(n, 1, h, w)
 
 
 def parts(model, bank: torch.Tensor, images) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,7 +84,7 @@ def parts(model, bank: torch.Tensor, images) -> tuple[torch.Tensor, torch.Tensor
     return mask, squared_distance(features, bank)
 
 
-def attach(trained: Student, model, bank: torch.Tensor, val, share: float) -> Student:
+def attach(trained: Network, model, bank: torch.Tensor, val, share: float) -> Network:
     """The deployable student: the body `trained` with the bank [K, D], and the one output `score`.
 
     score: `share` of the mask and the rest of the squared distance, brought to stride 8; both with mean 0 and deviation
@@ -98,7 +93,7 @@ def attach(trained: Student, model, bank: torch.Tensor, val, share: float) -> St
     """
     mask, distance = parts(model, bank, val)
     near, sure = (1 - share) / float(distance.std()), share / float(mask.std())
-    whole = Student(
+    whole = Network(
         [
             *trained.nodes,
             Node("square", "square", ("embed",)),

@@ -1,0 +1,1 @@
+"""Loops, synthetic defects and checkpoints that several stages train with."""
