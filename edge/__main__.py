@@ -7,9 +7,7 @@ import os
 import sys
 
 from edge.app import bench, pictures, sample, video
-from edge.app.errors import InputError
-from edge.inference.modelfile import ModelError
-from edge.preprocess import ImageError
+from edge.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments)
-    except (ModelError, ImageError, InputError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

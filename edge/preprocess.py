@@ -7,8 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge.errors import UserError
 
-class ImageError(ValueError):
+
+class ImageError(UserError):
     """A picture that can't be read; the message names the file."""
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from sklearn.neighbors import NearestNeighbors
 from students import lively, pictures, smooth
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.detectors import memory_bank
 from stages.graph.batchnorm import fold
 from stages.graph.network import Network

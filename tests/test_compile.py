@@ -14,9 +14,9 @@ import pytest
 import torch
 from students import with_bank
 
+from edge.errors import UserError
 from edge.inference.detector import load
 from edge.inference.modelfile import write_model
-from stages.common.errors import UserError
 from stages.compile import fidelity, int8, onnx_export, tflite
 from stages.compile.__main__ import build
 from stages.compile.edgetpu import variant as edgetpu

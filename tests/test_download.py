@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import pytest
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.fetch import archive, download
 
 BODY = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()

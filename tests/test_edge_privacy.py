@@ -15,8 +15,8 @@ from conftest import ROOT
 
 from edge.__main__ import main
 from edge.app import privacy, stream
-from edge.app.errors import InputError
 from edge.app.privacy import CELLS, MODES, Guard
+from edge.errors import UserError
 from edge.inference import detector, runtimes
 
 random = np.random.default_rng(5)
@@ -246,7 +246,7 @@ def test_a_wrong_zone_is_refused(capsys, zone):
 
 def test_wrong_guard():
     for options in ({"mode": "smear"}, {"on_failure": "ignore"}):
-        with pytest.raises(InputError, match="must be"):
+        with pytest.raises(UserError, match="must be"):
             Guard(**options)
 
 

@@ -9,9 +9,9 @@ from videos import write
 
 from edge.app import source
 from edge.app.buffer import Buffer
-from edge.app.errors import InputError
 from edge.app.source import Source
 from edge.app.trigger import Alarm, Motion, Rate
+from edge.errors import UserError
 
 random = np.random.default_rng(11)
 
@@ -144,7 +144,7 @@ def test_a_broken_frame_of_a_camera_is_skipped(monkeypatch):
     [("none.mp4", "no such video file"), ("{here}", "not a video"), ("rtsp://127.0.0.1:9/", "reachable")],
 )
 def test_a_source_that_is_none(where, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         Source(where.format(here=__file__))
 
 

@@ -21,9 +21,9 @@ from videos import values, write
 import edge
 from edge.__main__ import main
 from edge.app import source, video
-from edge.app.errors import InputError
 from edge.app.source import Source
 from edge.app.stream import Stream
+from edge.errors import UserError
 from edge.inference.modelfile import write_model
 
 random = np.random.default_rng(11)
@@ -86,8 +86,8 @@ def test_spared_inferences_are_counted_and_keep_the_verdict(model, tmp_path):
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch, model, tmp_path):
     path = write(tmp_path / "a.avi", [9] * 50)
     frames = edge.stream(model, path)
-    with frames, pytest.raises(InputError, match="broke"):
-        monkeypatch.setattr(frames.detector.runtime, "run", lambda _: (_ for _ in ()).throw(InputError("broke")))
+    with frames, pytest.raises(UserError, match="broke"):
+        monkeypatch.setattr(frames.detector.runtime, "run", lambda _: (_ for _ in ()).throw(UserError("broke")))
         list(frames)
     assert not any(thread.is_alive() for thread in frames._threads)
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from edgetpu_models import compiled, convolutions, package
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.compile.edgetpu import compiler
 from stages.compile.edgetpu.mapping import predict
 from stages.compile.edgetpu.variant import build

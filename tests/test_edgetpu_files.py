@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from edgetpu_models import compiled, convolutions, package
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.compile.edgetpu.graph import read
 from stages.compile.edgetpu.mapping import parameter_bytes, predict
 from stages.compile.edgetpu.package import read_compiled

@@ -5,7 +5,7 @@ import re
 import pytest
 from edgetpu_models import Net, convolutions
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.compile.edgetpu.graph import write_inline
 from stages.compile.edgetpu.mapping import parameter_bytes, predict
 

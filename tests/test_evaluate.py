@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edge.errors import UserError
 from edge.inference.modelfile import write_model
 from stages.common import dataset
-from stages.common.errors import UserError
 from stages.evaluate.__main__ import run
 from stages.evaluate.masks import shrink
 

@@ -14,8 +14,8 @@ import pytest
 from conftest import ROOT
 from fetching import content, dataset, fetch, mask, picture
 
+from edge.errors import UserError
 from stages.common.dataset import read_index
-from stages.common.errors import UserError
 from stages.fetch import mtd
 from stages.fetch.picture import Picture
 from stages.fetch.split import split

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fetching import dataset, fetch, hash_list, magnetic, mask, picture
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.fetch import mvtec
 
 pytestmark = pytest.mark.usefixtures("here")

@@ -11,9 +11,9 @@ import pytest
 import torch
 from students import with_bank
 
+from edge.errors import UserError
 from edge.inference.detector import load
 from edge.inference.modelfile import ModelError, write_model
-from stages.common.errors import UserError
 from stages.compile import __main__ as compile_stage
 from stages.compile import fidelity, onnx_int8
 from stages.compile.__main__ import build, int8_model

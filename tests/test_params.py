@@ -11,8 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from edge.errors import UserError
 from stages.common import params, stage
-from stages.common.errors import UserError
 
 TREE = yaml.safe_load((ROOT / "params.yaml").read_text())
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())

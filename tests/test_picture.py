@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from fetching import picture
 
+from edge.errors import UserError
 from stages.common.dataset import evenly
-from stages.common.errors import UserError
 from stages.common.progress import track
 from stages.fetch.picture import Picture, check, is_whole, read_whole
 

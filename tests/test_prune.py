@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from students import lively, smooth
 from test_student import size_of
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.compile import onnx_export
 from stages.detectors.student_network import EMBEDDING
 from stages.graph.batchnorm import fold, recalibrate

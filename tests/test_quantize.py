@@ -5,7 +5,7 @@ import pytest
 import torch
 from students import whole
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.graph.batchnorm import fold, recalibrate
 from stages.graph.network import Network, Node
 from stages.graph.quantize import FakeQuant, QuantNetwork, Round, fake_quant_weight, grid

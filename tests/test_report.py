@@ -12,8 +12,8 @@ import pytest
 import report_project
 import yaml
 
+from edge.errors import UserError
 from stages.common import params
-from stages.common.errors import UserError
 from stages.report import ablation, plots, publish, readme, summary, sweep
 from stages.report.__main__ import run
 from stages.report.examples import choose

@@ -8,8 +8,8 @@ import pytest
 import tiny_models
 import torch
 
+from edge.errors import UserError
 from stages.common import atomic
-from stages.common.errors import UserError
 from stages.report import ratios, speedup, summary
 
 

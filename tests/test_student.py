@@ -10,7 +10,7 @@ from scipy import ndimage
 from students import lively, smooth
 from transformers import MobileNetV2Model, ResNetConfig, ResNetModel
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.detectors.student_network import EMBEDDING, architecture
 from stages.distill.init import new_student
 from stages.graph.batchnorm import fold, recalibrate

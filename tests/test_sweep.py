@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import report_project
 
+from edge.errors import UserError
 from stages.common import atomic
-from stages.common.errors import UserError
 from stages.report import front, publish, readme, summary, sweep
 from stages.report.__main__ import run
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from sklearn.neighbors import NearestNeighbors
 from transformers import Dinov2Config, Dinov2Model, ResNetModel
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.compile.__main__ import TeacherOutputs
 from stages.compile.onnx_export import export
 from stages.detectors.backbone import FeatureExtractor, build, imagenet, local_contrast, pretrained, small_resnet_config

@@ -8,7 +8,7 @@ from time import perf_counter_ns
 import numpy as np
 
 from edge.app import options
-from edge.app.errors import InputError
+from edge.errors import UserError
 from edge.inference import scoring
 from edge.inference.detector import Detector
 
@@ -25,7 +25,7 @@ def register(commands) -> None:
 
 def run(arguments) -> int:
     if arguments.runs < 2:
-        raise InputError(f"--runs {arguments.runs}: must be at least 2")
+        raise UserError(f"--runs {arguments.runs}: must be at least 2")
     result = measure(options.detector(arguments), arguments.runs) | {"threads": arguments.threads}
     if arguments.json:
         print(json.dumps(result, indent=2))

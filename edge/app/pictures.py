@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge.app import options, overlay, privacy
-from edge.app.errors import InputError
+from edge.errors import UserError
 from edge.inference.detector import Prediction
 from edge.inference.modelfile import open_model
 from edge.preprocess import ImageError, read_image
@@ -118,6 +118,6 @@ def _draw(path: Path, image: np.ndarray, prediction: Prediction, found: list, th
         path.parent.mkdir(parents=True, exist_ok=True)
         fine = cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     except OSError as error:
-        raise InputError(f"{path}: can't be written: {error.strerror}") from None
+        raise UserError(f"{path}: can't be written: {error.strerror}") from None
     if not fine:
-        raise InputError(f"{path}: can't be written; check the folder's rights and free space")
+        raise UserError(f"{path}: can't be written; check the folder's rights and free space")

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.app.errors import InputError
+from edge.errors import UserError
 
 MODES = ("blur", "pixelate", "fill")
 CELLS = 3  # averages across the shorter side of a hidden box; a Haar cascade still finds faces of 6, none of 4
@@ -25,14 +25,14 @@ class FaceFinder:
     def __init__(self, path: str | Path, threshold: float = 0.4, longest: int = 640):
         self.longest = longest
         if not Path(path).is_file():
-            raise InputError(f"{path}: no such file; --face-model takes the ONNX file of YuNet")
+            raise UserError(f"{path}: no such file; --face-model takes the ONNX file of YuNet")
         # OpenCV 5 warns of a target that nobody chose
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         try:
             self._net = cv2.FaceDetectorYN.create(str(path), "", (longest, longest), threshold, 0.3, 5000)
             self._net.detect(np.zeros((longest, longest, 3), np.uint8))
         except cv2.error as error:
-            raise InputError(f"{path}: not a YuNet face detector: {' '.join(str(error).split())[:200]}") from None
+            raise UserError(f"{path}: not a YuNet face detector: {' '.join(str(error).split())[:200]}") from None
         finally:
             cv2.utils.logging.setLogLevel(level)
 
@@ -55,9 +55,9 @@ class Guard:
 
     def __init__(self, mode: str = "blur", find=None, zones=(), on_failure: str = "drop", margin=0.25, hold: int = 0):
         if mode not in MODES:
-            raise InputError(f"privacy mode {mode!r}: must be one of {', '.join(MODES)}")
+            raise UserError(f"privacy mode {mode!r}: must be one of {', '.join(MODES)}")
         if on_failure not in ("drop", "blur"):
-            raise InputError(f"on_failure {on_failure!r}: must be drop or blur")
+            raise UserError(f"on_failure {on_failure!r}: must be drop or blur")
         self.mode, self.find, self.zones, self.on_failure, self.margin = mode, find, tuple(zones), on_failure, margin
         self._recent: deque = deque(maxlen=hold + 1)
         self.counts = {"faces": 0, "failures": 0}
@@ -132,14 +132,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def from_options(arguments, hold: int = 0) -> Guard | None:
-    """The guard that the options ask for, None without --privacy; InputError when they contradict each other."""
+    """The guard that the options ask for, None without --privacy; UserError when they contradict each other."""
     if not arguments.privacy:
         if arguments.face_model or arguments.zone:
-            raise InputError("--face-model and --zone need --privacy blur, pixelate or fill")
+            raise UserError("--face-model and --zone need --privacy blur, pixelate or fill")
         return None
     if not arguments.face_model and not arguments.zone:
-        raise InputError("--privacy has nothing to hide: give --face-model FILE or --zone X,Y,W,H")
+        raise UserError("--privacy has nothing to hide: give --face-model FILE or --zone X,Y,W,H")
     if arguments.face_search < 32:
-        raise InputError(f"--face-search {arguments.face_search}: must be at least 32")
+        raise UserError(f"--face-search {arguments.face_search}: must be at least 32")
     find = FaceFinder(arguments.face_model, longest=arguments.face_search) if arguments.face_model else None
     return Guard(arguments.privacy, find, arguments.zone, arguments.on_failure, hold=hold)

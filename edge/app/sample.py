@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from edge.app import truth
-from edge.app.errors import InputError
 from edge.app.writer import Writer
+from edge.errors import UserError
 from edge.preprocess import read_image, resize
 
 FPS = 25
@@ -30,7 +30,7 @@ def register(commands) -> None:
 
 def run(arguments) -> int:
     if arguments.parts < 2:
-        raise InputError(f"--parts {arguments.parts}: must be at least 2")
+        raise UserError(f"--parts {arguments.parts}: must be at least 2")
     rows = write(arguments.output, arguments.data, arguments.parts, arguments.seed)
     defects = sum(row["label"] for row in rows)
     print(f"{arguments.output}: {len(rows)} frames at {FPS} per second, {defects} with a defect")
@@ -62,11 +62,11 @@ def _line(data: Path, parts: int, rng) -> list[tuple[np.ndarray, np.ndarray, str
             items = list(csv.DictReader(stream))
             good, bad = ([i for i in items if int(i["label"]) == label] for label in (0, 1))
     except OSError as error:
-        raise InputError(f"{data}/index.csv: {error.strerror}; --data takes a folder that fetch wrote") from None
+        raise UserError(f"{data}/index.csv: {error.strerror}; --data takes a folder that fetch wrote") from None
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{data}/index.csv: needs the columns path, label, defect and mask, as fetch writes") from None
+        raise UserError(f"{data}/index.csv: needs the columns path, label, defect and mask, as fetch writes") from None
     if not good or not bad:
-        raise InputError(f"{data}/index.csv: needs good pictures and pictures with a defect")
+        raise UserError(f"{data}/index.csv: needs good pictures and pictures with a defect")
     kinds: list[int] = []
     while len(kinds) < parts:
         kinds += [0] * int(rng.integers(1, 4)) + [1] * int(rng.integers(1, 4))

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.app.errors import InputError
 from edge.app.privacy import Guard
+from edge.errors import UserError
 
 FAILED_READS = 5  # in a row: a live source is lost
 SLOW_READ = 2.0  # seconds: so is one whose failing read took so long
@@ -28,7 +28,7 @@ def open_video(where: str) -> cv2.VideoCapture:
 
 
 class Source:
-    """`frames(stop)` yields (index, seconds, frame), uint8 RGB, each already through `guard`; InputError when it can't
+    """`frames(stop)` yields (index, seconds, frame), uint8 RGB, each already through `guard`; UserError when it can't
     be opened at all.
 
     A live source (address or camera) that vanishes is opened again with growing pauses until it is back; a file ends,
@@ -42,11 +42,11 @@ class Source:
         self.realtime = realtime or self.live
         self.counts = {"in": 0, "corrupt": 0, "withheld": 0, "reconnects": 0}
         if not self.live and not Path(self.where).is_file():
-            raise InputError(f"{self.where}: no such video file")
+            raise UserError(f"{self.where}: no such video file")
         self._capture = self._open(self.where)
         if not self._capture.isOpened():
             what = "camera or stream is not reachable" if self.live else "not a video that OpenCV reads"
-            raise InputError(f"{self.where}: {what}")
+            raise UserError(f"{self.where}: {what}")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else 25.0
         sides = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))

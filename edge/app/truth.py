@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.app.errors import InputError
+from edge.errors import UserError
 
 COLUMNS = ("frame", "label", "defect", "moving", "x", "y", "width", "height")
 
@@ -26,9 +26,9 @@ def read(path: str | Path) -> dict[int, int]:
         with open(path, newline="", encoding="utf-8") as stream:
             return {int(row["frame"]): int(row["label"]) for row in csv.DictReader(stream)}
     except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}") from None
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: not a truth file; it needs the columns frame and label (0 or 1)") from None
+        raise UserError(f"{path}: not a truth file; it needs the columns frame and label (0 or 1)") from None
 
 
 def auroc(labels: dict[int, int], scores: dict[int, float], path: str) -> float:
@@ -37,7 +37,7 @@ def auroc(labels: dict[int, int], scores: dict[int, float], path: str) -> float:
     label = np.array([labels[f] for f in frames], bool)
     score = np.array([scores[f] for f in frames])
     if not label.any() or label.all():
-        raise InputError(f"{path}: the frames seen need both labels for an AUROC")
+        raise UserError(f"{path}: the frames seen need both labels for an AUROC")
     _, inverse, count = np.unique(score, return_inverse=True, return_counts=True)
     rank = (np.cumsum(count) - (count - 1) / 2)[inverse]  # ties share their mean rank
     positive, negative = label.sum(), (~label).sum()

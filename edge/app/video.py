@@ -13,9 +13,9 @@ from time import perf_counter
 import cv2
 
 from edge.app import options, overlay, privacy, truth
-from edge.app.errors import InputError
 from edge.app.stream import Frame, Stream, stream
 from edge.app.writer import Writer
+from edge.errors import UserError
 
 HOLD = 5  # frames that a face stays hidden after it was seen last
 COLUMNS = ("frame", "seconds", "score", "verdict", "alarm", "fresh")
@@ -154,17 +154,17 @@ def _show(picture) -> bool:
         cv2.imshow("edge", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         return cv2.waitKey(1) & 0xFF == ord("q")
     except cv2.error:
-        raise InputError("--show: this OpenCV has no window; pip install opencv-python, or use --output") from None
+        raise UserError("--show: this OpenCV has no window; pip install opencv-python, or use --output") from None
 
 
 def _check(arguments) -> None:
     for name in ("motion", "rate", "segment"):
         if getattr(arguments, name) < 0:
-            raise InputError(f"--{name} {getattr(arguments, name):g}: must not be negative")
+            raise UserError(f"--{name} {getattr(arguments, name):g}: must not be negative")
     if arguments.steady < 1:
-        raise InputError(f"--steady {arguments.steady}: must be at least 1")
+        raise UserError(f"--steady {arguments.steady}: must be at least 1")
     if arguments.output and Path(arguments.output).resolve() == Path(arguments.input).resolve():
-        raise InputError(f"{arguments.output}: is the input; choose another output")
+        raise UserError(f"{arguments.output}: is the input; choose another output")
 
 
 def _text(summary: dict) -> str:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from edge.app.buffer import Buffer
-from edge.app.errors import InputError
+from edge.errors import UserError
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 QUEUE = 8
@@ -26,13 +26,13 @@ class Writer:
     def __init__(self, path: str | Path, fps: float, lossless: bool, segment: float = 0):
         self.path, self.fps, self.written = Path(path), fps, 0
         if self.path.suffix.lower() not in CODECS:
-            raise InputError(f"{path}: the name of a video must end in {' or '.join(CODECS)}")
+            raise UserError(f"{path}: the name of a video must end in {' or '.join(CODECS)}")
         if not self.path.parent.is_dir():
-            raise InputError(f"{path}: the folder {self.path.parent} does not exist")
+            raise UserError(f"{path}: the folder {self.path.parent} does not exist")
         self._length = max(1, round(segment * 60 * fps)) if segment else 0  # frames of a segment
         self._file, self._size = None, None
         self._queue = Buffer(QUEUE, lossless)
-        self._error: InputError | None = None
+        self._error: UserError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -63,7 +63,7 @@ class Writer:
                     picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
                 self._file.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
                 self.written += 1
-        except InputError as error:
+        except UserError as error:
             self._error = error
             self._queue.close(discard=True)
         finally:
@@ -81,4 +81,4 @@ class Writer:
             str(path), cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()]), self.fps, self._size
         )
         if not self._file.isOpened():
-            raise InputError(f"{path}: can't be written; check the folder's rights and free space")
+            raise UserError(f"{path}: can't be written; check the folder's rights and free space")

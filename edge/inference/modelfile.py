@@ -9,11 +9,13 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edge.errors import UserError
+
 SCHEMA = 1
 INPUT_STEP = 1 / 255  # an int8 input is the uint8 pixel - 128, which stands for [0, 1]
 
 
-class ModelError(ValueError):
+class ModelError(UserError):
     """A model folder that can't be used; the message names the file, the field and what is allowed."""
 
 

@@ -1,7 +1,9 @@
 """What can go wrong with a device, as one line."""
 
+from edge.errors import UserError
 
-class RunnerError(Exception):
+
+class RunnerError(UserError):
     """A measurement that could not be made; the message says on which device and why."""
 
 

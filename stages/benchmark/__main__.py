@@ -6,11 +6,11 @@ measures it in the next run."""
 import sys
 from pathlib import Path
 
-from edge.inference.modelfile import ModelError, open_model
+from edge.errors import UserError
+from edge.inference.modelfile import open_model
 from hardware_runners.runner import devices, result, transports
-from hardware_runners.runner.errors import RunnerError, Unavailable
+from hardware_runners.runner.errors import Unavailable
 from stages.common import atomic, stage
-from stages.common.errors import UserError
 
 TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
 
@@ -29,8 +29,6 @@ def run(item: str, params) -> None:
     except Unavailable as error:
         atomic.write_json(out, result.unavailable(entry["device"], entry["variant"], error))
         stage.fail(f"benchmark@{item}", f"unavailable: {error}", TRY_LATER)
-    except (ModelError, RunnerError) as error:
-        raise UserError(str(error)) from None
     atomic.write_json(out, row)
     for block in row["blocks"]:
         latency = block["latency_ms"]

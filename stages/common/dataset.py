@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.preprocess import ImageError, read_image, resize
-from stages.common.errors import UserError
+from edge.errors import UserError
+from edge.preprocess import read_image, resize
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,5 @@ def load_images(folder: str | Path, items: list[Item], size: int) -> np.ndarray:
     """The images as the models get them: uint8 [N, size, size, 3], RGB."""
     out = np.empty((len(items), size, size, 3), np.uint8)
     for i, item in enumerate(items):
-        try:
-            out[i] = resize(read_image(Path(folder) / item.path), size, size)
-        except ImageError as error:
-            raise UserError(str(error)) from None
+        out[i] = resize(read_image(Path(folder) / item.path), size, size)
     return out

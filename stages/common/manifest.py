@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from edge.errors import UserError
 from stages.common.dataset import sha256
-from stages.common.errors import UserError
 
 NAME = "manifest.json"
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.common.schema import Schema
 
 

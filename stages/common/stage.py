@@ -4,8 +4,8 @@ import errno
 import os
 import sys
 
+from edge.errors import UserError
 from stages.common import params
-from stages.common.errors import UserError
 
 REASONS = {
     errno.ENOSPC: "disk full while writing an output; make room and run dvc repro again",

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.graph.quantize import QuantNetwork
 
 # onnxruntime rounds otherwise than the simulation, which does XNNPACK's, and a deep network enlarges that: 0.98 to 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.compile.tflite import open_interpreter, operations
 from stages.graph.quantize import QuantNetwork
 

@@ -10,7 +10,7 @@ import onnxsim
 import torch
 from torch import nn
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 
 OPSET = 17
 

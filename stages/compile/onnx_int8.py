@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.graph.quantize import QuantNetwork
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 
 
 def convert(onnx_path: Path, path: Path) -> None:

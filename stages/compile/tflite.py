@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.graph.network import Network
 
 CALIBRATION_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"

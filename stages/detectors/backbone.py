@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoConfig, ResNetConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 
 
 def small_resnet_config() -> ResNetConfig:
@@ -43,6 +43,8 @@ def pretrained(name: str, layers: list[int]) -> nn.Module:
         config = AutoConfig.from_pretrained(name, local_files_only=local)
         cls = type(build(config, layers))
         return cls.from_pretrained(name, config=config, local_files_only=local).eval()
+    except UserError:
+        raise
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"teacher.backbone = {name}: can't be loaded ({reason}); check the name or folder") from None

@@ -7,7 +7,7 @@ a small network learns far better than the distance itself as a function of the 
 
 import torch
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.detectors.coreset import greedy_coreset, k_means_step, nearest
 from stages.graph.network import Network, Node
 from stages.graph.tensors import flatten_patches, to_tensor

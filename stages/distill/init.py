@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import MobileNetV2Model
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.detectors.student_network import architecture
 from stages.graph.batchnorm import recalibrate, reinsert
 from stages.graph.narrow import narrow

@@ -7,11 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge.errors import UserError
 from edge.inference.detector import load
-from edge.inference.modelfile import ModelError
-from edge.preprocess import ImageError, read_image
+from edge.preprocess import read_image
 from stages.common import atomic, dataset, stage
-from stages.common.errors import UserError
 from stages.common.progress import track
 from stages.evaluate import metrics
 from stages.evaluate.masks import load_mask
@@ -23,19 +22,13 @@ SHOWN_SIDE = 64  # longer side of the maps kept for the report, in pixels
 def run(params, variant: str) -> None:
     """Writes artifacts/eval/<variant>.json (accuracy) and .npz (scores and small maps of every test picture)."""
     items = dataset.read_index(TEST)
-    try:
-        detector = load(Path("artifacts/models") / variant, params.threads)
-    except ModelError as error:
-        raise UserError(str(error)) from None
+    detector = load(Path("artifacts/models") / variant, params.threads)
     info = detector.info
     height, width = info.input.height, info.input.width
     maps = np.empty((len(items), height, width), np.float32)
     scores, decisions = np.empty(len(items), np.float32), np.empty(len(items), bool)
     for i, item in enumerate(track(items, f"evaluate {variant}")):
-        try:
-            found = detector.predict(read_image(TEST / item.path))
-        except ImageError as error:
-            raise UserError(str(error)) from None
+        found = detector.predict(read_image(TEST / item.path))
         maps[i], scores[i], decisions[i] = found.map, found.score, found.is_defect
     if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
         raise UserError(f"{info.path}: returns NaN or infinity on the test pictures; build the model again")

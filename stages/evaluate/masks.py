@@ -5,9 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.preprocess import ImageError, read_image
+from edge.preprocess import read_image
 from stages.common.dataset import Item
-from stages.common.errors import UserError
 
 
 def shrink(mask: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -31,8 +30,5 @@ def load_mask(folder: str | Path, item: Item, height: int, width: int) -> np.nda
     if not item.mask:
         return None
     path = Path(folder) / item.mask
-    try:
-        grey = read_image(path).max(axis=2)
-    except ImageError as error:
-        raise UserError(str(error)) from None
+    grey = read_image(path).max(axis=2)
     return shrink(grey > grey.max() / 2, height, width) if grey.any() else None

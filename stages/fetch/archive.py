@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.common.progress import track
 
 SUFFIXES = (".zip", ".tar", ".tar.xz", ".tar.gz", ".tgz")

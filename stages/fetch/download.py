@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.common.progress import track
 
 FOLDER = Path("data/downloads")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.fetch import archive, hashes, layout
 from stages.fetch.picture import Picture
 

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from edge.errors import UserError
 from stages.common.dataset import sha256
-from stages.common.errors import UserError
 from stages.common.progress import track
 
 

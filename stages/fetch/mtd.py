@@ -11,7 +11,7 @@ import re
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.fetch import archive, download, hashes
 from stages.fetch.picture import Picture
 from stages.fetch.split import Groups

@@ -2,8 +2,8 @@
 
 from pathlib import Path, PurePosixPath
 
+from edge.errors import UserError
 from stages.common.dataset import sha256
-from stages.common.errors import UserError
 from stages.fetch import archive, download, hashes, layout
 from stages.fetch.picture import Picture
 

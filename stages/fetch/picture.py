@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.preprocess import ImageError, read_image
-from stages.common.errors import UserError
+from edge.errors import UserError
+from edge.preprocess import read_image
 from stages.common.progress import track
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -49,10 +49,7 @@ def check(pictures: list[Picture]) -> None:
 
 def read_whole(path: Path):
     """The decoded picture; UserError when it is broken or ends early (some decoders fill a missing rest with grey)."""
-    try:
-        image = read_image(path)
-    except ImageError as error:
-        raise UserError(str(error)) from None
+    image = read_image(path)
     if not is_whole(path.read_bytes()):
         raise UserError(f"{path}: the picture is damaged or cut off; replace or remove it")
     return image

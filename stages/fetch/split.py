@@ -2,7 +2,7 @@
 
 import hashlib
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.fetch.picture import Picture
 
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edge.errors import UserError
 from stages.common import manifest
-from stages.common.errors import UserError
 
 
 @dataclass(frozen=True)

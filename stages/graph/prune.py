@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 import torch_pruning
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.graph.batchnorm import recalibrate
 from stages.graph.network import Network, Node
 

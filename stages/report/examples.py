@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from edge.preprocess import ImageError, read_image
+from edge.errors import UserError
+from edge.preprocess import read_image
 from stages.common import dataset
-from stages.common.errors import UserError
 from stages.report import plots
 
 TEST = Path("data/test")
@@ -99,10 +99,7 @@ def read_maps(name: str, items: dict) -> dict[str, np.ndarray]:
 
 def picture(item: dataset.Item) -> tuple[np.ndarray, np.ndarray | None]:
     """The picture and its bool mask, None where it has none."""
-    try:
-        return read_image(TEST / item.path), read_image(TEST / item.mask).any(axis=2) if item.mask else None
-    except ImageError as error:
-        raise UserError(str(error)) from None
+    return read_image(TEST / item.path), read_image(TEST / item.mask).any(axis=2) if item.mask else None
 
 
 def heat(axes, found: dict, threshold: float, i: int, shape: tuple, mask, label: int) -> None:

@@ -14,7 +14,7 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.report import summary
 from stages.report.ablation import ordered
 

@@ -11,8 +11,8 @@ import shutil
 import zlib
 from pathlib import Path
 
+from edge.errors import UserError
 from stages.common import atomic
-from stages.common.errors import UserError
 from stages.common.stage import fail
 from stages.report import front, plots, summary, sweep
 from stages.report.ablation import PUBLISHED

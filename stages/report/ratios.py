@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.report import summary
 
 REFERENCE, TEACHER = "EfficientAD-S (torch, float32)", "teacher-onnx"

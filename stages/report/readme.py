@@ -4,8 +4,8 @@ import argparse
 import re
 from pathlib import Path
 
+from edge.errors import UserError
 from stages.common import atomic
-from stages.common.errors import UserError
 from stages.common.stage import fail
 from stages.report import ablation, ratios, summary, sweep
 from stages.report.ablation import PUBLISHED

@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edge.errors import UserError
 from edge.inference.detector import load
-from edge.inference.modelfile import ModelError
 from stages.common import atomic
-from stages.common.errors import UserError
 from stages.common.progress import track
 from stages.common.stage import fail
 from stages.report import summary
@@ -86,10 +85,7 @@ def measure(variants: list[str], rounds: int) -> dict:
     """Latencies in ms of every variant and of the reference, and the ratios of their medians to it."""
     runs = {REFERENCE: reference()}
     for variant in variants:
-        try:
-            runtime = load(MODELS / variant).runtime
-        except ModelError as error:
-            raise UserError(str(error)) from None
+        runtime = load(MODELS / variant).runtime
         spec = runtime.info.input
         if (spec.height, spec.width) != (SIZE, SIZE):
             raise UserError(

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.common.params import read_yaml
 
 ACCURACY = ("image_auroc", "average_precision", "f1", "pixel_auroc", "aupro")

@@ -8,7 +8,7 @@ from statistics import mean
 
 from scipy.stats import spearmanr
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.report import summary
 from stages.report.ablation import spread
 

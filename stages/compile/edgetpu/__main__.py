@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.common.stage import fail
 from stages.compile.edgetpu.graph import read
 from stages.compile.edgetpu.mapping import Placement, parameter_bytes, place

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 
 NAME = "edgetpu_compiler"
 TIMEOUT = 600  # s; the compiler itself gives up after 180

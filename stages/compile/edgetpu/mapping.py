@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.compile.edgetpu.graph import Op, read
 from stages.compile.edgetpu.rules import DOCUMENTED, EIGHT_BIT, WEIGHTED, Reason, why_not
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from flatbuffers import flexbuffers, number_types
 from flatbuffers.table import Table
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.compile.edgetpu.graph import Op, read
 
 CUSTOM_OP = "edgetpu-custom-op"

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from stages.common.errors import UserError
+from edge.errors import UserError
 from stages.compile.edgetpu import compiler
 from stages.compile.edgetpu.graph import read, write_inline
 from stages.compile.edgetpu.mapping import Placement, parameter_bytes, place, read_source
