@@ -37,3 +37,10 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return image
+
+
+def sample_of(frames: list[np.ndarray], color: str) -> np.ndarray:
+    """What a model sees of pictures uint8 [H, W, 3]: the last one as it is (rgb), or all as grey channels [H, W, T]."""
+    if color == "rgb":
+        return frames[-1]
+    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames], axis=2)

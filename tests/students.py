@@ -25,8 +25,8 @@ def pictures(count: int, size: int, seed: int = 0) -> np.ndarray:
 def with_bank(student: Network, images: np.ndarray, entries: int = 16) -> Network:
     """The student with a memory bank of what it says about `images`, uint8 [N, S, S, 3]."""
     recalibrate(student, to_tensor(images))
-    chosen = memory_bank.choose(memory_bank.outputs(student, images)[1], entries, 0)
-    return memory_bank.attach(student, student, chosen, images, 0.33)
+    chosen = memory_bank.choose_bank(memory_bank.mask_and_embedding(student, images)[1], entries, 0)
+    return memory_bank.with_bank(student, student, chosen, images, 0.33)
 
 
 def whole(width: float, size: int, seed: int = 0) -> Network:

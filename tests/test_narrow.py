@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LinearRegression, Ridge
 from students import lively, smooth
 
-from stages.distill.init import TRUNK, new_student
+from stages.detectors.student_init import TRUNK, new_student
 from stages.graph import narrow
 from stages.graph.batchnorm import fold, reinsert
 from stages.graph.network import Network

@@ -11,8 +11,8 @@ from students import lively, smooth
 from transformers import MobileNetV2Model, ResNetConfig, ResNetModel
 
 from edge.errors import UserError
+from stages.detectors.student_init import new_student
 from stages.detectors.student_network import EMBEDDING, architecture
-from stages.distill.init import new_student
 from stages.graph.batchnorm import fold, recalibrate
 from stages.graph.network import Network
 from stages.graph.prune import macs

@@ -7,15 +7,16 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 from students import pictures
 
+from edge.errors import UserError
 from stages.detectors.student_network import EMBEDDING
-from stages.distill.targets import Features
 from stages.graph.tensors import to_tensor
+from stages.training.targets import EmbeddingTargets
 
 torch.set_num_threads(1)
 
 
 class Teacher(torch.nn.Module):
-    """Features of `channels` random filters at stride 4."""
+    """Embeddings of `channels` random filters at stride 4."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -23,7 +24,7 @@ class Teacher(torch.nn.Module):
         self.filters = torch.nn.Conv2d(3, channels, 5, 4, 2)
 
     @torch.no_grad()
-    def features(self, images: torch.Tensor) -> torch.Tensor:
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
         return self.filters(images).relu() + 3
 
 
@@ -31,11 +32,11 @@ class Teacher(torch.nn.Module):
 def test_targets_are_half_whitened_principal_components(channels, side):
     """Of features averaged over each cell of the grid; missing ones are 0, and the mean square of the others is 1."""
     teacher, train, new = Teacher(channels), pictures(20, 64, 1), pictures(6, 64, 2)
-    found = Features(teacher, train, side)(new)
+    found = EmbeddingTargets(teacher, train, side, EMBEDDING)(new)
     assert found.shape == (6, EMBEDDING, side, side)
 
     def lines(images):
-        averaged = F.avg_pool2d(teacher.features(to_tensor(images)), 16 // side)
+        averaged = F.avg_pool2d(teacher.embed(to_tensor(images)), 16 // side)
         return averaged.permute(0, 2, 3, 1).reshape(-1, channels).double().numpy()
 
     kept = min(channels, EMBEDDING)
@@ -50,5 +51,16 @@ def test_targets_are_half_whitened_principal_components(channels, side):
 
 def test_a_teacher_coarser_than_the_student_is_enlarged():
     teacher = Teacher(8)
-    found = Features(teacher, pictures(5, 32, 1), 16)(pictures(2, 32, 2))
+    found = EmbeddingTargets(teacher, pictures(5, 32, 1), 16, EMBEDDING)(pictures(2, 32, 2))
     assert found.shape == (2, EMBEDDING, 16, 16) and torch.isfinite(found).all() and found[:, :8].std() > 0.1
+
+
+def test_a_teacher_without_embeddings_is_refused():
+    class Blind:
+        kind = "blind"
+
+        def embed(self, images):
+            return None
+
+    with pytest.raises(UserError, match="a blind has no patch embeddings"):
+        EmbeddingTargets(Blind(), pictures(5, 32, 1), 16, EMBEDDING)

@@ -8,15 +8,16 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from conftest import one_line
 from scipy import ndimage
 from sklearn.neighbors import NearestNeighbors
 from transformers import Dinov2Config, Dinov2Model, ResNetModel
 
 from edge.errors import UserError
-from stages.compile.__main__ import TeacherOutputs
 from stages.compile.onnx_export import export
+from stages.detectors import load
 from stages.detectors.backbone import FeatureExtractor, build, imagenet, local_contrast, pretrained, small_resnet_config
-from stages.detectors.patchcore import PatchCore, patch_features
+from stages.detectors.patchcore import PatchCore, patch_embeddings
 from stages.graph.tensors import to_tensor
 from stages.training import simclr
 
@@ -77,7 +78,7 @@ def enlarged_by_loops(x: np.ndarray, side: int) -> np.ndarray:
 def test_patch_features_against_loops(pool, stride):
     rng = np.random.default_rng(pool)
     fine, coarse = rng.normal(size=(2, 3, 8, 8)), rng.normal(size=(2, 5, 4, 4))
-    got = patch_features([torch.tensor(fine), torch.tensor(coarse)], pool, stride)
+    got = patch_embeddings([torch.tensor(fine), torch.tensor(coarse)], pool, stride)
     joined = np.concatenate([pooled_by_loops(fine, pool), enlarged_by_loops(pooled_by_loops(coarse, pool), 8)], 1)
     starts = range(0, 8, stride)  # the last cell is smaller where 8 is no multiple of the stride
     expected = np.array([[joined[:, :, y : y + stride, x : x + stride].mean((2, 3)) for x in starts] for y in starts])
@@ -90,7 +91,7 @@ def test_map_is_the_distance_to_the_nearest_entry(stride):
     extractor = FeatureExtractor(build(small_resnet_config(), [0, 1]), "local_contrast").eval()
     images = pictures(3, 32)
     with torch.inference_mode():
-        features = patch_features(extractor(to_tensor(images)), 3, stride).permute(0, 2, 3, 1).flatten(0, 2)
+        features = patch_embeddings(extractor(to_tensor(images)), 3, stride).permute(0, 2, 3, 1).flatten(0, 2)
     bank = features[torch.randperm(len(features), generator=seeded())[: 40 // stride]] + 0.05
     maps, scores = predict(PatchCore(extractor, bank, 3, "max", stride).eval(), images)
     expected, _ = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(bank.numpy()).kneighbors(features.numpy())
@@ -185,7 +186,7 @@ def make_teacher(backbone, normalisation: str, size: int, score: str) -> tuple[P
     """A teacher whose bank is close to patches of its pictures."""
     extractor, images = FeatureExtractor(backbone, normalisation).eval(), pictures(4, size, seed=5)
     with torch.inference_mode():
-        patches = patch_features(extractor(to_tensor(images[:2])), 3).permute(0, 2, 3, 1).flatten(0, 2)
+        patches = patch_embeddings(extractor(to_tensor(images[:2])), 3).permute(0, 2, 3, 1).flatten(0, 2)
     bank = patches[::3] + 0.05 * torch.randn(patches[::3].shape, generator=seeded())
     return PatchCore(extractor, bank, 3, score).eval(), images
 
@@ -204,7 +205,7 @@ def test_scales_are_enlarged_pictures_one_after_the_other(scales):
             expected += one(torch.from_numpy(enlarged).permute(0, 3, 1, 2))
         for got, wanted in zip(found, expected, strict=True):
             torch.testing.assert_close(got, wanted, atol=1e-3, rtol=1e-3)
-        patches = patch_features(found, 3, 2)
+        patches = patch_embeddings(found, 3, 2)
     side = int(64 * scales[0]) // 8
     assert patches.shape == (2, 2 * (32 + 32), side, side) and patches.std((0, 2, 3)).min() > 0
 
@@ -215,10 +216,10 @@ def test_two_scales_as_onnx_and_as_a_folder(tmp_path):
         FeatureExtractor(build(small_resnet_config(), [0, 1]), "local_contrast", [1.0, 1.5]),
         pictures(3, 32),
     )
-    patches = patch_features(extractor.eval()(to_tensor(images)), 3).permute(0, 2, 3, 1).flatten(0, 2)
+    patches = patch_embeddings(extractor.eval()(to_tensor(images)), 3).permute(0, 2, 3, 1).flatten(0, 2)
     teacher = PatchCore(extractor, patches[::5].detach() + 0.1, 3, "max").eval()
     teacher.save(tmp_path)
-    export(TeacherOutputs(PatchCore.load(tmp_path)).eval(), 32, tmp_path / "model.onnx", ["map"])
+    export(load(tmp_path).export().module, 32, tmp_path / "model.onnx", ["map"])
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for image in images:
         maps, _ = predict(teacher, image[None])
@@ -243,7 +244,7 @@ def test_dinov2_folder_gives_the_features_of_its_blocks(dinov2):
 def test_dinov2_teacher_as_onnx(dinov2, score, tmp_path):
     teacher, images = make_teacher(pretrained(str(dinov2), [1, 2]), "imagenet", 48, score)
     outputs = ["map", "score"] if score == "reweighted" else ["map"]
-    export(TeacherOutputs(teacher).eval(), 48, tmp_path / "model.onnx", outputs)
+    export(teacher.export().module, 48, tmp_path / "model.onnx", outputs)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     assert [o.name for o in session.get_outputs()] == outputs
     for image in images:
@@ -267,11 +268,6 @@ def test_resnet_18_folder_gives_the_features_of_its_stages(assets):
     assert [tuple(m.shape) for m in found] == [(1, 128, 8, 8), (1, 256, 4, 4)]
     for got, expected in zip(found, states[2:4], strict=True):
         torch.testing.assert_close(got, expected)
-
-
-def one_line(caught) -> str:
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c"])
@@ -307,7 +303,7 @@ def test_roundtrip_is_byte_identical_and_gives_equal_maps(tmp_path):
     for folder in folders:
         folder.mkdir()
     teacher.save(folders[0])
-    loaded = PatchCore.load(folders[0])
+    loaded = load(folders[0])
     loaded.save(folders[1])
     names = {p.name for p in folders[0].iterdir()}
     assert names == {p.name for p in folders[1].iterdir()} and "bank.safetensors" in names
@@ -332,5 +328,5 @@ def test_a_damaged_folder_is_refused(damage, tmp_path):
         (tmp_path / "manifest.json").unlink()
     culprit = r"manifest\.json" if damage == "no manifest" else r"bank\.safetensors: damaged or missing"
     with pytest.raises(UserError, match=culprit) as caught:
-        PatchCore.load(tmp_path)
+        load(tmp_path)
     assert "dvc repro" in one_line(caught)

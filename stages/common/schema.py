@@ -36,6 +36,15 @@ class Data(Section):
 
 class Input(Section):
     size: Annotated[int, Field(ge=32, le=1024, multiple_of=16)]
+    color: Literal["rgb", "grey"]
+    frames: Annotated[int, Field(ge=1, le=32)]
+    step: Count
+
+    @model_validator(mode="after")
+    def frames_are_grey(self):
+        if self.color == "rgb" and self.frames > 1:
+            raise ValueError("several frames are grey channels; set color: grey, or frames: 1")
+        return self
 
 
 class Teacher(Section):

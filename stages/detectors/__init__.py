@@ -1,1 +1,31 @@
-"""What learns from good samples and gives an anomaly map: one module per kind, found by the `kind` in its folder."""
+"""What learns from good samples and gives an anomaly map: one module per kind, which is the module's name."""
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from edge.errors import UserError
+from stages.detectors.base import Detector, read_settings
+
+
+def load(folder: str | Path) -> Detector:
+    """The detector in an artifact folder, whatever its kind; UserError when it is damaged or of no known kind."""
+    settings = read_settings(Path(folder))
+    return find(settings.pop("kind"), str(folder)).read(Path(folder), settings)
+
+
+def find(kind: str, where: str = "kind") -> type[Detector]:
+    """The class of a kind; UserError names those that there are."""
+    names = {module.name for module in pkgutil.iter_modules(__path__)}
+    if kind in names:
+        importlib.import_module(f"{__name__}.{kind}")
+    if kind not in Detector.kinds:
+        raise UserError(f"{where}: no detector kind {kind!r}; there are {', '.join(all_kinds())}")
+    return Detector.kinds[kind]
+
+
+def all_kinds() -> dict[str, type[Detector]]:
+    """Every kind and its class."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return dict(sorted(Detector.kinds.items()))

@@ -15,9 +15,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 from edge.errors import UserError
 
 
-def small_resnet_config() -> ResNetConfig:
+def small_resnet_config(channels: int = 3) -> ResNetConfig:
     """A ResNet of one basic block per stage (0.3 M parameters), light enough to train on a CPU in minutes."""
-    return ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 128], depths=[1, 1, 1], layer_type="basic")
+    return ResNetConfig(
+        num_channels=channels, embedding_size=32, hidden_sizes=[32, 64, 128], depths=[1, 1, 1], layer_type="basic"
+    )
 
 
 def build(config, layers: list[int]) -> nn.Module:
@@ -62,7 +64,9 @@ def local_contrast(images: torch.Tensor, window: int = 17) -> torch.Tensor:
 
 
 def imagenet(images: torch.Tensor) -> torch.Tensor:
-    """The normalisation that networks pretrained on ImageNet expect."""
+    """The normalisation that networks pretrained on ImageNet expect; of grey frames they see the last, three times."""
+    if images.shape[1] != 3:
+        images = images[:, -1:].expand(-1, 3, -1, -1)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     return (images - mean) / std
 
@@ -71,7 +75,7 @@ NORMALISATIONS = {"imagenet": imagenet, "local_contrast": local_contrast}
 
 
 class FeatureExtractor(nn.Module):
-    """Backbone plus its input normalisation: images [N, 3, S, S] in 0..1 to a list of feature maps.
+    """Backbone plus its input normalisation: samples [N, C, S, S] in 0..1 to a list of feature maps.
 
     scales: sizes that the picture is brought to, relative to S; a larger one shows finer detail. The maps are those of
     the first scale, finest first, then those of the next.

@@ -1,6 +1,6 @@
-"""The student's memory bank: a coreset of its own patch features, as layers that every runtime has.
+"""The student's memory bank: a coreset of its own patch embeddings, as layers that every runtime has.
 
-The squared distance of a feature f to the nearest entry c is |f|² + min(|c|² - 2 c·f): a 1 x 1 convolution with one
+The squared distance of an embedding f to the nearest entry c is |f|² + min(|c|² - 2 c·f): a 1 x 1 convolution with one
 channel per entry, a minimum over channels, and a sum. It is PatchCore (Roth et al., CVPR 2022) inside the graph, which
 a small network learns far better than the distance itself as a function of the picture.
 """
@@ -9,93 +9,95 @@ import torch
 
 from edge.errors import UserError
 from stages.detectors.coreset import greedy_coreset, k_means_step, nearest
+from stages.graph.channels import DIVISOR, make_divisible
 from stages.graph.network import Network, Node
 from stages.graph.tensors import flatten_patches, to_tensor
 
-CANDIDATES = 100_000  # patches that the coreset is chosen from, evenly drawn
-TOGETHER = 8  # entries: what integer kernels work in
+CANDIDATES = 100_000  # a bound on time: the greedy coreset compares every candidate with every entry
 
 
-def entries(student) -> int:
-    """The size of the bank: what the params of the student say for width 1, scaled as its channels are."""
-    return max(TOGETHER, round(student.bank * student.width) // TOGETHER * TOGETHER)
+def bank_size(settings) -> int:
+    """The number of entries: what the params of the student say for width 1, scaled as its channels are."""
+    return make_divisible(settings.bank * settings.width)
 
 
-def body(student: Network) -> Network:
-    """The part that is trained: `student` without its bank, with the outputs `mask` and `embed`."""
+def without_bank(student: Network) -> Network:
+    """The part that is trained: `student` without its memory bank, with the outputs `mask` and `embed`."""
     kept, wanted = [], {"mask", "embed"}
     for node in reversed(student.nodes):
         if node.name in wanted:
             kept.insert(0, node)
             wanted |= set(node.inputs)
-    part = Network(kept)
-    part.load_state_dict({k: v for k, v in student.state_dict().items() if k.split(".")[1] in part.ops})
-    return part.eval()
+    body = Network(kept, student.channels)
+    body.load_state_dict({k: v for k, v in student.state_dict().items() if k.split(".")[1] in body.ops})
+    return body.eval()
 
 
-def outputs(model, images, progress=lambda x: x) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mask [N, 1, h, w] and patch features [N, D, h / 2, w / 2] of uint8 images [N, S, S, 3]."""
+def mask_and_embedding(body, samples, progress=lambda x: x) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mask [N, 1, h, w] and patch embeddings [N, D, h / 2, w / 2] of samples uint8 [N, S, S, C]."""
     found = None
     with torch.inference_mode():
-        for i in progress(range(0, len(images), 16)):
-            parts = model(to_tensor(images[i : i + 16]))
+        for i in progress(range(0, len(samples), 16)):
+            outputs = body(to_tensor(samples[i : i + 16]))
             if found is None:  # all at once: small results between large temporaries would split the heap
-                found = [torch.empty(len(images), *part.shape[1:]) for part in parts]
-            for whole, part in zip(found, parts, strict=True):
-                whole[i : i + 16] = part
+                found = [torch.empty(len(samples), *output.shape[1:]) for output in outputs]
+            for whole, output in zip(found, outputs, strict=True):
+                whole[i : i + 16] = output
     return tuple(whole.clone() for whole in found)  # no longer tensors of inference mode
 
 
-def choose(features: torch.Tensor, count: int, seed: int) -> torch.Tensor:
-    """The entries [K, D] for features [N, D, h, w]; K is `count` or, where there are too few, nearly all of them.
+def choose_bank(embeddings: torch.Tensor, size: int, seed: int) -> torch.Tensor:
+    """The memory bank [K, D] for embeddings [N, D, h, w]; K is `size` or, where there are too few, nearly all of them.
 
-    A greedy coreset reaches the rare patches; the mean of the patches around each entry is free of the noise that the
-    features of a small network have.
+    A greedy coreset reaches the rare patches; the mean of the patches around each entry (one step of k-means) is free
+    of the noise that the embeddings of a small network have.
     """
-    every = flatten_patches(features)
+    patches = flatten_patches(embeddings)
     generator = torch.Generator().manual_seed(seed)
-    drawn = every[torch.randperm(len(every), generator=generator)[:CANDIDATES].sort().values]
-    count = min(count, len(drawn) // TOGETHER * TOGETHER)
-    if not count:
+    drawn = patches[torch.randperm(len(patches), generator=generator)[:CANDIDATES].sort().values]
+    size = min(size, len(drawn) // DIVISOR * DIVISOR)
+    if not size:
         raise UserError(
             f"{len(drawn)} patches are too few for a memory bank; give more pictures or a larger input.size"
         )
-    return k_means_step(every, drawn[greedy_coreset(drawn, count)[0]])
+    return k_means_step(patches, drawn[greedy_coreset(drawn, size)[0]])
 
 
-def centre(trained: Network, good) -> None:
-    """Moves the features of a body so that their mean over the pictures `good` is 0, in place.
+def centre(body: Network, good) -> None:
+    """Moves the embeddings of a body so that their mean over the samples `good` is 0, in place.
 
     Distances stay the same, and their two terms, which integers hold, become as small as they can be.
     """
-    features = outputs(trained, good)[1]
-    trained.ops["embed"].conv.bias.data -= features.mean((0, 2, 3))
+    embeddings = mask_and_embedding(body, good)[1]
+    body.ops["embed"].conv.bias.data -= embeddings.mean((0, 2, 3))
 
 
-def squared_distance(features: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
-    """To the nearest entry of the bank [K, D], for features [N, D, h, w]: [N, 1, h, w]."""
-    n, _, h, w = features.shape
-    return nearest(flatten_patches(features), bank)[0].view(n, 1, h, w)
+def squared_distance(embeddings: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
+    """To the nearest entry of the bank [K, D], for embeddings [N, D, h, w]: [N, 1, h, w]."""
+    n, _, h, w = embeddings.shape
+    return nearest(flatten_patches(embeddings), bank)[0].view(n, 1, h, w)
 
 
-def parts(model, bank: torch.Tensor, images) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mask [N, 1, h, w] and squared distance to the bank [N, 1, h / 2, w / 2] of uint8 images [N, S, S, 3]."""
-    mask, features = outputs(model, images)
-    return mask, squared_distance(features, bank)
+def mask_and_distance(body, bank: torch.Tensor, samples) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mask [N, 1, h, w] and squared distance to the bank [N, 1, h / 2, w / 2] of samples uint8 [N, S, S, C]."""
+    mask, embeddings = mask_and_embedding(body, samples)
+    return mask, squared_distance(embeddings, bank)
 
 
-def attach(trained: Network, model, bank: torch.Tensor, val, share: float) -> Network:
-    """The deployable student: the body `trained` with the bank [K, D], and the one output `score`.
+def with_bank(body: Network, computed_by, bank: torch.Tensor, val, fusion_weight: float) -> Network:
+    """The deployable student: `body` with the memory bank [K, D] and score fusion, and the one output `score`.
 
-    score: `share` of the mask and the rest of the squared distance, brought to stride 8; both with mean 0 and deviation
-    1 on the pictures `val`, uint8 [N, S, S, 3]. model: what computes the outputs of `trained`, itself or its quantized
-    form.
+    score: `fusion_weight` of the mask and the rest of the squared distance, brought to stride 8; both with mean 0 and
+    deviation 1 on the good samples `val`, uint8 [N, S, S, C]. computed_by: what computes the outputs of `body`, itself
+    or its quantized form.
     """
-    mask, distance = parts(model, bank, val)
-    near, sure = (1 - share) / float(distance.std()), share / float(mask.std())
-    whole = Network(
+    mask, distance = mask_and_distance(computed_by, bank, val)
+    if not (mask.std() > 0 and distance.std() > 0):
+        raise UserError("mask or distance is the same on all good validation pictures: the training diverged")
+    distance_scale, mask_scale = (1 - fusion_weight) / float(distance.std()), fusion_weight / float(mask.std())
+    student = Network(
         [
-            *trained.nodes,
+            *body.nodes,
             Node("square", "square", ("embed",)),
             Node("length", "conv", ("square",), 1, norm=False, act=False),
             Node("bank", "conv", ("embed",), len(bank), norm=False, act=False),
@@ -103,15 +105,16 @@ def attach(trained: Network, model, bank: torch.Tensor, val, share: float) -> Ne
             Node("distance", "add", ("nearest", "length")),
             Node("distance_up", "up", ("distance",)),
             Node("score", "add", ("distance_up", "mask")),
-        ]
+        ],
+        body.channels,
     )
-    state = dict(trained.state_dict())
-    state["ops.mask.conv.weight"] = state["ops.mask.conv.weight"] * sure
-    middle = near * float(distance.mean()) + sure * float(mask.mean())
-    state["ops.mask.conv.bias"] = state["ops.mask.conv.bias"] * sure - middle
-    state["ops.length.conv.weight"] = torch.full((1, bank.shape[1], 1, 1), near)
+    state = dict(body.state_dict())
+    state["ops.mask.conv.weight"] = state["ops.mask.conv.weight"] * mask_scale
+    middle = distance_scale * float(distance.mean()) + mask_scale * float(mask.mean())
+    state["ops.mask.conv.bias"] = state["ops.mask.conv.bias"] * mask_scale - middle
+    state["ops.length.conv.weight"] = torch.full((1, bank.shape[1], 1, 1), distance_scale)
     state["ops.length.conv.bias"] = torch.zeros(1)
-    state["ops.bank.conv.weight"] = (-2 * near * bank)[:, :, None, None]
-    state["ops.bank.conv.bias"] = near * bank.square().sum(1)
-    whole.load_state_dict(state)
-    return whole.eval()
+    state["ops.bank.conv.weight"] = (-2 * distance_scale * bank)[:, :, None, None]
+    state["ops.bank.conv.bias"] = distance_scale * bank.square().sum(1)
+    student.load_state_dict(state)
+    return student.eval()

@@ -1,20 +1,26 @@
 """PatchCore (Roth et al., CVPR 2022): locally aware patch features and their distance to a memory bank."""
 
-import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from stages.common import manifest
-from stages.detectors.backbone import FeatureExtractor
+from stages.common.progress import track
+from stages.detectors.backbone import FeatureExtractor, build, pretrained, small_resnet_config
+from stages.detectors.base import MAP, SCORE, Detector, Export, Run, check_samples
+from stages.detectors.coreset import greedy_coreset, random_projection
+from stages.graph.tensors import to_tensor
+from stages.training import simclr
 
 REWEIGHT_NEIGHBOURS = 9
 
 
-def patch_features(maps: list[torch.Tensor], pool: int, stride: int = 1) -> torch.Tensor:
+def patch_embeddings(maps: list[torch.Tensor], pool: int, stride: int = 1) -> torch.Tensor:
     """Each position averaged over its pool x pool neighbourhood, the maps joined at the grid of the first, and there
     averaged over stride x stride positions: [N, D, h, w]."""
     pooled = [F.avg_pool2d(m, pool, stride=1, padding=pool // 2) for m in maps]
@@ -25,15 +31,17 @@ def patch_features(maps: list[torch.Tensor], pool: int, stride: int = 1) -> torc
     return F.avg_pool2d(joined, stride, ceil_mode=any(side % stride for side in size)) if stride > 1 else joined
 
 
-class PatchCore(nn.Module):
+class PatchCore(Detector, nn.Module):
     """Images [N, 3, S, S] in 0..1 to anomaly maps [N, 1, h, w] (distance to the nearest bank entry) and scores [N].
 
     The score is the maximum of the map, or with `reweighted` the maximum weighted by how usual its nearest entry is
     (eq. 7 of the paper, b = 9 neighbours).
     """
 
+    kind = "patchcore"
+
     def __init__(self, extractor: FeatureExtractor, bank: torch.Tensor, pool: int, score: str, stride: int = 1):
-        super().__init__()
+        nn.Module.__init__(self)
         self.extractor, self.pool, self.score, self.stride = extractor, pool, score, stride
         self.register_buffer("bank", bank)  # [K, D]
         self.register_buffer("bank_norm", bank.square().sum(1))
@@ -45,12 +53,12 @@ class PatchCore(nn.Module):
             )
         self.register_buffer("neighbours", neighbours)  # [K, b], itself included
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        return patch_features(self.extractor(images), self.pool, self.stride)
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        return patch_embeddings(self.extractor(images), self.pool, self.stride)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         stages = self.extractor(images)
-        features = patch_features(stages, self.pool, self.stride)
+        features = patch_embeddings(stages, self.pool, self.stride)
         n, d, h, w = features.shape
         patches = features.permute(0, 2, 3, 1).reshape(n * h * w, d)
         squared = patches.square().sum(1, keepdim=True) - 2 * patches @ self.bank.t() + self.bank_norm
@@ -69,19 +77,87 @@ class PatchCore(nn.Module):
             maps = F.interpolate(maps, size=stages[0].shape[-2:], mode="bilinear", align_corners=False)
         return maps, top
 
-    def save(self, folder: Path) -> None:
-        self.extractor.save(folder)
-        save_file({"bank": self.bank}, folder / "bank.safetensors")
-        settings = {"pool": self.pool, "score": self.score, "stride": self.stride}
-        (folder / "patchcore.json").write_text(json.dumps(settings, sort_keys=True) + "\n")
-        manifest.write(folder)
+    @classmethod
+    def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
+        """The memory bank of the training samples. settings: the section teacher; nothing is chosen on `val`."""
+        check_samples(train, "train")
+        generator = torch.Generator().manual_seed(run.seed)
+        extractor = feature_extractor(settings, train, run).to(memory_format=torch.channels_last)
+        patches, total = collect_patches(extractor, train, settings, generator)
+        count = max(1, min(len(patches), round(total * settings.coreset_ratio)))
+        projected = random_projection(patches, settings.projection_dim, generator)
+        chosen, radii = greedy_coreset(projected, count, progress=lambda x: track(x, "coreset"))
+        for step in range(0, count, max(1, count // 50)):
+            run.log(step, coreset_radius=radii[step])
+        print(f"{run.stage}: {total} patches, {count} in the memory bank, {patches.shape[1]} features each")
+        return cls(extractor, patches[chosen], settings.patch_pool, settings.score, settings.patch_stride)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "PatchCore":
-        folder = manifest.verify(Path(folder))
-        settings = json.loads((folder / "patchcore.json").read_text())
+    def example(cls) -> tuple[SimpleNamespace, None]:
+        settings = {"backbone": "simclr", "layers": [0, 1], "scales": [1.0], "simclr_steps": 2, "simclr_batch": 4}
+        settings |= {"patch_pool": 3, "patch_stride": 2, "score": "max"}
+        settings |= {"coreset_ratio": 0.1, "coreset_max_patches": 1000, "projection_dim": 16}
+        return SimpleNamespace(**settings), None
+
+    def write(self, folder: Path) -> dict:
+        self.extractor.save(folder)
+        save_file({"bank": self.bank}, folder / "bank.safetensors")
+        return {"pool": self.pool, "score": self.score, "stride": self.stride}
+
+    @classmethod
+    def read(cls, folder: Path, settings: dict) -> Self:
         bank = load_file(folder / "bank.safetensors")["bank"]
         return cls(FeatureExtractor.load(folder), bank, **settings).eval()
+
+    def export(self) -> Export:
+        """The map, and the score where the module computes it."""
+        if self.score == "reweighted":
+            return Export(self.eval(), {"map": MAP, "score": SCORE}, "output")
+        return Export(FirstOutput(self.eval()), {"map": MAP})
+
+
+class FirstOutput(nn.Module):
+    """A module without its other outputs, which an exported file should not compute."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.module(images)[0]
+
+
+def feature_extractor(settings, train: np.ndarray, run: Run) -> FeatureExtractor:
+    """The frozen backbone that params name, pretrained or trained here on crops of the good samples (SimCLR)."""
+    if settings.backbone != "simclr":
+        return FeatureExtractor(pretrained(settings.backbone, settings.layers), "imagenet", settings.scales).eval()
+    backbone = build(small_resnet_config(train.shape[3]), settings.layers)
+    extractor = FeatureExtractor(backbone, "local_contrast", settings.scales)
+    simclr.train(
+        extractor,
+        to_tensor(train).contiguous(),
+        settings.simclr_steps,
+        settings.simclr_batch,
+        run.seed,
+        lambda step, loss: run.log(step, simclr_loss=loss),
+        lambda x: track(x, "simclr"),
+    )
+    return extractor
+
+
+def collect_patches(extractor, train: np.ndarray, settings, generator) -> tuple[torch.Tensor, int]:
+    """Patch embeddings [N, D], at most coreset_max_patches drawn evenly over the samples, and how many there are."""
+    kept, total = [], 0
+    quota = max(1, settings.coreset_max_patches // len(train))
+    with torch.inference_mode():
+        for i in track(range(0, len(train), 8), "patch embeddings"):
+            maps = extractor(to_tensor(train[i : i + 8]))
+            embeddings = patch_embeddings(maps, settings.patch_pool, settings.patch_stride).permute(0, 2, 3, 1)
+            n, h, w, d = embeddings.shape
+            total += n * h * w
+            for patches in embeddings.reshape(n, h * w, d):
+                kept.append(patches[torch.randperm(h * w, generator=generator)[:quota]].clone())
+    return torch.cat(kept), total
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

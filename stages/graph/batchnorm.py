@@ -48,7 +48,7 @@ def reinsert(model: Network, images: torch.Tensor) -> None:
 
 def fold(model: Network) -> Network:
     """The same function with every batch norm merged into the weights and bias of its convolution."""
-    folded = Network([replace(n, norm=False) for n in model.nodes])
+    folded = Network([replace(n, norm=False) for n in model.nodes], model.channels)
     state = {}
     for node in model.nodes:
         if node.kind != "conv":

@@ -24,7 +24,7 @@ def narrow(source: Network, nodes: list[Node], images: torch.Tensor) -> Network:
 
     images: float [N, 3, S, S] in 0..1 whose features are to be kept.
     """
-    thin, wide = Network([replace(n, norm=False) for n in nodes]), fold(source)
+    thin, wide = Network([replace(n, norm=False) for n in nodes], source.channels), fold(source)
     values, found = wide.activations(images), {"input": images}
     bases = _bases(nodes, values)
     target = {n.inputs[0]: n for n in nodes if n.kind == "add"}  # the sum that a projection goes into
@@ -108,7 +108,7 @@ def _sample(value: torch.Tensor) -> torch.Tensor:
 
 def _with_norm(folded: Network, nodes: list[Node], images: torch.Tensor) -> Network:
     """The same function with batch norm that training can start from."""
-    model = Network(nodes)
+    model = Network(nodes, folded.channels)
     for node in nodes:
         if node.kind == "conv":
             model.ops[node.name].conv.weight.data.copy_(folded.ops[node.name].conv.weight)

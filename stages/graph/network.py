@@ -72,26 +72,26 @@ class Min(nn.Module):
 OPERATIONS = {"add": Add, "up": Up, "square": Square, "min": Min}  # what has no weights
 
 
-def nodes_channels(nodes: list[Node], name: str) -> int:
+def nodes_channels(nodes: list[Node], name: str, channels: int = 3) -> int:
     """Channels of the output of node `name` (3 for the input)."""
     if name == "input":
-        return 3
+        return channels
     node = next(n for n in nodes if n.name == name)
     if node.kind == "min":
         return 1
-    return node.channels if node.kind == "conv" else nodes_channels(nodes, node.inputs[0])
+    return node.channels if node.kind == "conv" else nodes_channels(nodes, node.inputs[0], channels)
 
 
 class Network(nn.Module):
     """Runs its nodes in order: images [N, 3, S, S] in 0..1 to the heads, or to a dict of every node's output."""
 
-    def __init__(self, nodes: list[Node]):
+    def __init__(self, nodes: list[Node], channels: int = 3):
         super().__init__()
-        self.nodes = nodes
+        self.nodes, self.channels = nodes, channels
         self.ops = nn.ModuleDict()
         for node in nodes:
             if node.kind == "conv":
-                self.ops[node.name] = Conv(node, nodes_channels(nodes, node.inputs[0]))
+                self.ops[node.name] = Conv(node, nodes_channels(nodes, node.inputs[0], channels))
             elif node.kind in OPERATIONS:
                 self.ops[node.name] = OPERATIONS[node.kind]()
             else:

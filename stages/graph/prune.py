@@ -116,7 +116,7 @@ def prune(student: Network, ratio: float, images: torch.Tensor, seed: int = 0) -
         nodes = [
             replace(n, channels=student.ops[n.name].conv.out_channels) if n.kind == "conv" else n for n in student.nodes
         ]
-        smaller = Network(nodes)
+        smaller = Network(nodes, student.channels)
         smaller.load_state_dict(student.state_dict())
         student = smaller
         recalibrate(student, images)

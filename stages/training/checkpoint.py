@@ -1,7 +1,6 @@
 """The state of a training that survives a kill, kept outside the outputs, which DVC removes before a stage runs."""
 
 import hashlib
-import inspect
 import shutil
 from pathlib import Path
 
@@ -12,15 +11,17 @@ from safetensors.torch import load_file, save_file
 
 from stages.common import atomic
 
+STAGES = Path(__file__).resolve().parents[1]
+CODE = ("graph", "detectors", "training")  # what a training runs
 FOLDER = Path(".checkpoints")
 SEPARATOR = "/"
 
 
-def fingerprint(model, loss, data, *settings) -> str:
-    """A hash of everything that a training depends on: first weights, code of the loss and the networks, data."""
+def fingerprint(model, data, *settings) -> str:
+    """A hash of everything that a training depends on: first weights, code, data, settings."""
     digest = hashlib.sha256(repr((settings, torch.__version__, torch.get_num_threads())).encode())
-    for folder in (Path(__file__).parent, Path(inspect.getfile(loss)).parent):
-        for path in sorted(folder.glob("*.py")):
+    for folder in CODE:
+        for path in sorted((STAGES / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     for value in [*model.state_dict().values(), *data]:
         array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value)

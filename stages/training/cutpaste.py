@@ -3,11 +3,13 @@
 import cv2
 import numpy as np
 
+from stages.training.synthetic_defects import channelwise
+
 DEFECTS = 100  # at least
 
 
 def cut_paste(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """uint8 [S, S, 3] with a piece of itself elsewhere: a patch or a turned scar, in varied brightness and contrast."""
+    """uint8 [S, S, C] with a piece of itself elsewhere: a patch or a turned scar, in varied brightness and contrast."""
     size = image.shape[0]
     if rng.random() < 0.5:
         area, aspect = rng.uniform(0.003, 0.06), np.exp(rng.uniform(-1.2, 1.2))
@@ -24,12 +26,12 @@ def cut_paste(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     place = cv2.getRotationMatrix2D(centre, angle, 1.0)
     place[:, 2] += rng.uniform(0.1, 0.9, 2) * size - centre
     mask = cv2.warpAffine(np.ones((height, width), np.float32), place, (size, size))[..., None]
-    moved = cv2.warpAffine(piece, place, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    moved = channelwise(lambda part: cv2.warpAffine(part, place, (size, size), borderMode=cv2.BORDER_REPLICATE), piece)
     return np.clip(image * (1 - mask) + moved * mask + 0.5, 0, 255).astype(np.uint8)
 
 
 def validation_defects(images: np.ndarray, seed: int) -> np.ndarray:
-    """As many pictures with one such defect as there are good ones, or more: uint8 [N, S, S, 3]."""
+    """As many pictures with one such defect as there are good ones, or more: uint8 [N, S, S, C]."""
     count = max(len(images), DEFECTS)
     pick = np.random.default_rng([seed, count]).permutation(np.arange(count) % len(images))
     return np.stack([cut_paste(np.random.default_rng([seed, i]), images[k]) for i, k in enumerate(pick)])

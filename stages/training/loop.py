@@ -35,7 +35,7 @@ def minimise(
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps + 1, pct_start=0.15)
-    file = Checkpoint(stage, label, fingerprint(model, loss, data, epochs, batch, lr, seed, settings))
+    file = Checkpoint(stage, label, fingerprint(model, data, epochs, batch, lr, seed, settings))
     history: list[tuple[int, float]] = []
     start = 0
     if saved := file.load():

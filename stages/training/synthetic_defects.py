@@ -4,6 +4,12 @@ import cv2
 import numpy as np
 
 
+def channelwise(function, sample: np.ndarray) -> np.ndarray:
+    """A function of OpenCV, which takes four channels at most, on a sample [H, W, C] with any number of them."""
+    parts = [function(np.ascontiguousarray(sample[:, :, i : i + 4])) for i in range(0, sample.shape[2], 4)]
+    return np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=2)
+
+
 def perlin(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
     """Smooth gradient noise float32 [size, size] in about -1..1 (Perlin 1985, with the quintic fade)."""
     angle = rng.uniform(0, 2 * np.pi, (cells + 1, cells + 1))
@@ -57,7 +63,7 @@ def scratch(rng, size: int) -> np.ndarray:
 def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`image` with one synthetic defect and its mask; strength goes down to the barely visible.
 
-    image, donor: uint8 [S, S, 3], donor another good picture. Returns uint8 [S, S, 3] and bool [S, S].
+    image, donor: uint8 [S, S, C], donor another good picture. Returns uint8 [S, S, C] and bool [S, S].
     """
     size = image.shape[0]
     shape = (blob, ellipse, scratch)[rng.choice(3, p=[0.5, 0.25, 0.25])]
@@ -70,7 +76,9 @@ def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -
     if fill == 0:  # texture from elsewhere, turned and scaled
         centre = tuple(float(v) for v in rng.uniform(0.3, 0.7, 2) * size)
         turn = cv2.getRotationMatrix2D(centre, rng.uniform(20, 340), np.exp(rng.uniform(-1, 1)))
-        other = cv2.warpAffine(donor, turn, (size, size), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+        other = channelwise(
+            lambda part: cv2.warpAffine(part, turn, (size, size), borderMode=cv2.BORDER_REFLECT), donor
+        ).astype(np.float32)
         content = (other - other.mean()) * rng.uniform(0.7, 2.0) + other.mean() + rng.normal(0, 30)
     elif fill == 1:  # darker or brighter
         content = base + float(rng.choice([-1, 1]) * rng.uniform(25, 110))
@@ -78,9 +86,13 @@ def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -
         shift = rng.uniform(0.05, 0.15) * size
         yy, xx = np.mgrid[:size, :size].astype(np.float32)
         field = [perlin(rng, size, 8) * shift for _ in range(2)]
-        content = cv2.remap(base, xx + field[0], yy + field[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        at_x, at_y = xx + field[0], yy + field[1]
+        content = channelwise(
+            lambda part: cv2.remap(part, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), base
+        )
     elif fill == 3:  # smeared: detail gone
-        content = cv2.GaussianBlur(base, (0, 0), rng.uniform(0.02, 0.06) * size) + rng.normal(0, 15)
+        sigma = rng.uniform(0.02, 0.06) * size
+        content = channelwise(lambda part: cv2.GaussianBlur(part, (0, 0), sigma), base) + rng.normal(0, 15)
     else:  # foreign speckle
         noise = cv2.GaussianBlur(rng.normal(0, 1, (size, size)).astype(np.float32), (0, 0), rng.uniform(0.5, 3))
         content = base.mean() + rng.normal(0, 40) + (noise / noise.std() * rng.uniform(5, 50))[..., None]
@@ -93,12 +105,13 @@ def vary(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     size = image.shape[0]
     dy, dx = np.round(rng.uniform(-0.04, 0.04, 2) * size)
     shift = np.float32([[1, 0, dx], [0, 1, dy]])
-    moved = cv2.warpAffine(image, shift, (size, size), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
+    how = {"flags": cv2.INTER_NEAREST, "borderMode": cv2.BORDER_REFLECT_101}
+    moved = channelwise(lambda part: cv2.warpAffine(part, shift, (size, size), **how), image)
     return np.clip(moved * rng.uniform(0.9, 1.1) + rng.uniform(-8, 8) + 0.5, 0, 255).astype(np.uint8)
 
 
 def training_pool(images: np.ndarray, count: int, seed: int, pool: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """`count` varied pictures uint8 [count, S, S, 3], every second one with a defect; masks bool [count, S, S].
+    """`count` varied pictures uint8 [count, S, S, C], every second one with a defect; masks bool [count, S, S].
 
     pool: which of the seed's pools; no two of them, and none of another seed, have a picture in common.
     """

@@ -20,12 +20,14 @@ NARROWING = 16  # pictures that a narrower trunk is fitted on
 def new_student(init: str, width: float, images: torch.Tensor) -> Network:
     """A student of `width`; with a pretrained `init` its trunk does what that one's does, as far as its width allows.
 
-    images: float [N, 3, S, S] in 0..1, training pictures that batch norm is calibrated on.
+    images: float [N, C, S, S] in 0..1, training samples that batch norm is calibrated on. A pretrained first layer
+    takes the mean of grey frames for all three colours.
     """
-    student = Network(architecture(width))
+    channels = images.shape[1]
+    student = Network(architecture(width), channels)
     if init == "scratch":
         return student
-    trunk = Network(_trunk(1.0))
+    trunk = Network(_trunk(1.0), channels)
     _copy_trunk(trunk, _load(init))
     reinsert(trunk, images)
     _transplant(narrow(trunk, _trunk(width), images[:NARROWING]) if width < 1 else trunk, student)
@@ -67,6 +69,8 @@ def _copy_trunk(student: Network, source: MobileNetV2Model) -> None:
         if node.name == "stem":  # x' = 2 x - 1
             bias = bias - weight.sum(dim=(1, 2, 3))
             weight = weight * 2
+            if student.channels != 3:
+                weight = weight.sum(1, keepdim=True).repeat(1, student.channels, 1, 1) / student.channels
         op.conv.weight.data.copy_(weight)
         op.norm.bias.data.copy_(bias)
 

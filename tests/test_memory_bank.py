@@ -23,8 +23,8 @@ SHARE = 0.3
 def joined() -> tuple[Network, Network, torch.Tensor]:
     """A body, the student that it is part of, and the entries of its bank."""
     body = lively(0.25)
-    entries = memory_bank.choose(memory_bank.outputs(body, pictures(12, 64, 1))[1], 40, 0)
-    return body, memory_bank.attach(body, body, entries, pictures(8, 64, 2), SHARE), entries
+    entries = memory_bank.choose_bank(memory_bank.mask_and_embedding(body, pictures(12, 64, 1))[1], 40, 0)
+    return body, memory_bank.with_bank(body, body, entries, pictures(8, 64, 2), SHARE), entries
 
 
 def test_score_is_the_distance_to_the_nearest_entry_and_the_mask(joined):
@@ -51,7 +51,7 @@ def test_score_is_the_distance_to_the_nearest_entry_and_the_mask(joined):
 def test_entries_are_near_every_patch(joined):
     """Closer than as many random patches, which leave the rare ones far away."""
     body, _, entries = joined
-    every = flatten_patches(memory_bank.outputs(body, pictures(12, 64, 1))[1])
+    every = flatten_patches(memory_bank.mask_and_embedding(body, pictures(12, 64, 1))[1])
     assert len(torch.unique(entries, dim=0)) == len(entries)
     drawn = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(1))[: len(entries)]]
     radius = [float(torch.cdist(every, chosen).min(1).values.max()) for chosen in (entries, drawn)]
@@ -62,20 +62,20 @@ def test_entries_are_near_every_patch(joined):
 
 def test_a_bank_larger_than_the_patches_takes_nearly_all_of_them():
     features = torch.randn(1, 5, 3, 7, generator=torch.Generator().manual_seed(0))
-    chosen = memory_bank.choose(features, 1000, 0)
+    chosen = memory_bank.choose_bank(features, 1000, 0)
     assert chosen.shape == (16, 5) and len(torch.unique(chosen, dim=0)) == 16
 
 
 def test_too_few_patches_for_a_bank_are_named():
     with pytest.raises(UserError, match=r"^7 patches are too few for a memory bank"):
-        memory_bank.choose(torch.randn(1, 5, 1, 7), 1000, 0)
+        memory_bank.choose_bank(torch.randn(1, 5, 1, 7), 1000, 0)
 
 
 def test_centring_changes_no_distance():
     body, images = lively(0.25, seed=1), pictures(10, 64, 4)
-    before = flatten_patches(memory_bank.outputs(body, images)[1])
+    before = flatten_patches(memory_bank.mask_and_embedding(body, images)[1])
     memory_bank.centre(body, images)
-    after = flatten_patches(memory_bank.outputs(body, images)[1])
+    after = flatten_patches(memory_bank.mask_and_embedding(body, images)[1])
     torch.testing.assert_close(after.mean(0), torch.zeros(after.shape[1]), atol=1e-4, rtol=0)
     apart = [F.pdist(rows) for rows in (after, before)]
     torch.testing.assert_close(*apart, atol=1e-3, rtol=1e-3)
@@ -84,7 +84,7 @@ def test_centring_changes_no_distance():
 
 def test_body_is_what_was_trained(joined):
     body, whole, _ = joined
-    again = memory_bank.body(whole)
+    again = memory_bank.without_bank(whole)
     assert again.heads == ["mask", "embed"] and [n.name for n in again.nodes] == [n.name for n in body.nodes]
     with torch.inference_mode():
         (mask, features), (scaled, same) = body(smooth(3, 64)), again(smooth(3, 64))
@@ -96,7 +96,7 @@ def test_body_is_what_was_trained(joined):
 def test_learned_ranges_of_the_body_are_kept(joined):
     _, whole, _ = joined
     folded = fold(whole)
-    learned = QuantNetwork(memory_bank.body(folded))
+    learned = QuantNetwork(memory_bank.without_bank(folded))
     for number, quant in enumerate(learned.quant.values()):
         quant.range.copy_(torch.tensor([-1.0 - number, 2.0 + number]))
     found = QuantNetwork.calibrated(folded, to_tensor(pictures(4, 64, 5)), learned)

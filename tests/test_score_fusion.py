@@ -1,4 +1,4 @@
-"""The share of the mask: its standard error against another implementation, the rule against scikit-learn."""
+"""Score fusion: the standard error against another implementation, the rule against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -56,13 +56,13 @@ class Body:
 
 
 @pytest.mark.parametrize(("mask_noise", "feature_noise"), [(0.0, 1.0), (1.0, 0.0), (0.0, 0.02), (0.0, 0.0)])
-def test_smallest_share_within_one_standard_error(mask_noise, feature_noise):
+def test_smallest_weight_within_one_standard_error(mask_noise, feature_noise):
     body, val = Body(mask_noise, feature_noise), plain(30)
     entries = torch.tensor([[0.0], [0.05]])
-    found = score_fusion.choose(body, entries, val, 3)
+    found = score_fusion.choose_fusion_weight(body, entries, val, 3)
     bad = cutpaste.validation_defects(val, 3)
     aurocs = {}
-    for weight in score_fusion.SHARES:
+    for weight in score_fusion.FUSION_WEIGHTS:
         scores, spread = [], None
         for images in (val, bad):
             mask, feature = (part.numpy() for part in body_in_parts(body, images))
@@ -75,21 +75,17 @@ def test_smallest_share_within_one_standard_error(mask_noise, feature_noise):
     assert {float(k): v for k, v in found["val_auroc"].items()} == pytest.approx(aurocs, abs=1e-3)
     best = max(aurocs.values())
     enough = [w for w, a in aurocs.items() if a >= best - score_fusion.standard_error(best, len(val), len(bad))]
-    assert found["share"] == min(enough)
+    assert found["weight"] == min(enough)
 
 
 def body_in_parts(body, images):
-    """As memory_bank.outputs calls it: the noise depends on which pictures come together."""
+    """As memory_bank.mask_and_embedding calls it: the noise depends on which pictures come together."""
     together = [body(to_tensor(images[i : i + 16])) for i in range(0, len(images), 16)]
     return [torch.cat(parts) for parts in zip(*together, strict=True)]
 
 
 def test_a_mask_that_knows_gets_more_than_one_that_guesses():
     entries, val = torch.tensor([[0.0], [0.05]]), plain(30)
-    knows, guesses = (score_fusion.choose(Body(*noise), entries, val, 3)["share"] for noise in ((0.0, 1.0), (1.0, 0.0)))
+    found = [score_fusion.choose_fusion_weight(Body(*noise), entries, val, 3) for noise in ((0.0, 1.0), (1.0, 0.0))]
+    knows, guesses = (one["weight"] for one in found)
     assert knows > guesses
-
-
-def test_the_choice_is_read_back(tmp_path):
-    (tmp_path / score_fusion.FILE).write_text('{"share": 0.5}')
-    assert score_fusion.load(tmp_path) == 0.5

@@ -1,0 +1,105 @@
+"""One variant on its way from a detector to a model file: what every exporter reads."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from edge.errors import UserError
+from stages.compile import onnx_export
+from stages.detectors.base import Detector
+from stages.graph.network import Network
+from stages.graph.quantize import QuantNetwork
+from stages.graph.tensors import to_tensor
+
+SCHEME = "int8 weights per channel, 8-bit activations per tensor"
+
+
+@dataclass
+class Build:
+    """A detector, the format and precision wanted of it, and where the file goes.
+
+    samples: uint8 [N, S, S, C], half with defects, that post-training calibration sees. work: a scratch folder.
+    """
+
+    detector: Detector
+    name: str
+    format: str
+    precision: str
+    samples: np.ndarray
+    folder: Path
+    work: Path
+    edgetpu_compiler: str | None = None
+
+    @cached_property
+    def export(self):
+        return self.detector.export()
+
+    @cached_property
+    def network(self) -> Network | None:
+        """The network of nodes, folded; None for any other torch module."""
+        return self.export.module if isinstance(self.export.module, Network) else None
+
+    @cached_property
+    def float_onnx(self) -> Path:
+        """The float network as an ONNX file with fixed shapes, which every other format is made from."""
+        path = self.work / "model.onnx"
+        _, size, _, channels = self.samples.shape
+        onnx_export.export(self.export.module, size, path, list(self.export.outputs), channels)
+        return path
+
+    @cached_property
+    def graph(self) -> onnx.ModelProto:
+        return onnx.load(self.float_onnx)
+
+    @cached_property
+    def quantized(self) -> QuantNetwork | None:
+        """The network on its int8 grids, learned or calibrated; None for a float file."""
+        if self.precision != "int8":
+            return None
+        return self.export.quantized or QuantNetwork.calibrated(self.network, to_tensor(self.samples))
+
+    def check(self, nodes_only: bool) -> None:
+        """UserError where the detector is no network of nodes but format or precision need one."""
+        if self.network is None and (nodes_only or self.precision == "int8"):
+            raise UserError(
+                f"variants.{self.name}: a {self.detector.kind} is no network of nodes and can't become {self.format} "
+                f"in {self.precision}; set format: onnx and precision: float32"
+            )
+
+    def outputs(self, integer: bool) -> list[dict]:
+        """The outputs of model.json; `integer`: the file returns int8 on the grids of the network."""
+        found = []
+        for value in self.graph.graph.output:
+            sides = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
+            channels, height, width = (1,) * (3 - len(sides)) + tuple(sides)
+            kind = {"dtype": "float32", "scale": 1.0, "zero_point": 0}
+            if integer:
+                scale, zero = self.quantized.quantizer(value.name).scale_zero
+                kind = {"dtype": "int8", "scale": scale, "zero_point": zero}
+            shape = {"height": height, "width": width, "channels": channels}
+            found.append({"name": value.name, "meaning": self.export.outputs[value.name], **shape, **kind})
+        return found
+
+    def quantization(self) -> dict | None:
+        """Where the int8 grids come from, for model.json.
+
+        Calibration pictures are half with defects, or the output would end where good pictures do.
+        """
+        if self.quantized is None:
+            return None
+        ranges = "learned by quantization-aware training"
+        if self.export.quantized is None:
+            count = len(self.samples)
+            ranges = f"post-training: smallest and largest values on {count} training pictures, half with defects"
+        scale, zero = self.quantized.quantizer(self.network.heads[0]).scale_zero
+        return {"scheme": SCHEME, "ranges": ranges, "output": {"scale": scale, "zero_point": zero}}
+
+    def cost(self) -> dict[str, int]:
+        """Parameters and multiply-accumulates of one inference."""
+        if self.network is None:
+            return onnx_export.cost(self.graph)
+        size = self.samples.shape[1]
+        return self.network.cost(size, size)

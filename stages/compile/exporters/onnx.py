@@ -1,0 +1,22 @@
+"""ONNX for onnxruntime: float, or int8 in QDQ form on the grids of the network."""
+
+import shutil
+from pathlib import Path
+
+from stages.compile import onnx_int8
+
+NODES_ONLY = False
+
+
+def write(build) -> dict:
+    shutil.copy(source(build), build.folder / "model.onnx")
+    return {}
+
+
+def source(build) -> Path:
+    """The ONNX file in the precision of the build."""
+    if build.quantized is None:
+        return build.float_onnx
+    path = build.work / "int8.onnx"
+    onnx_int8.quantize(build.float_onnx, path, build.quantized)
+    return path

@@ -1,0 +1,17 @@
+"""OpenVINO IR (model.xml and model.bin) of the ONNX file, float or int8 in QDQ form."""
+
+from edge.errors import UserError
+from stages.compile.exporters.onnx import source
+
+NODES_ONLY = True
+
+
+def write(build) -> dict:
+    """Float32 weights are kept as they are; int8 grids become FakeQuantize operations."""
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        raise UserError("format: openvino needs OpenVINO on this machine: pip install openvino") from None
+    model = openvino.convert_model(str(source(build)))
+    openvino.save_model(model, str(build.folder / "model.xml"), compress_to_fp16=False)
+    return {}

@@ -1,0 +1,19 @@
+"""TFLite: the converted float file, or full int8 on the grids of the network."""
+
+import shutil
+
+import numpy as np
+
+from stages.compile import int8, tflite
+
+NODES_ONLY = True
+
+
+def write(build) -> dict:
+    float_path, path = tflite.to_tflite(build.float_onnx, build.work), build.folder / "model.tflite"
+    names = tflite.match_tensors(float_path, build.network, build.samples[:1].astype(np.float32) / 255)
+    if build.quantized is None:
+        shutil.copy(float_path, path)
+    else:
+        int8.quantize(float_path, path, build.quantized, names)
+    return {}

@@ -1,0 +1,133 @@
+"""The contract of a detector kind: what learns from good samples, gives an anomaly map and can be exported.
+
+A kind is one class in a module of this package whose name is the kind. tests/test_detectors.py puts every kind through
+the same checks: equal seeds give equal detectors, a saved one comes back as it was, damage and unusable samples are
+refused in one line, and the exported file computes what the detector does.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from edge.errors import UserError
+from stages.common import atomic, manifest
+from stages.graph.quantize import QuantNetwork
+from stages.graph.tensors import to_tensor
+
+FILE = "detector.json"
+MAP, SCORE, EMBEDDING = "map", "score", "embedding"  # what an output means, as in model.json
+BATCH = 16  # samples at a time
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a fit needs beside samples and settings.
+
+    stage: whose checkpoints a training that was killed goes on from. log: called as log(step, **values). source: the
+    detector to learn from, which is the teacher of a student, or the student of its quantized form.
+    """
+
+    seed: int
+    stage: str
+    log: Callable[..., None]
+    source: "Detector | None" = None
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `compile` makes a deployed model of.
+
+    module: samples float [N, C, S, S] in 0..1 to its outputs; only a `Network` of nodes can become TFLite or int8.
+    outputs: the name of each output in order, and what it means: one MAP, at most one SCORE and EMBEDDING.
+    score_rule: "max" of the smoothed map, or "output" where the module computes the score itself.
+    quantized: the network on int8 grids that training learned; None leaves them to post-training calibration.
+    """
+
+    module: nn.Module
+    outputs: dict[str, str]
+    score_rule: str = "max"
+    quantized: QuantNetwork | None = None
+
+
+class Detector(ABC):
+    """One kind of detector; subclasses name their `kind` and are found by it (`stages.detectors.load`)."""
+
+    kind: ClassVar[str]
+    kinds: ClassVar[dict[str, type["Detector"]]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        Detector.kinds[cls.kind] = cls
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
+        """Learns from good samples, uint8 [N, S, S, C]; `val` serves choices alone. `settings`: the stage's params.
+
+        UserError where the samples or settings can't be used.
+        """
+
+    @abstractmethod
+    def write(self, folder: Path) -> dict:
+        """Writes weights as safetensors into `folder`; returns the settings that detector.json keeps."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, folder: Path, settings: dict) -> Self:
+        """The detector that `write` left there."""
+
+    @abstractmethod
+    def export(self) -> Export:
+        """What is deployed."""
+
+    @classmethod
+    def example(cls) -> tuple[SimpleNamespace, str | None]:
+        """Settings that fit in seconds, and the kind of its source, for the checks that every kind must pass."""
+        raise NotImplementedError(f"{cls.__name__}.example")
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor | None:
+        """Patch embeddings [N, D, h, w] of samples float [N, C, S, S] in 0..1, which a student can be distilled from;
+        None for a kind that has none."""
+        return None
+
+    def save(self, folder: Path) -> None:
+        """Writes the detector, its kind and a manifest of all files into `folder`."""
+        settings = self.write(folder)
+        atomic.write_json(folder / FILE, {"kind": self.kind, **settings})
+        manifest.write(folder)
+
+    @torch.inference_mode()
+    def maps(self, samples: np.ndarray) -> torch.Tensor:
+        """Anomaly maps float [N, h, w] of samples uint8 [N, S, S, C], as the exported file gives them."""
+        export = self.export()
+        module, place = export.quantized or export.module, list(export.outputs.values()).index(MAP)
+        found = []
+        for i in range(0, len(samples), BATCH):
+            outputs = module(to_tensor(samples[i : i + BATCH]))
+            found.append((outputs if isinstance(outputs, torch.Tensor) else outputs[place]).flatten(1, -3).squeeze(1))
+        return torch.cat(found)
+
+
+def check_samples(samples: np.ndarray, what: str, least: int = 1) -> None:
+    """UserError unless `samples` are uint8 [N, S, S, C] and at least `least`."""
+    if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[1] != samples.shape[2]:
+        raise UserError(f"{what}: {samples.dtype} {list(samples.shape)}; samples must be uint8 [N, S, S, C]")
+    if len(samples) < least:
+        raise UserError(f"{what}: {len(samples)} pictures; at least {least} are needed, see the data section of params")
+
+
+def read_settings(folder: Path) -> dict:
+    """The content of detector.json; UserError where the folder holds no detector or was changed."""
+    manifest.verify(folder)
+    try:
+        return json.loads((folder / FILE).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{folder}: holds no {FILE}; made by an older version, run dvc repro") from None

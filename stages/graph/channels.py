@@ -1,0 +1,11 @@
+"""How many channels a layer gets: multiples of what integer kernels work in."""
+
+import math
+
+DIVISOR = 8  # XNNPACK's int8 kernels work in tiles of 8 channels
+
+
+def make_divisible(channels: float, up: bool = False) -> int:
+    """The nearest multiple of DIVISOR, at least one of it; the next one with `up` (cf. MobileNet's make_divisible)."""
+    tiles = math.ceil(channels / DIVISOR) if up else int(channels + DIVISOR / 2) // DIVISOR
+    return DIVISOR * max(1, tiles)

@@ -1,0 +1,161 @@
+"""The checks that every detector kind must pass; a new kind is found by itself and needs no line here."""
+
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import one_line
+from students import pictures
+
+from edge.errors import UserError
+from edge.inference.detector import load as load_exported
+from edge.inference.modelfile import write_model
+from stages.compile import fidelity
+from stages.compile.__main__ import describe
+from stages.compile.build import Build
+from stages.compile.exporters import exporter
+from stages.detectors import all_kinds, base, find, load
+from stages.detectors.base import MAP, SCORE, Run
+from stages.training.torch_setup import prepare
+
+SIZE = 64
+TRAIN, VAL, NEW = pictures(12, SIZE, 1), pictures(6, SIZE, 2), pictures(5, SIZE, 3)
+KINDS = list(all_kinds())
+SCORING = SimpleNamespace(smooth=3, map_sigma=0.0)
+AXES = SimpleNamespace(size=SIZE, color="rgb", frames=1, step=1)
+
+
+def fit(kind: str, train=TRAIN, val=VAL, seed: int = 0):
+    """A detector of the kind with its example's settings, the source from the cache."""
+    settings, source = find(kind).example()
+    prepare(seed, 1)
+    return find(kind).fit(train, val, settings, Run(seed, "test", lambda *_, **__: None, source and fitted(source)))
+
+
+@cache
+def fitted(kind: str):
+    return fit(kind)
+
+
+@pytest.fixture(autouse=True)
+def inside(tmp_path, monkeypatch):
+    """Checkpoints of a training stay in the test's folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def saved(detector) -> Path:
+    folder = Path(tempfile.mkdtemp(dir="."))
+    detector.save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_seeds_give_equal_folders_and_another_seed_does_not(kind):
+    first, again, other = (saved(detector) for detector in (fitted(kind), fit(kind), fit(kind, seed=1)))
+    files = {path.name for path in first.iterdir()}
+    assert files == {path.name for path in again.iterdir()}
+    for name in files:
+        assert (first / name).read_bytes() == (again / name).read_bytes(), name
+    assert any((first / name).read_bytes() != (other / name).read_bytes() for name in files)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_detector_comes_back_by_its_kind(kind):
+    folder = saved(fitted(kind))
+    assert json.loads((folder / base.FILE).read_text())["kind"] == kind
+    back = load(folder)
+    assert type(back) is find(kind) and torch.equal(back.maps(NEW), fitted(kind).maps(NEW))
+    again = saved(back)
+    assert all(path.read_bytes() == (again / path.name).read_bytes() for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_and_embeddings_have_the_shapes_that_the_contract_names(kind):
+    detector = fitted(kind)
+    maps = detector.maps(NEW)
+    assert maps.dtype == torch.float32 and maps.ndim == 3 and len(maps) == len(NEW)
+    assert torch.isfinite(maps).all() and maps.std() > 0
+    torch.testing.assert_close(detector.maps(NEW[1:2]), maps[1:2], atol=1e-4, rtol=1e-4)  # alone or in a batch
+    with torch.inference_mode():
+        embeddings = detector.embed(base.to_tensor(NEW))
+    assert embeddings is None or (embeddings.ndim == 4 and len(embeddings) == len(NEW) and embeddings.std() > 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("train", "val", "what"),
+    [
+        (TRAIN[:0], VAL, "0 pictures; at least"),
+        (TRAIN.astype(np.float32), VAL, "float32 .*must be uint8"),
+        (TRAIN[:, :, :48], VAL, r"\[12, 64, 48, 3\].*must be uint8 \[N, S, S, C\]"),
+    ],
+)
+def test_samples_that_it_cannot_use_are_refused_in_one_line(kind, train, val, what):
+    with pytest.raises(UserError, match=what) as caught:
+        fit(kind, train, val)
+    one_line(caught)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_or_foreign_folder_is_refused_in_one_line(kind):
+    folder = saved(fitted(kind))
+    for path in [*sorted(folder.glob("*.safetensors")), folder / base.FILE]:
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(UserError, match=f"{path.name}: damaged") as caught:
+            load(folder)
+        one_line(caught)
+        path.write_bytes(content)
+    load(folder)
+
+
+def exported(kind: str, form: str, precision: str):
+    """The build of a kind as this format, and its file opened as a device does."""
+    folder, work = (Path(tempfile.mkdtemp(dir=".")) for _ in range(2))
+    build = Build(fitted(kind), f"{kind}-{form}", form, precision, pictures(6, SIZE, 4), folder, work)
+    module = exporter(form)
+    build.check(module.NODES_ONLY)
+    more = module.write(build)
+    write_model(folder, describe(build, SimpleNamespace(input=AXES, compile=SCORING), more))
+    return build, load_exported(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_exported_float_file_computes_the_same_map_and_score(kind):
+    build, device = exported(kind, "onnx", "float32")
+    with torch.inference_mode():
+        outputs = build.export.module(base.to_tensor(NEW))
+    named = dict(zip(build.export.outputs.values(), [outputs] if torch.is_tensor(outputs) else outputs, strict=True))
+    for i, image in enumerate(NEW):
+        raw = dict(zip((MAP, SCORE), device.invoke(device.prepare(image)), strict=False))
+        for meaning, value in raw.items():
+            wanted = named[meaning][i].numpy()
+            np.testing.assert_allclose(np.asarray(value).reshape(wanted.shape), wanted, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_int8_file_computes_it_to_the_bit_or_is_refused_in_one_line(kind):
+    if not hasattr(fitted(kind).export().module, "nodes"):
+        with pytest.raises(UserError, match=f"a {kind} is no network of nodes") as caught:
+            exported(kind, "tflite", "int8")
+        one_line(caught)
+        return
+    build, device = exported(kind, "tflite", "int8")
+    record = fidelity.difference(
+        fidelity.device_outputs(device, NEW).reshape(len(NEW), -1), fidelity.simulated(build.quantized, NEW)
+    )
+    assert record["exact"] == 1.0, record
+
+
+def test_an_unknown_kind_is_refused_by_name():
+    folder = saved(fitted("patchcore"))
+    settings = json.loads((folder / base.FILE).read_text())
+    (folder / base.FILE).write_text(json.dumps({**settings, "kind": "oracle"}))
+    base.manifest.write(folder)
+    with pytest.raises(UserError, match=r"no detector kind 'oracle'; there are .*patchcore"):
+        load(folder)
