@@ -5,9 +5,9 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from edge.inference.runtimes import FORMATS
 from edge.inference.detector import load as load_exported
 from edge.inference.modelfile import write_model
+from edge.inference.runtimes import FORMATS
 from stages.common import atomic
 from stages.common.dataset import evenly, load_samples, read_index
 from stages.common.stage import fail, main

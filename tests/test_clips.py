@@ -1,0 +1,83 @@
+"""Samples with axes: a clip of grey frames through every stage, as pictures go."""
+
+import json
+import subprocess
+from types import SimpleNamespace
+
+import clips
+import cv2
+import numpy as np
+import pytest
+import toy
+from students import pictures
+
+from edge.errors import UserError
+from stages.common.dataset import Item, load_samples, read_index, sha256, write_index
+from stages.training.cutpaste import validation_defects
+from stages.training.synthetic_defects import training_pool
+
+
+def spec(frames: int, step: int = 1, color: str = "grey", size: int = 32):
+    return SimpleNamespace(size=size, color=color, frames=frames, step=step)
+
+
+@pytest.mark.parametrize(("frames", "step"), [(1, 1), (3, 1), (4, 2), (6, 5)])
+def test_a_sample_is_the_frames_up_to_now(frames, step, tmp_path):
+    """The same frames read one by one; before the first frame of a clip, the first again; never another clip's."""
+    clips.write(tmp_path, {"train": 2, "val": 1}, 32)
+    items = read_index(tmp_path, "train")
+    picked = [items[i] for i in (0, 3, 11, 12, 20)]
+    found = load_samples(tmp_path, picked, spec(frames, step))
+    assert found.shape == (5, 32, 32, frames) and found.dtype == np.uint8
+    for item, sample in zip(picked, found, strict=True):
+        for place, back in enumerate(range((frames - 1) * step, -1, -step)):
+            path = tmp_path / f"images/{item.clip}/{max(0, item.frame - back):03d}.png"
+            np.testing.assert_array_equal(sample[:, :, place], cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+
+
+def test_pictures_have_no_frames_before_them(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), pictures(1, 32)[0])
+    write_index(tmp_path, [Item("a.png", "train", 0, "good", "", sha256(tmp_path / "a.png"), "a")])
+    assert "clip" not in (tmp_path / "index.csv").read_text()  # the index of pictures is as it was
+    items = read_index(tmp_path)
+    assert load_samples(tmp_path, items, spec(1, color="rgb")).shape == (1, 32, 32, 3)
+    assert load_samples(tmp_path, items, spec(1)).shape == (1, 32, 32, 1)
+    with pytest.raises(UserError, match=r"a\.png: a picture, but input\.frames = 4"):
+        load_samples(tmp_path, items, spec(4))
+
+
+@pytest.mark.parametrize("channels", [1, 4, 5, 8])
+def test_synthetic_defects_are_the_same_in_every_channel(channels):
+    """Of a sample whose channels are all alike; and those of three channels are what they were."""
+    grey = pictures(4, 64, 1)[:, :, :, :1]
+    alike, three = np.repeat(grey, channels, 3), np.repeat(grey, 3, 3)
+    for make in (lambda x: training_pool(x, 12, 3)[0], lambda x: validation_defects(x, 3)):
+        found = make(alike)
+        assert found.shape[3] == channels
+        if channels > 1:
+            assert (found == found[..., :1]).all()
+    assert (training_pool(alike, 12, 3)[1] == training_pool(three, 12, 3)[1]).all()
+
+
+def test_a_clip_runs_the_whole_chain(tmp_path):
+    """The stages themselves, from the index to the page; nothing but the input differs from pictures."""
+    changes = {"input__color": "grey", "input__frames": 4, "input__step": 1, "evaluate__aupro_fpr_limit": 0.3}
+    folder = toy.make(tmp_path, **changes)
+    clips.write(folder / "data/train", {"train": 4, "val": 2}, 64)
+    clips.write(folder / "data/test", {"test": 4}, 64, seed=1)
+    stages = ["teacher", "distill", "compress"]
+    stages += [f"{verb} {v}" for v in toy.VARIANTS for verb in ("compile", "evaluate")]
+    stages += [f"benchmark local-{v}" for v in toy.VARIANTS] + ["report"]
+    for stage in stages:
+        command = ["python", "-m", *f"stages.{stage}".split()]
+        done = subprocess.run(command, cwd=folder, env=toy.environment(), capture_output=True, text=True)
+        assert done.returncode == 0, f"{stage}: {done.stderr}"
+    for variant in toy.VARIANTS:
+        info = json.loads((folder / "artifacts/models" / variant / "model.json").read_text())
+        assert [info["input"][key] for key in ("color", "frames", "step")] == ["grey", 4, 1]
+        found = json.loads((folder / "artifacts/eval" / f"{variant}.json").read_text())
+        assert found["images"] == {"good": 24, "defect": 24} and 0 <= found["image_auroc"] <= 1
+        bench = json.loads((folder / "artifacts/bench" / f"local-{variant}.json").read_text())
+        assert bench["status"] == "ok"
+    assert found["fidelity"]["exact"] >= 0.99  # int8 to the bit with four channels as with three
+    assert "student-int8" in (folder / "reports/index.html").read_text()
