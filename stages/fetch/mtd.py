@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from edge.errors import UserError
 from stages.fetch import archive, download, hashes
 from stages.fetch.picture import Picture
-from stages.fetch.split import Groups
+from stages.fetch.split import components
 
 URL = "https://codeload.github.com/abin24/Magnetic-tile-defect-datasets./zip/refs/heads/master"
 FILE = "Magnetic-tile-defect-datasets.-master.zip"
@@ -62,14 +62,10 @@ def group_names(stems: list[str]) -> dict[str, str]:
         match = re.fullmatch(r"exp\d+_num_(\d+)", stem)
         frame[stem] = int(match[1]) if match else None
     numbers = sorted({n for n in frame.values() if n is not None})
-    together = Groups()
-    for before, after in pairwise(numbers):
-        if after - before <= FRAMES:
-            together.join(before, after)
-    for a, b in SAME_TILE:
-        if a in numbers and b in numbers:
-            together.join(a, b)
-    return {stem: stem if n is None else f"tile_{together.find(n):06d}" for stem, n in frame.items()}
+    same = [(a, b) for a, b in pairwise(numbers) if b - a <= FRAMES]
+    same += [(a, b) for a, b in SAME_TILE if a in numbers and b in numbers]
+    first = components(numbers, same)
+    return {stem: stem if n is None else f"tile_{first[n]:06d}" for stem, n in frame.items()}
 
 
 def _source(data) -> Path:

@@ -1,36 +1,34 @@
 """Who learns and who is tested: whole groups, drawn in an order that hashes give, so the same on any machine."""
 
 import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from edge.errors import UserError
 from stages.fetch.picture import Picture
 
 
-class Groups:
-    """Union-find; the smallest member names its group."""
-
-    def __init__(self):
-        self.parent = {}
-
-    def find(self, member):
-        above = self.parent.setdefault(member, member)
-        while above != member:
-            self.parent[member] = self.parent[above]
-            member = self.parent[member]
-            above = self.parent[member]
-        return member
-
-    def join(self, a, b) -> None:
-        low, high = sorted((self.find(a), self.find(b)))
-        self.parent[high] = low
+def components(members: Iterable, pairs: list[tuple]) -> dict:
+    """The connected components that `pairs` make of `members`: each member and the smallest one of its component."""
+    members = sorted(set(members))
+    index = {member: i for i, member in enumerate(members)}
+    rows, columns = [index[a] for a, _ in pairs], [index[b] for _, b in pairs]
+    graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(members), len(members)))
+    _, labels = connected_components(graph, directed=False)
+    _, smallest, component = np.unique(labels, return_index=True, return_inverse=True)
+    return {member: members[smallest[c]] for member, c in zip(members, component, strict=True)}
 
 
 def merge(pictures: list[Picture], digests: list[str]) -> list[str]:
-    """The group of each picture after the groups that share a file of equal content became one."""
-    groups, first = Groups(), {}
+    """The group of each picture after the groups that hold the same file became one."""
+    first, same = {}, []
     for picture, digest in zip(pictures, digests, strict=True):
-        groups.join(picture.group, first.setdefault(digest, picture.group))
-    return [groups.find(picture.group) for picture in pictures]
+        same.append((first.setdefault(digest, picture.group), picture.group))
+    group = components((picture.group for picture in pictures), same)
+    return [group[picture.group] for picture in pictures]
 
 
 def split(pictures: list[Picture], digests: list[str], data) -> list[tuple[int, str, str]]:
