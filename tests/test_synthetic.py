@@ -10,8 +10,8 @@ import yaml
 from conftest import ROOT
 from sklearn.metrics import roc_auc_score
 
-from stages.fetch import synthetic
 from stages.fetch.picture import read_whole
+from stages.fetch.sources import synthetic
 
 
 def settings(**changes):

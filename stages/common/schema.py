@@ -15,14 +15,14 @@ class Section(BaseModel):
 
 
 class Synthetic(Section):
-    size: Annotated[int, Field(ge=32, le=1024)]
+    size: Annotated[int, Field(ge=32, le=1024)]  # below 32 px a thread would be thinner than 2 px
     train: Annotated[int, Field(ge=4)]
     test_good: Count
     test_per_defect: Count
 
 
 class Data(Section):
-    source: Literal["synthetic", "mtd", "mvtec", "folder"]
+    source: str  # fetch, the first stage, says which there are: a list here would tie every stage to all of them
     category: str
     path: str | None
     url: str | None

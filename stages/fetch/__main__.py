@@ -8,18 +8,16 @@ from pathlib import Path
 from stages.common.atomic import directory
 from stages.common.dataset import Item, sha256, write_index
 from stages.common.stage import main
-from stages.fetch import folder, mtd, mvtec, synthetic
+from stages.fetch import sources
 from stages.fetch.picture import Picture, check
 from stages.fetch.split import split
-
-SOURCES = {"synthetic": synthetic, "mtd": mtd, "mvtec": mvtec, "folder": folder}
 
 
 def run(params) -> None:
     """The stage: nothing is written before everything is verified."""
     data = params.data
     with scratch(Path("data/.fetch.tmp")) as work:
-        pictures = SOURCES[data.source].load(data, work)
+        pictures = sources.load(data, work)
         check(pictures)
         digests = [sha256(picture.file) for picture in pictures]
         rows = split(pictures, digests, data)

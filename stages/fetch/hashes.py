@@ -6,6 +6,7 @@ from pathlib import Path
 from edge.errors import UserError
 from stages.common.dataset import sha256
 from stages.common.progress import track
+from stages.fetch.picture import Picture
 
 
 def read(path: Path) -> dict[str, str]:
@@ -25,6 +26,12 @@ def read(path: Path) -> dict[str, str]:
     if not out:
         raise UserError(f"{path}: the list of hashes is empty; correct data.hashes")
     return out
+
+
+def verify_pictures(root: Path, pictures: list[Picture], listed: str | None) -> None:
+    """Verifies the images and masks against the list in the file `listed` (null: there is none)."""
+    if listed:
+        verify(root, [file for picture in pictures for file in picture.files], read(Path(listed)))
 
 
 def verify(root: Path, files: list[Path], expected: dict[str, str]) -> None:

@@ -35,9 +35,7 @@ def load(data, work: Path) -> list[Picture]:
             write_png(mask_file, mask * np.uint8(255))
         origin = "train" if kind == "train" else "test"
         pictures.append(Picture(file, name, defect, mask_file if kind in DEFECTS else None, name, origin))
-    if data.hashes:
-        files = [f for p in pictures for f in (p.file, p.mask) if f]
-        hashes.verify(work, files, hashes.read(Path(data.hashes)))
+    hashes.verify_pictures(work, pictures, data.hashes)
     return pictures
 
 

@@ -42,8 +42,7 @@ def load(data, work: Path) -> list[Picture]:
     prefix = f"{data.category}/"
     inside = {name.removeprefix(prefix): h for name, h in expected.items() if name.startswith(prefix)}
     if inside:
-        files = [f for p in pictures for f in (p.file, p.mask) if f]
-        hashes.verify(root, files, inside)
+        hashes.verify(root, [file for picture in pictures for file in picture.files], inside)
     elif data.hashes and not (source.is_file() and source.name in expected):
         raise UserError(f"{data.hashes}: lists neither files of {prefix} nor the archive; correct data.hashes")
     return pictures

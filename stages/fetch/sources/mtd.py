@@ -40,7 +40,7 @@ def load(data, work: Path) -> list[Picture]:
         root = source
     images = sorted(root.glob("MT_*/Imgs/*.jpg"))
     masks = sorted(m for m in root.glob("MT_*/Imgs/*.png") if _class(m) != "good")
-    expected = hashes.read(Path(data.hashes) if data.hashes else Path(__file__).parent / "hashes" / "mtd.sha256")
+    expected = hashes.read(Path(data.hashes) if data.hashes else Path(__file__).with_suffix(".sha256"))
     hashes.verify(root, images + masks, expected)
     stems = [image.stem for image in images]
     groups = group_names(stems) if data.group_near_duplicates else {stem: stem for stem in stems}

@@ -15,7 +15,5 @@ def load(data, work: Path) -> list[Picture]:
     if not root.is_dir():
         raise UserError(f"{root}: not a folder; set data.path to the folder that holds train/good and test")
     pictures = layout.read(root, data, masks="optional")
-    if data.hashes:
-        files = [f for p in pictures for f in (p.file, p.mask) if f]
-        hashes.verify(root, files, hashes.read(Path(data.hashes)))
+    hashes.verify_pictures(root, pictures, data.hashes)
     return pictures
