@@ -15,8 +15,8 @@ class Section(BaseModel):
 
 
 class Synthetic(Section):
-    size: Annotated[int, Field(ge=32, le=1024)]  # below 32 px a thread would be thinner than 2 px
-    train: Annotated[int, Field(ge=4)]
+    size: Annotated[int, Field(ge=32, le=1024)]  # a thread has 2 to 64 px; at 1024 drawing takes 1 to 3 s
+    train: Annotated[int, Field(ge=4)]  # a choice: of fewer, val and train would hold hardly any
     test_good: Count
     test_per_defect: Count
 

@@ -1,4 +1,4 @@
-"""Verifies the files of a source against a list in the format of sha256sum."""
+"""Verifies the files of a source against a list in the format of sha256sum (GNU coreutils)."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from stages.fetch.picture import Picture
 
 
 def read(path: Path) -> dict[str, str]:
-    """Name to sha256, the names relative to the root of the source."""
+    """The sha256 of each listed file by its name, which is relative to the root of the source."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:

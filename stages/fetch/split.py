@@ -1,4 +1,7 @@
-"""Who learns and who is tested: whole groups, drawn in an order that hashes give, so the same on any machine."""
+"""Splits the pictures into train, val and test by whole groups.
+
+Groups are drawn in the order of their hashes, which is the same on any machine and with any version of a library.
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -23,7 +26,7 @@ def components(members: Iterable, pairs: list[tuple]) -> dict:
 
 
 def merge(pictures: list[Picture], digests: list[str]) -> list[str]:
-    """The group of each picture after the groups that hold the same file became one."""
+    """The group of each picture, groups that hold the same file (equal `digests`) being one."""
     first, same = {}, []
     for picture, digest in zip(pictures, digests, strict=True):
         same.append((first.setdefault(digest, picture.group), picture.group))
@@ -32,12 +35,16 @@ def merge(pictures: list[Picture], digests: list[str]) -> list[str]:
 
 
 def split(pictures: list[Picture], digests: list[str], data) -> list[tuple[int, str, str]]:
-    """(index into `pictures`, split, group) of every picture that is kept; a line for each that is left out.
+    """(index into `pictures`, split, group) of every picture that is kept; prints a line for each that is left out.
 
-    Defects and the test pictures of the source go to test. A train picture of the source that shares a group with one
-    of them is left out; where the split is ours, good pictures of such a group go to test (equal files are left out).
-    The rest of test is drawn from the good pictures (`test_fraction`), then val from those that remain
-    (`val_fraction`), each as many whole groups as fit, and at least one.
+    `digests` are the sha256 of the images. The order of the decisions:
+    1. Pictures of origin "test", which all defects are, go to test.
+    2. Good pictures that share a group with one of them can't be trained on. Those of origin "any" go to test too,
+       unless the same file is there; the others are left out.
+    3. `test_fraction` of the good pictures of origin "any", counting those of 2, are drawn for test.
+    4. `val_fraction` of the good pictures that remain are drawn for val; the rest is train.
+    What is drawn are whole groups, as many as fit, and at least one. UserError when a split would have no good picture
+    or test no defect.
     """
     groups = merge(pictures, digests)
     in_test, test_file = {}, {}
@@ -81,7 +88,10 @@ def split(pictures: list[Picture], digests: list[str], data) -> list[tuple[int, 
 
 
 def _draw(groups: dict[str, list[int]], wanted: int, salt: str, at_least_one: bool) -> set[str]:
-    """Names of whole groups with together at most `wanted` members, or the smallest group where none fits."""
+    """Names of groups with at most `wanted` members in all; where none fits and `at_least_one`, the smallest group.
+
+    `salt` makes the order, and so the draw, another one for each seed and split.
+    """
     order = sorted(groups, key=lambda name: hashlib.sha256(f"{salt}/{name}".encode()).digest())
     drawn = set()
     for name in order:
@@ -94,4 +104,5 @@ def _draw(groups: dict[str, list[int]], wanted: int, salt: str, at_least_one: bo
 
 
 def _size(groups: dict[str, list[int]]) -> int:
+    """The number of pictures in all groups."""
     return sum(len(members) for members in groups.values())

@@ -1,4 +1,4 @@
-"""The user's own pictures in the layout of MVTec AD, under `data.path` (null: data/raw)."""
+"""Pictures of your own in the layout of MVTec AD, under `data.path` (null: data/raw, which DVC watches)."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ DEFAULT = "data/raw"
 
 
 def load(data, work: Path) -> list[Picture]:
-    """The pictures of the folder; masks are optional per defect type."""
+    """The pictures of the folder; a defect type may come without masks."""
     root = archive.existing(data.path or DEFAULT)
     if not root.is_dir():
         raise UserError(f"{root}: not a folder; set data.path to the folder that holds train/good and test")
