@@ -1,13 +1,14 @@
 """Energy sources: what they read out of recorded output, and what becomes of it over long windows."""
 
+import contextlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
 import time
-import tty
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -136,12 +137,12 @@ def test_counters_are_read_at_the_ends_of_the_window():
 
 def test_fnb58_lines(tmp_path):
     columns = {"time": "timestamp", "voltage": "voltage_V", "current": "current_A"}
-    samples = meter.parse((RECORDED / "fnb58.txt").read_text(), columns)
+    samples = meter.parse((RECORDED / "fnb58.txt").read_text().splitlines(), columns)
     assert samples[1] == (1774531584.039, pytest.approx(5.02325 * 0.05801)) and len(samples) == 3
-    samples = meter.parse("t;P\n0,5\n0.1;1.25 W\n0.2;1.5 W\n", {"time": 0, "power": "p"})
+    samples = meter.parse(["t;P", "0,5", "", "0.1;1.25 W", "0.2;1.5 W"], {"time": 0, "power": "p"})
     assert samples == [(0.1, 1.25), (0.2, 1.5)]
     with pytest.raises(energy.NoEnergy, match="no two lines"):
-        meter.parse("nothing\nhere\n", columns)
+        meter.parse(["nothing", "here"], columns)
 
 
 @pytest.mark.parametrize(("clock", "late"), [("epoch", 0.0), ("epoch", 1.7), ("own", -8.5), ("own", 1e6)])
@@ -164,16 +165,39 @@ def test_a_meter_without_a_step_gives_no_figure(tmp_path):
     assert "No such file" in meter.Recorder({"file": str(tmp_path / "x")}).energy(WINDOWS, 0.0)["reason"]
 
 
-def test_a_serial_meter_is_taken_down_while_the_device_works(monkeypatch):
-    """A pseudo-terminal as the meter: 2 W, 5 W while our windows work, then 2 W."""
-    monkeypatch.setattr(power, "SETTLE_S", 0.3)
+@contextlib.contextmanager
+def serial_meter(line):
+    """A pseudo-terminal that prints `line()` a hundred times a second; yields its name."""
     master, slave = pty.openpty()
-    tty.setraw(slave)
-    busy, end = threading.Event(), threading.Event()
+    end = threading.Event()
 
-    def meter_prints():
+    def prints():
         while not end.wait(0.01):
-            os.write(master, b"5.00 V,1.000 A\r\n" if busy.is_set() else b"5.00 V,0.400 A\r\n")
+            os.write(master, line())
+
+    thread = threading.Thread(target=prints)
+    thread.start()
+    try:
+        yield os.ttyname(slave)
+    finally:
+        end.set()
+        thread.join()
+        os.close(master)
+        os.close(slave)
+
+
+@pytest.mark.parametrize(
+    ("line", "columns"),
+    [
+        (b"5.00 V,%.3f A\r\n", {"voltage": 0, "current": 1}),
+        (b"17\t%.3f\t5.00\r\n", {"voltage": 2, "current": 1}),
+        (b"n 17 %.3f 5.00\n", {"voltage": 3, "current": 2}),
+    ],
+)
+def test_a_serial_meter_is_recorded_while_the_device_works(monkeypatch, line, columns):
+    """A meter that shows 2 W, 5 W while our windows work, then 2 W."""
+    monkeypatch.setattr(power, "SETTLE_S", 0.3)
+    busy = threading.Event()
 
     def work():
         busy.set()
@@ -181,26 +205,49 @@ def test_a_serial_meter_is_taken_down_while_the_device_works(monkeypatch):
 
     real_busy = power._busy
     monkeypatch.setattr(power, "_busy", lambda action, s: (real_busy(action, s), busy.clear())[0])
-    thread = threading.Thread(target=meter_prints)
-    thread.start()
-    try:
-        spec = {"port": os.ttyname(slave), "columns": {"voltage": 0, "current": 1}, "baud": 115200}
-        with meter.Recorder(spec) as recorder:
-            windows = power.run_windows(work, 1.0, 1.5)
-    finally:
-        end.set()
-        thread.join()
-        os.close(master)
-        os.close(slave)
+    with (
+        serial_meter(lambda: line % (1.0 if busy.is_set() else 0.4)) as port,
+        meter.Recorder({"port": port, "columns": columns, "baud": 115200}) as recorder,
+    ):
+        windows = power.run_windows(work, 1.0, 1.5)
     found = recorder.energy(windows, 0.0)
     assert found["reason"] is None and found["idle_w"] == pytest.approx(2, rel=0.05)
     assert found["active_w"] == pytest.approx(5, rel=0.05) and found["n"] == windows["n"]
 
 
-def test_an_absent_port_is_a_reason():
-    with meter.Recorder({"port": "/dev/ttyNone0"}) as recorder:
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"port": "/dev/ttyNone0"}, "/dev/ttyNone0: No such file or directory"),
+        ({"port": "/dev/null"}, r"/dev/null: Could not configure port.*"),
+        ({"baud": -5}, r"/dev/.*: Not a valid baudrate: -5"),
+    ],
+)
+def test_a_port_that_does_not_open_is_a_reason(spec, reason):
+    with serial_meter(lambda: b"1\n") as port, meter.Recorder({"port": port, "baud": 115200} | spec) as recorder:
         pass
-    assert recorder.energy(WINDOWS, 0.0)["reason"] == "meter: /dev/ttyNone0: No such file or directory"
+    assert re.fullmatch(f"meter: {reason}", recorder.energy(WINDOWS, 0.0)["reason"])
+
+
+def test_a_meter_that_is_unplugged_or_read_by_another_is_a_reason():
+    master, slave = pty.openpty()
+    spec = {"port": os.ttyname(slave), "baud": 9600, "columns": {"power": 0}}
+    with meter.Recorder(spec) as recorder:
+        with meter.Recorder(spec) as second:
+            pass
+        os.close(slave)
+        os.close(master)
+        recorder.thread.join(5)
+        assert not recorder.thread.is_alive()
+    assert "another program reads it" in second.energy(WINDOWS, 0.0)["reason"]
+    assert re.fullmatch(r"meter: /dev/pts/\d+: .+", recorder.energy(WINDOWS, 0.0)["reason"])
+
+
+def test_without_pyserial_the_reason_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "serial", None)
+    with meter.Recorder({"port": "/dev/ttyUSB0", "baud": 9600}) as recorder:
+        pass
+    assert recorder.energy(WINDOWS, 0.0)["reason"].endswith("needs pyserial: pip install pyserial")
 
 
 def test_estimate_counts_integers_where_only_the_input_is_float():

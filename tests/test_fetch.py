@@ -16,8 +16,8 @@ from fetching import content, dataset, fetch, mask, picture
 
 from edge.errors import UserError
 from stages.common.dataset import read_index
-from stages.fetch import mtd
 from stages.fetch.picture import Picture
+from stages.fetch.sources import mtd
 from stages.fetch.split import split
 
 pytestmark = pytest.mark.usefixtures("here")

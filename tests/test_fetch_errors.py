@@ -9,7 +9,7 @@ import pytest
 from fetching import dataset, fetch, hash_list, magnetic, mask, picture
 
 from edge.errors import UserError
-from stages.fetch import mvtec
+from stages.fetch.sources import mvtec
 
 pytestmark = pytest.mark.usefixtures("here")
 

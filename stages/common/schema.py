@@ -15,14 +15,14 @@ class Section(BaseModel):
 
 
 class Synthetic(Section):
-    size: Annotated[int, Field(ge=32, le=1024)]
-    train: Annotated[int, Field(ge=4)]
+    size: Annotated[int, Field(ge=32, le=1024)]  # a thread has 2 to 64 px; at 1024 drawing takes 1 to 3 s
+    train: Annotated[int, Field(ge=4)]  # a choice: of fewer, val and train would hold hardly any
     test_good: Count
     test_per_defect: Count
 
 
 class Data(Section):
-    source: Literal["synthetic", "mtd", "mvtec", "folder"]
+    source: str  # fetch, the first stage, says which there are: a list here would tie every stage to all of them
     category: str
     path: str | None
     url: str | None

@@ -8,27 +8,25 @@ from pathlib import Path
 from stages.common.atomic import directory
 from stages.common.dataset import Item, sha256, write_index
 from stages.common.stage import main
-from stages.fetch import folder, mtd, mvtec, synthetic
+from stages.fetch import sources
 from stages.fetch.picture import Picture, check
 from stages.fetch.split import split
 
-SOURCES = {"synthetic": synthetic, "mtd": mtd, "mvtec": mvtec, "folder": folder}
-
 
 def run(params) -> None:
-    """The stage: nothing is written before everything is verified."""
+    """Runs the stage; nothing is written before everything is verified."""
     data = params.data
     with scratch(Path("data/.fetch.tmp")) as work:
-        pictures = SOURCES[data.source].load(data, work)
+        pictures = sources.load(data, work)
         check(pictures)
         digests = [sha256(picture.file) for picture in pictures]
-        rows = split(pictures, digests, data)
+        drawn = split(pictures, digests, data)
         with directory("data/train") as train, directory("data/test") as test:
             for out, names in ((train, ("train", "val")), (test, ("test",))):
-                items = [place(out, pictures[i], digests[i], name, group) for i, name, group in rows if name in names]
+                items = [place(out, pictures[i], digests[i], name, group) for i, name, group in drawn if name in names]
                 write_index(out, sorted(items, key=lambda item: item.path))
     for name in ("train", "val", "test"):
-        defects = Counter(pictures[i].defect for i, s, _ in rows if s == name)
+        defects = Counter(pictures[i].defect for i, s, _ in drawn if s == name)
         print(f"{name}: " + ", ".join(f"{count} {defect}" for defect, count in sorted(defects.items())), flush=True)
 
 
@@ -44,7 +42,7 @@ def scratch(path: Path):
 
 
 def place(out: Path, picture: Picture, digest: str, split_name: str, group: str) -> Item:
-    """Copies the picture and its mask byte for byte."""
+    """Copies the picture and its mask byte for byte; returns what the index says of it."""
     path = f"images/{picture.name}"
     mask = f"masks/{picture.defect}/{picture.mask.name}" if picture.mask else ""
     for source, name in ((picture.file, path), (picture.mask, mask)):

@@ -1,4 +1,7 @@
-"""Finds and unpacks archives; nothing in one can be written outside the folder it is unpacked into."""
+"""Finds archives and unpacks the wanted members; nothing can be written outside the folder they are unpacked into.
+
+The filters of tarfile (PEP 706) would do that for tar only, and zipfile renames such members without a word.
+"""
 
 import gzip
 import lzma
@@ -27,7 +30,10 @@ def existing(path: str) -> Path:
 
 
 def only_one(folder: Path, hint: str, content: str) -> Path:
-    """The archive in `folder`, by preference the one whose name holds `hint`; UserError where that is not clear."""
+    """The archive in `folder`, the one whose name contains `hint` where there are several; UserError if that isn't one.
+
+    `content` is what an unpacked folder would hold, for the message.
+    """
     archives = sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(SUFFIXES))
     archives = [p for p in archives if hint in p.name] or archives
     if len(archives) != 1:
@@ -38,7 +44,10 @@ def only_one(folder: Path, hint: str, content: str) -> Path:
 
 
 def extract(path: Path, into: Path, place: Place) -> None:
-    """Unpacks the members to which `place(parts of the name)` gives a relative path; UserError for a bad archive."""
+    """Unpacks a zip or tar file; UserError for one that is broken, encrypted or reaches outside.
+
+    `place` gets the parts of a member's name and returns where under `into` it goes, or None to leave it out.
+    """
     try:
         members = _zip(path) if zipfile.is_zipfile(path) else _tar(path)
         for name, is_plain, open_member in track(members, f"unpack {path.name}"):
@@ -50,7 +59,7 @@ def extract(path: Path, into: Path, place: Place) -> None:
             file = into / target
             file.parent.mkdir(parents=True, exist_ok=True)
             with open_member() as source, open(file, "wb") as out:
-                shutil.copyfileobj(source, out, 1 << 20)
+                shutil.copyfileobj(source, out)
     except (*BROKEN, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"{path}: not a whole archive ({error}); remove it and run again, or replace it") from None
     except (NotImplementedError, RuntimeError) as error:  # what zipfile says to an unknown method, to encryption
@@ -58,6 +67,7 @@ def extract(path: Path, into: Path, place: Place) -> None:
 
 
 def _safe_parts(path: Path, name: str) -> tuple[str, ...]:
+    """The parts of a member's name; UserError where it could lead outside (backslashes do on Windows)."""
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
         raise UserError(f"{path}: the archive names a file outside itself, {name!r}; not unpacked")
@@ -65,6 +75,7 @@ def _safe_parts(path: Path, name: str) -> tuple[str, ...]:
 
 
 def _zip(path: Path) -> Iterator:
+    """(name, whether it is a plain file, how to open it) of every member that is no folder."""
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if not info.is_dir():
@@ -73,6 +84,7 @@ def _zip(path: Path) -> Iterator:
 
 
 def _tar(path: Path) -> Iterator:
+    """As `_zip`; read as a stream, since going back in a compressed file would mean unpacking it again."""
     with tarfile.open(path, "r|*") as archive:
         for info in archive:
             if not info.isdir():

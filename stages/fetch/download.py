@@ -1,4 +1,4 @@
-"""Downloads into data/downloads, outside the outputs of the stage, so that a partial file outlives a failed run."""
+"""Downloads that the next run continues: DVC deletes the outputs of a stage before a run, so they aren't among them."""
 
 import errno
 import hashlib
@@ -15,10 +15,11 @@ from edge.errors import UserError
 from stages.common.progress import track
 
 FOLDER = Path("data/downloads")
-TIMEOUT = 30.0  # seconds without a byte
-ATTEMPTS = 3  # connections in one run that each brought something
-PAUSE = 1.0  # seconds between them
-BLOCK, MIB = 1 << 16, 1 << 20
+TIMEOUT = 30.0  # seconds without a byte; a lost first packet is sent again after 1, 3, 7 and 15 s (RFC 6298)
+ATTEMPTS = 3  # connections in one run: a choice, since the next run goes on with what is there
+PAUSE = 1.0  # seconds between them: a choice
+BLOCK = 1 << 16  # bytes read at once, as shutil copies files
+MIB = 1 << 20
 
 
 class Cut(Exception):
@@ -26,11 +27,14 @@ class Cut(Exception):
 
 
 def fetch(url: str, name: str | None = None) -> Path:
-    """The file of `url`, in a folder of its own; goes on with a partial one where the server can."""
+    """Downloads `url` unless it is there already, and continues a partial file where the server can (RFC 9110, ranges).
+
+    The file is called `name` (null: the end of the address), in a folder per address. UserError when it can't be had.
+    """
     if not url.startswith(("http://", "https://")):
         raise UserError(f"data.url = {url!r}: not an http(s) address; correct it, or set data.path to a local copy")
     name = name or PurePosixPath(urllib.parse.urlsplit(url).path).name.lstrip(".") or "archive"
-    target = FOLDER / hashlib.sha256(url.encode()).hexdigest()[:8] / name
+    target = FOLDER / hashlib.sha256(url.encode()).hexdigest()[:8] / name  # 32 bits tell the few addresses apart
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

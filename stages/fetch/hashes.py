@@ -1,4 +1,4 @@
-"""Verifies the files of a source against a list in the format of sha256sum."""
+"""Verifies the files of a source against a list in the format of sha256sum (GNU coreutils)."""
 
 import re
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 from edge.errors import UserError
 from stages.common.dataset import sha256
 from stages.common.progress import track
+from stages.fetch.picture import Picture
 
 
 def read(path: Path) -> dict[str, str]:
-    """Name to sha256, the names relative to the root of the source."""
+    """The sha256 of each listed file by its name, which is relative to the root of the source."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -25,6 +26,12 @@ def read(path: Path) -> dict[str, str]:
     if not out:
         raise UserError(f"{path}: the list of hashes is empty; correct data.hashes")
     return out
+
+
+def verify_pictures(root: Path, pictures: list[Picture], listed: str | None) -> None:
+    """Verifies the images and masks against the list in the file `listed` (null: there is none)."""
+    if listed:
+        verify(root, [file for picture in pictures for file in picture.files], read(Path(listed)))
 
 
 def verify(root: Path, files: list[Path], expected: dict[str, str]) -> None:

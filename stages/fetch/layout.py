@@ -1,4 +1,4 @@
-"""Reads train/good, test/<type> and ground_truth/<type>/<name>_mask.png, the layout of MVTec AD."""
+"""Reads the layout of MVTec AD: train/good, test/<defect type> and ground_truth/<defect type>/<name>_mask.png."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ from stages.fetch.picture import EXTENSIONS, Picture
 
 
 def read(root: Path, data, masks: str) -> list[Picture]:
-    """The pictures under `root`; without test/good the split of the good ones is left to us.
+    """The pictures under `root`; without test/good, fetch draws the good test pictures from train/good.
 
-    `masks`: "required", or "optional" where a defect type may come without a folder in ground_truth.
+    `masks`: "required", or "optional" where a defect type may come without its folder in ground_truth.
     """
     if not (root / "train" / "good").is_dir():
         raise UserError(f"{root}/train/good: no such folder; put the good pictures there or correct data.path")

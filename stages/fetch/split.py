@@ -1,45 +1,50 @@
-"""Who learns and who is tested: whole groups, drawn in an order that hashes give, so the same on any machine."""
+"""Splits the pictures into train, val and test by whole groups.
+
+Groups are drawn in the order of their hashes, which is the same on any machine and with any version of a library.
+"""
 
 import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from edge.errors import UserError
 from stages.fetch.picture import Picture
 
 
-class Groups:
-    """Union-find; the smallest member names its group."""
-
-    def __init__(self):
-        self.parent = {}
-
-    def find(self, member):
-        above = self.parent.setdefault(member, member)
-        while above != member:
-            self.parent[member] = self.parent[above]
-            member = self.parent[member]
-            above = self.parent[member]
-        return member
-
-    def join(self, a, b) -> None:
-        low, high = sorted((self.find(a), self.find(b)))
-        self.parent[high] = low
+def components(members: Iterable, pairs: list[tuple]) -> dict:
+    """The connected components that `pairs` make of `members`: each member and the smallest one of its component."""
+    members = sorted(set(members))
+    index = {member: i for i, member in enumerate(members)}
+    rows, columns = [index[a] for a, _ in pairs], [index[b] for _, b in pairs]
+    graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(members), len(members)))
+    _, labels = connected_components(graph, directed=False)
+    _, smallest, component = np.unique(labels, return_index=True, return_inverse=True)
+    return {member: members[smallest[c]] for member, c in zip(members, component, strict=True)}
 
 
 def merge(pictures: list[Picture], digests: list[str]) -> list[str]:
-    """The group of each picture after the groups that share a file of equal content became one."""
-    groups, first = Groups(), {}
+    """The group of each picture, groups that hold the same file (equal `digests`) being one."""
+    first, same = {}, []
     for picture, digest in zip(pictures, digests, strict=True):
-        groups.join(picture.group, first.setdefault(digest, picture.group))
-    return [groups.find(picture.group) for picture in pictures]
+        same.append((first.setdefault(digest, picture.group), picture.group))
+    group = components((picture.group for picture in pictures), same)
+    return [group[picture.group] for picture in pictures]
 
 
 def split(pictures: list[Picture], digests: list[str], data) -> list[tuple[int, str, str]]:
-    """(index into `pictures`, split, group) of every picture that is kept; a line for each that is left out.
+    """(index into `pictures`, split, group) of every picture that is kept; prints a line for each that is left out.
 
-    Defects and the test pictures of the source go to test. A train picture of the source that shares a group with one
-    of them is left out; where the split is ours, good pictures of such a group go to test (equal files are left out).
-    The rest of test is drawn from the good pictures (`test_fraction`), then val from those that remain
-    (`val_fraction`), each as many whole groups as fit, and at least one.
+    `digests` are the sha256 of the images. The order of the decisions:
+    1. Pictures of origin "test", which all defects are, go to test.
+    2. Good pictures that share a group with one of them can't be trained on. Those of origin "any" go to test too,
+       unless the same file is there; the others are left out.
+    3. `test_fraction` of the good pictures of origin "any", counting those of 2, are drawn for test.
+    4. `val_fraction` of the good pictures that remain are drawn for val; the rest is train.
+    What is drawn are whole groups, as many as fit, and at least one. UserError when a split would have no good picture
+    or test no defect.
     """
     groups = merge(pictures, digests)
     in_test, test_file = {}, {}
@@ -83,7 +88,10 @@ def split(pictures: list[Picture], digests: list[str], data) -> list[tuple[int, 
 
 
 def _draw(groups: dict[str, list[int]], wanted: int, salt: str, at_least_one: bool) -> set[str]:
-    """Names of whole groups with together at most `wanted` members, or the smallest group where none fits."""
+    """Names of groups with at most `wanted` members in all; where none fits and `at_least_one`, the smallest group.
+
+    `salt` makes the order, and so the draw, another one for each seed and split.
+    """
     order = sorted(groups, key=lambda name: hashlib.sha256(f"{salt}/{name}".encode()).digest())
     drawn = set()
     for name in order:
@@ -96,4 +104,5 @@ def _draw(groups: dict[str, list[int]], wanted: int, salt: str, at_least_one: bo
 
 
 def _size(groups: dict[str, list[int]]) -> int:
+    """The number of pictures in all groups."""
     return sum(len(members) for members in groups.values())

@@ -1,84 +1,88 @@
-"""A power meter that this computer reads, not the device: a serial port that prints lines, or a CSV file that the
-meter's own program writes. The load step of the measurement itself brings the clocks together."""
+"""A power meter that this computer reads, not the device: a serial port that prints lines (pyserial), or a CSV file
+that the meter's own program writes. The load step of the measurement itself brings the clocks together."""
 
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import re
-import select
 import statistics
-import termios
 import threading
 import time
-import tty
 from bisect import bisect_left, bisect_right
 
 from hardware_runners.runner.energy import NoEnergy, figure, integrate, pairs
 
-SEARCH_S = 3.0  # how far clocks that both claim to be right may be apart
 COLUMNS = {"time": "time", "power": "power"}
+WAIT_S = 0.1  # how long a silent port may hold up the end of a recording
+SEARCH_S = 3.0  # how far a clock that claims to be right may be off: a choice, well below the idle window of 10 s
+MIN_STEP_S = 1e-3  # shifts are tried in steps of the meter's own rate, but no finer (lines may arrive at the same time)
+SIGMAS = 5  # normal noise is above so many standard errors at 3 of 10 million shifts; some thousand are tried
 
 
 class Recorder:
-    """Takes down a meter between `with` and its end; `energy` then reads the windows out of it. `spec` is the
-    `energy` section of an inventory file."""
+    """Records a meter between `with` and its end; `energy` then reads the windows out of the recording. `spec` is the
+    `energy` section of an inventory file. What goes wrong becomes the reason for having no figure."""
 
     def __init__(self, spec: dict):
         self.spec = spec
         self.columns = spec.get("columns") or COLUMNS
-        self.lines: list[str] = []
+        self.lines: list[str] = []  # of the serial port
+        self.arrivals: list[float] = []  # of each line, s since 1970
         self.stop = threading.Event()
-        self.thread = None
-        self.error = None
+        self.thread: threading.Thread | None = None
+        self.error: str | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> Recorder:
         if self.spec.get("port"):
-            try:
-                port = os.open(self.spec["port"], os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
-            except OSError as error:
-                self.error = f"{self.spec['port']}: {error.strerror}"
-                return self
-            self.thread = threading.Thread(target=self._record, args=(port,), daemon=True)
-            self.thread.start()
+            self._open(self.spec["port"])
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self.stop.set()
         if self.thread:
             self.thread.join()
 
-    def _record(self, port: int) -> None:
-        """Keeps whole lines, each with the time of its arrival in front."""
+    def _open(self, name: str) -> None:
         try:
-            tty.setraw(port)
-            settings = termios.tcgetattr(port)
-            settings[4] = settings[5] = getattr(termios, f"B{self.spec.get('baud') or 115200}")
-            termios.tcsetattr(port, termios.TCSANOW, settings)
-            rest = b""
-            while not self.stop.is_set():
-                if not select.select([port], [], [], 0.1)[0]:
-                    continue
-                now = time.time()
-                *lines, rest = (rest + os.read(port, 4096)).split(b"\n")
-                self.lines += [f"{now},{line.decode(errors='replace').strip()}" for line in lines]
-        except (OSError, termios.error, AttributeError) as error:
-            self.error = f"{self.spec['port']}: {error}"
-        finally:
-            os.close(port)
+            import serial
+        except ImportError:
+            self.error = f"{name}: a serial port needs pyserial: pip install pyserial"
+            return
+        try:
+            port = serial.Serial(name, self.spec["baud"], timeout=WAIT_S, exclusive=True)
+        except (OSError, ValueError) as error:
+            self.error = f"{name}: {_reason(error)}"
+            return
+        self.thread = threading.Thread(target=self._record, args=(port,), daemon=True)
+        self.thread.start()
+
+    def _record(self, port) -> None:
+        """Keeps whole lines until the recording ends or the meter is gone."""
+        rest = b""
+        try:
+            with port:
+                while not self.stop.is_set():
+                    read = port.read(port.in_waiting or 1)
+                    now = time.time()
+                    *lines, rest = (rest + read).split(b"\n")
+                    self.lines += [line.decode(errors="replace") for line in lines]
+                    self.arrivals += [now] * len(lines)
+        except OSError as error:
+            self.error = f"{self.spec['port']}: {_reason(error)}"
 
     def samples(self) -> list[tuple[float, float]]:
-        """(s, W) of what was taken down; NoEnergy when nothing can be read."""
+        """The recorded (s, W); NoEnergy when there are none."""
         if self.error:
             raise NoEnergy(self.error)
         if self.spec.get("file"):
             try:
-                with open(self.spec["file"], newline="") as stream:
-                    return parse(stream.read(), self.columns)
+                with open(self.spec["file"], newline="", errors="replace") as stream:
+                    return parse(stream.readlines(), self.columns)
             except OSError as error:
-                raise NoEnergy(f"{self.spec['file']}: {error.strerror}") from None
-        arrival = {key: value if isinstance(value, str) else value + 1 for key, value in self.columns.items()}
-        return parse("\n".join(self.lines), {**arrival, "time": 0})
+                raise NoEnergy(f"{self.spec['file']}: {_reason(error)}") from None
+        return parse(self.lines, self.columns, self.arrivals)
 
     def energy(self, windows: dict, offset: float) -> dict:
         """The figure for the windows that the device reported; `offset` is our clock minus the device's, in s."""
@@ -95,23 +99,32 @@ class Recorder:
         return {**found, "clock_shift_s": shift}
 
 
-def parse(text: str, columns: dict) -> list[tuple[float, float]]:
-    """(s, W) of every line with numbers in the columns `time` and `power`, or `voltage` and `current`; a column is a
-    name in the header or an index. NoEnergy when there is no such line."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    mark = next((c for c in ";\t," if any(c in line for line in lines[:20])), " ")
+def _reason(error: Exception) -> str:
+    """What is wrong with a file or port, without the number and the name that the system puts in front."""
+    code = getattr(error, "errno", None)
+    return "another program reads it" if code == errno.EAGAIN else os.strerror(code) if code else str(error)
+
+
+def parse(lines: list[str], columns: dict, arrivals: list[float] | None = None) -> list[tuple[float, float]]:
+    """(s, W) of every line with numbers in the columns `time` (else the line's time of arrival) and `power`, or
+    `voltage` and `current`; a column is a name in the header or an index, separated by what most lines hold of
+    ; tab , and space. NoEnergy when there are no two such lines."""
+    separator = max(";\t, ", key=lambda mark: sum(mark in line for line in lines))
+    wanted = {key: column for key, column in columns.items() if key != "time" or arrivals is None}
     header: list[str] = []
     out = []
-    for cells in csv.reader(lines, delimiter=mark, skipinitialspace=True):
-        names = [cell.strip().lower() for cell in cells]
-        if any(isinstance(c, str) and c.lower() in names for c in columns.values()):
-            header = names
-            continue
+    for i, line in enumerate(lines):
         try:
-            values = {key: _number(cells[_index(column, header)]) for key, column in columns.items()}
-        except (ValueError, IndexError):
+            cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+            names = [cell.strip().lower() for cell in cells]
+            if any(isinstance(column, str) and column.lower() in names for column in wanted.values()):
+                header = names
+                continue
+            values = {key: _number(cells[_index(column, header)]) for key, column in wanted.items()}
+        except (csv.Error, ValueError, IndexError):  # a line cut by the start of the recording, a remark
             continue
-        out.append((values["time"], values["power"] if "power" in values else values["voltage"] * values["current"]))
+        power = values["power"] if "power" in values else values["voltage"] * values["current"]
+        out.append((values["time"] if arrivals is None else arrivals[i], power))
     if len(out) < 2:
         raise NoEnergy(f"no two lines with the columns {columns}")
     return sorted(out)
@@ -130,11 +143,12 @@ def _number(cell: str) -> float:
 
 
 def align(samples: list[tuple[float, float]], windows: dict, own_clock: bool) -> float:
-    """The seconds to add to the windows so that the work lies where the power is: the shift with the largest step
-    between the idle window and the busy one. NoEnergy when no step stands out of the noise."""
+    """The seconds to add to the windows so that they lie where the power says: the shift with the largest step of the
+    mean from the idle window to the busy one. `own_clock`: the meter's clock counts from anywhere, so every shift that
+    the recording allows is tried. NoEnergy when no step is above SIGMAS standard errors of the idle mean."""
     times, watts = [t for t, _ in samples], [w for _, w in samples]
-    gaps = sorted(b - a for a, b in pairs(times))
-    step = max(gaps[len(gaps) // 2], 1e-3)
+    gaps = [b - a for a, b in pairs(times)]
+    step = max(statistics.median_high(gaps), MIN_STEP_S)
     low, high = -SEARCH_S, SEARCH_S
     if own_clock:
         low, high = times[0] - windows["idle"][0], times[-1] - windows["busy"][1]
@@ -145,7 +159,7 @@ def align(samples: list[tuple[float, float]], windows: dict, own_clock: bool) ->
         if len(idle) > 2 and len(busy) > 2:
             difference = statistics.fmean(busy) - statistics.fmean(idle)
             noise = statistics.stdev(idle) / len(idle) ** 0.5
-            if difference > max(size, 5 * noise):
+            if difference > max(size, SIGMAS * noise):
                 best, size = shift, difference
     if best is None:
         raise NoEnergy("no load step in the meter's readings: is it on this device's supply, and its clock right?")

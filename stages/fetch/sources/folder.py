@@ -1,4 +1,4 @@
-"""The user's own pictures in the layout of MVTec AD, under `data.path` (null: data/raw)."""
+"""Pictures of your own in the layout of MVTec AD, under `data.path` (null: data/raw, which DVC watches)."""
 
 from pathlib import Path
 
@@ -10,12 +10,10 @@ DEFAULT = "data/raw"
 
 
 def load(data, work: Path) -> list[Picture]:
-    """The pictures of the folder; masks are optional per defect type."""
+    """The pictures of the folder; a defect type may come without masks."""
     root = archive.existing(data.path or DEFAULT)
     if not root.is_dir():
         raise UserError(f"{root}: not a folder; set data.path to the folder that holds train/good and test")
     pictures = layout.read(root, data, masks="optional")
-    if data.hashes:
-        files = [f for p in pictures for f in (p.file, p.mask) if f]
-        hashes.verify(root, files, hashes.read(Path(data.hashes)))
+    hashes.verify_pictures(root, pictures, data.hashes)
     return pictures

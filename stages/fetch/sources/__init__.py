@@ -1,0 +1,33 @@
+"""The data sources: every module of this package is one, and `data.source` in params.yaml is the name of a module.
+
+A source is one function:
+
+    def load(data, work: Path) -> list[Picture]
+
+`data` is the section `data` of params.yaml; `work` is an empty folder for what the source unpacks or draws, removed
+when the stage ends. `load` verifies its files where it has a list of hashes and raises UserError, in one line, for
+whatever a user can cause. Decoding, grouping, splitting and writing are the same for all and follow it.
+
+A new source is a new module here: no other code names it, and only `fetch` depends on it.
+tests/example_sources/prefixed.py is one to copy.
+"""
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from edge.errors import UserError
+from stages.fetch.picture import Picture
+
+
+def names() -> list[str]:
+    """What `data.source` can be."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(data, work: Path) -> list[Picture]:
+    """The pictures of `data.source`; UserError when there is no such source. No other source is imported."""
+    known = names()
+    if data.source not in known:
+        raise UserError(f"params.yaml: data.source = {data.source!r}: no such source; choose one of {', '.join(known)}")
+    return importlib.import_module(f"{__name__}.{data.source}").load(data, work)
