@@ -53,9 +53,9 @@ def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray, edg
         outputs = ["map", "score"] if rule == "output" else ["map"]
         graph = onnx_export.export(TeacherOutputs(teacher).eval(), size, float_onnx, outputs)
         shutil.copy(float_onnx, folder / "model.onnx")
-        return onnx_fields(graph, "onnx") | {"rule": rule}, None
+        return onnx_fields(graph, "onnx", onnx_export.cost(graph)) | {"rule": rule}, None
     student = fold(Network.load(source))
-    graph = onnx_export.export(student, size, float_onnx, student.heads)
+    graph = onnx_export.export(student, size, float_onnx, student.heads, student.channels)
     model, quantization = None, None
     if variant.precision == "int8":
         model, quantization = int8_model(variant.model, student, samples)
@@ -68,7 +68,7 @@ def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray, edg
         if model:
             built = work / "int8.onnx"
             onnx_int8.quantize(float_onnx, built, model)
-        fields = onnx_fields(graph, variant.format)
+        fields = onnx_fields(graph, variant.format, student.cost(size, size))
         if variant.format == "openvino":
             openvino_ir.convert(built, folder / "model.xml")
         else:
@@ -109,11 +109,11 @@ def build_tflite(onnx_path: Path, path: Path, work: Path, student: Network, mode
         "input": {"layout": "nhwc", **entry},
         "output": {"name": student.heads[0], "meaning": "anomaly_map", "height": side, "width": side, **kind},
         "quantization": None,
-        "cost": tflite.cost(path),
+        "cost": student.cost(*image.shape[1:3]),
     }
 
 
-def onnx_fields(graph, form: str) -> dict:
+def onnx_fields(graph, form: str, cost: dict) -> dict:
     """The fields of model.json of an ONNX graph, as ONNX or OpenVINO; float in and out, int8 or not between them."""
     output = graph.graph.output[0]
     *_, height, width = (d.dim_value for d in output.type.tensor_type.shape.dim)
@@ -124,7 +124,7 @@ def onnx_fields(graph, form: str) -> dict:
         "input": {"layout": "nchw", "dtype": "float32", "scale": 1 / 255, "zero_point": 0},
         "output": {"name": output.name, "meaning": "anomaly_map", **shape},
         "quantization": None,
-        "cost": onnx_export.cost(graph),
+        "cost": cost,
     }
 
 

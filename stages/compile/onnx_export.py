@@ -15,9 +15,9 @@ from edge.errors import UserError
 OPSET = 17
 
 
-def export(model: nn.Module, size: int, path: Path, outputs: list[str]) -> onnx.ModelProto:
-    """Writes the network for one picture [1, 3, size, size] in 0..1; input `image`, outputs named as given."""
-    image = torch.zeros(1, 3, size, size)
+def export(model: nn.Module, size: int, path: Path, outputs: list[str], channels: int = 3) -> onnx.ModelProto:
+    """Writes the network for one picture [1, channels, size, size] in 0..1; input `image`, outputs named as given."""
+    image = torch.zeros(1, channels, size, size)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -35,7 +35,7 @@ def export(model: nn.Module, size: int, path: Path, outputs: list[str]) -> onnx.
 
 
 def cost(graph: onnx.ModelProto) -> dict[str, int]:
-    """Parameters and multiply-accumulates of the exported graph, from its convolutions and matrix products."""
+    """Parameters and multiply-accumulates of a torch module's exported graph, from convolutions and matrix products."""
     graph = onnx.shape_inference.infer_shapes(graph)
     shapes = {
         v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
