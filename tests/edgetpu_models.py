@@ -23,7 +23,8 @@ class Net:
         self.graph.inputs, self.graph.outputs = [], []
         self.model.subgraphs = [self.graph]
 
-    def tensor(self, shape, dtype: str = "int8", data=None) -> int:
+    def tensor(self, shape, dtype: str = "int8", data=None, grid: tuple[float, int] | None = None) -> int:
+        """A tensor; data: of a constant; grid: scale and zero point."""
         tensor = schema.TensorT()
         tensor.name = f"t{len(self.graph.tensors)}".encode()
         tensor.type, tensor.shape = getattr(schema.TensorType, dtype.upper()), list(shape)
@@ -32,6 +33,9 @@ class Net:
             buffer.data = np.frombuffer(np.broadcast_to(np.array(data, dtype), shape).tobytes(), np.uint8)
             self.model.buffers.append(buffer)
             tensor.buffer = len(self.model.buffers) - 1
+        if grid is not None:
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.scale, tensor.quantization.zeroPoint = [grid[0]], [grid[1]]
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
 
@@ -79,15 +83,19 @@ class Net:
 
 
 OPTIONS = {
+    "ADD": "AddOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "CONCATENATION": "ConcatenationOptions",
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
+    "MUL": "MulOptions",
     "PACK": "PackOptions",
+    "REDUCE_MIN": "ReducerOptions",
     "RESIZE_BILINEAR": "ResizeBilinearOptions",
     "STRIDED_SLICE": "StridedSliceOptions",
+    "SUB": "SubOptions",
 }
 
 

@@ -20,6 +20,12 @@ def _parents(module: str) -> list[str]:
     return [".".join(parts[: i + 1]) for i in range(len(parts))]
 
 
+def _discovers(tree: ast.AST) -> bool:
+    """Whether a package imports all its modules: it walks pkgutil.iter_modules."""
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return any(isinstance(func, ast.Attribute) and func.attr == "iter_modules" for func in calls)
+
+
 def closure(module: str) -> set[str]:
     """Paths, relative to the root, of `module` and of everything of this repository that it imports."""
     seen: set[str] = set()
@@ -30,7 +36,10 @@ def closure(module: str) -> set[str]:
             if path is None or str(path.relative_to(ROOT)) in seen:
                 continue
             seen.add(str(path.relative_to(ROOT)))
-            for node in ast.walk(ast.parse(path.read_text())):
+            tree = ast.parse(path.read_text())
+            if path.name == "__init__.py" and _discovers(tree):
+                todo += [f"{name}.{module.stem}" for module in path.parent.glob("*.py") if module != path]
+            for node in ast.walk(tree):
                 if isinstance(node, ast.Import):
                     found = [alias.name for alias in node.names]
                 elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

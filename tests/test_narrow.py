@@ -8,10 +8,11 @@ import torch
 from sklearn.linear_model import LinearRegression, Ridge
 from students import lively, smooth
 
+from edge.errors import UserError
 from stages.detectors.student_init import TRUNK, new_student
 from stages.graph import narrow
 from stages.graph.batchnorm import fold, reinsert
-from stages.graph.network import Network
+from stages.graph.network import Network, Node
 from stages.graph.tensors import flatten_patches
 
 torch.set_num_threads(1)
@@ -100,6 +101,14 @@ def test_a_trunk_that_is_narrow_in_disguise_is_found_again():
         sizes = [part[name].detach().pow(2).sum(1) for part in (expected, whole, values)]
         torch.testing.assert_close(sizes[1], sizes[0], rtol=1e-2, atol=1e-3)
         torch.testing.assert_close(sizes[2], sizes[0], rtol=2e-2, atol=1e-3)
+
+
+def test_a_trunk_with_other_operations_is_refused():
+    thin = lively(0.5)
+    nodes = [n for n in thin.nodes if TRUNK.match(n.name)]
+    nodes.append(Node("b10_up", "up", (nodes[-1].name,)))
+    with pytest.raises(UserError, match=r"^layer b10_up: up can't be narrowed; use student.init: scratch"):
+        narrow.narrow(Network(nodes).eval(), nodes, smooth(1, 64))
 
 
 @pytest.mark.assets

@@ -5,15 +5,15 @@ import copy
 import pytest
 import torch
 from scipy.stats import spearmanr
-from students import lively, smooth
+from students import lively, smooth, whole
 from test_student import size_of
 
 from edge.errors import UserError
 from stages.compile import onnx_export
 from stages.detectors.student_network import EMBEDDING
 from stages.graph.batchnorm import fold, recalibrate
-from stages.graph.network import Network
-from stages.graph.prune import KEPT, macs, prune, sensitivity
+from stages.graph.network import Network, Node
+from stages.graph.prune import KEPT, coupled, prune, sensitivity
 
 torch.set_num_threads(1)
 
@@ -76,7 +76,7 @@ def test_the_share_of_macs_is_removed(ratio, tmp_path):
     small, large = (
         onnx_export.cost(onnx_export.export(fold(s), 64, tmp_path / "model.onnx", s.heads)) for s in (pruned, student)
     )
-    assert (small["macs"], large["macs"]) == (macs(pruned.nodes, 64), macs(student.nodes, 64))
+    assert (small["macs"], large["macs"]) == tuple(s.cost(64, 64)["macs"] for s in (pruned, student))
     assert ratio <= 1 - small["macs"] / large["macs"] < ratio + 0.05
     assert small["params"] < large["params"] and size_of(pruned) < size_of(student)
     mask, embedding = pruned(images)
@@ -105,6 +105,62 @@ def test_channels_that_do_nothing_go_first():
     assert kept.sum() == 96, "every channel that does something is still there"
     for found, wanted in zip(pruned(images), student(images), strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+
+
+def test_channels_that_a_minimum_looks_through_stay():
+    student = whole(0.25, 64)
+    pruned = prune(copy.deepcopy(student), 0.1, smooth(4, 64))
+    before, after = ({n.name: n.channels for n in s.nodes} for s in (student, pruned))
+    assert after["bank"] == before["bank"] and after["mask"] == 1 and after != before
+    assert pruned(smooth(2, 64)).shape == (2, 1, 8, 8)
+
+
+def joined(width: int) -> Network:
+    """Two layers side by side, a depthwise one behind them, and `width` channels added to the two."""
+    torch.manual_seed(1)
+    nodes = [
+        Node("a", "conv", ("input",), 32, 3, 2),
+        Node("b", "conv", ("a",), 16),
+        Node("x", "concat", ("a", "b")),
+        Node("depth", "conv", ("x",), 48, 3, depthwise=True),
+        Node("gate", "sigmoid", ("depth",)),
+        Node("y", "mul", ("gate", "x")),
+        Node("c", "conv", ("a",), width),
+        Node("z", "sub", ("y", "c")) if width == 48 else Node("z", "concat", ("y", "c")),
+        Node("small", "pool", ("z",), kernel=2, stride=2),
+        Node("out", "conv", ("small",), 3, norm=False, act=False),
+    ]
+    network = Network(nodes)
+    recalibrate(network, smooth(4, 32))
+    return network.eval()
+
+
+def test_layers_behind_a_concatenation_lose_the_channels_of_its_inputs():
+    """Idle channels of each input go, and the function stays: the right ones are taken out of the layer behind."""
+    network, images = joined(8), smooth(4, 32)
+    assert {frozenset(members) for *_, members in coupled(network, images[:1])} == {
+        frozenset(group) for group in (("a", "depth"), ("b", "depth"), ("c",))
+    }
+    idle = {"a": torch.arange(32) % 2 == 0, "b": torch.arange(16) < 8}
+    for name, channels in idle.items():
+        for tensor in (network.ops[name].conv.weight, network.ops[name].norm.weight, network.ops[name].norm.bias):
+            tensor.data[channels] *= 1e-5
+    depth = network.ops["depth"]
+    for tensor in (depth.conv.weight, depth.norm.weight, depth.norm.bias):
+        tensor.data[torch.cat(list(idle.values()))] *= 1e-5
+    recalibrate(network, images)
+    pruned = prune(copy.deepcopy(network), 0.3, images)
+    channels = {n.name: n.channels for n in pruned.nodes}
+    assert channels["depth"] == channels["a"] + channels["b"] < 48
+    assert channels["a"] >= 16 and channels["b"] >= 8
+    torch.testing.assert_close(pruned(images), network(images), atol=1e-3, rtol=1e-3)
+
+
+def test_channels_that_meet_a_layer_of_another_width_stay():
+    network = joined(48)
+    assert coupled(network, smooth(1, 32)) == []
+    with pytest.raises(UserError, match=r"no more than 0\.0 of the multiply-accumulates can go"):
+        prune(network, 0.1, smooth(4, 32))
 
 
 def test_ratio_zero_prunes_nothing():

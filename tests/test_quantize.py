@@ -7,8 +7,9 @@ from students import whole
 
 from edge.errors import UserError
 from stages.graph.batchnorm import fold, recalibrate
+from stages.graph.grids import FakeQuant, Round, fake_quant_weight, grid
 from stages.graph.network import Network, Node
-from stages.graph.quantize import FakeQuant, QuantNetwork, Round, fake_quant_weight, grid
+from stages.graph.quantize import QuantNetwork
 
 torch.set_num_threads(1)
 

@@ -14,8 +14,7 @@ from edge.errors import UserError
 from stages.detectors.student_init import new_student
 from stages.detectors.student_network import EMBEDDING, architecture
 from stages.graph.batchnorm import fold, recalibrate
-from stages.graph.network import Network
-from stages.graph.prune import macs
+from stages.graph.network import Network, cost
 from stages.training import synthetic_defects
 
 torch.set_num_threads(1)
@@ -45,7 +44,7 @@ def test_widths_build_and_grow():
 @pytest.mark.parametrize(("width", "most"), [(0.25, 50e6), (0.375, 80e6), (1.0, 300e6), (1.5, 600e6)])
 def test_multiply_accumulates_of_a_width(width, most):
     """At 256 x 256, with its bank: each new feature is compared with every entry."""
-    found = macs(architecture(width), 256) + 8192 * width * EMBEDDING * 16**2
+    found = cost(architecture(width), 256, 256)["macs"] + 8192 * width * EMBEDDING * 16**2
     assert 0.75 * most < found < most
 
 

@@ -6,10 +6,8 @@ import numpy as np
 
 from edge.errors import UserError
 from stages.compile.tflite import open_interpreter, operations
+from stages.graph.operations import KINDS
 from stages.graph.quantize import QuantNetwork
-
-# what the integer network knows
-INTEGER = ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MUL", "REDUCE_MIN", "RESIZE_BILINEAR", "PAD")
 
 
 def quantize(float_path: Path, path: Path, model: QuantNetwork, names: dict[str, str]) -> None:
@@ -32,14 +30,15 @@ def quantize(float_path: Path, path: Path, model: QuantNetwork, names: dict[str,
 
 def check_operations(float_path: Path, names: dict[str, str]) -> None:
     """UserError for the first layer whose integer arithmetic the simulated network does not know."""
+    known = sorted({name for kind in KINDS.values() for name in (*kind.tflite, *kind.helpers)})
     interpreter = open_interpreter(float_path)
     tensors = {t["index"]: t["name"] for t in interpreter.get_tensor_details()}
     for op in operations(interpreter):
-        if op["op_name"] not in INTEGER:
+        if op["op_name"] not in known:
             layer = tensors[int(op["outputs"][0])]
             raise UserError(
                 f"layer {names.get(layer, layer)}: {op['op_name']} can't be quantized; build the network from "
-                f"{', '.join(INTEGER)}, or export this variant in float32"
+                f"{', '.join(known)}, or export this variant in float32"
             )
 
 

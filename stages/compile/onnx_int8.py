@@ -13,8 +13,9 @@ from stages.graph.quantize import QuantNetwork
 class _Blank:
     """The calibration reader that onnxruntime asks for: one blank picture, since every range is given."""
 
-    def __init__(self, size: int):
-        self.pictures = iter([{"image": np.zeros((1, 3, size, size), np.float32)}])
+    def __init__(self, entry: onnx.ValueInfoProto):
+        shape = [d.dim_value for d in entry.type.tensor_type.shape.dim]
+        self.pictures = iter([{entry.name: np.zeros(shape, np.float32)}])
 
     def get_next(self):
         return next(self.pictures, None)
@@ -45,14 +46,20 @@ def quantize(float_path: Path, path: Path, model: QuantNetwork) -> None:
         scale, zero = model.quantizer(node).scale_zero
         grid = {"scale": np.array(scale, np.float32), "zero_point": np.array(zero + 128, np.uint8)}
         grids[tensor] = [{**grid, "quant_type": QuantType.QUInt8}]
+    joined = model.source.keys() & model.network.layers.keys()  # their grids do not end where their activation does
     logging.getLogger().setLevel(logging.ERROR)  # it advises a preprocessing that has been done
     quantize_static(
         float_path,
         path,
-        _Blank(graph.graph.input[0].type.tensor_type.shape.dim[-1].dim_value),
+        _Blank(graph.graph.input[0]),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        extra_options={"TensorQuantOverrides": grids, "WeightSymmetric": True, "ActivationSymmetric": False},
+        extra_options={
+            "TensorQuantOverrides": grids,
+            "WeightSymmetric": True,
+            "ActivationSymmetric": False,
+            "QDQKeepRemovableActivations": bool(joined),
+        },
     )

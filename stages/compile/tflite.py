@@ -74,13 +74,14 @@ def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, 
     values = {name: value.permute(0, 2, 3, 1).numpy() for name, value in values.items()}
     sizes = {name: float(np.abs(value).max()) for name, value in values.items()}
     for node in student.nodes:  # what is left of two large terms has their rounding errors
-        if node.kind in ("add", "up"):
+        if student.ops[node.name].cancels:
             sizes[node.name] = max(sizes[name] for name in (node.name, *node.inputs))
+    helpers = {name for op in student.ops.values() for name in op.helpers}
     matched = {entry["name"]: "input"}
     for op in operations(interpreter):
         for index in op["outputs"]:
             found = interpreter.get_tensor(index)
-            if op["op_name"] == "PAD":  # an input with zeros around it keeps its grid
+            if op["op_name"] in helpers:
                 continue
             node = _closest(found, {k: v for k, v in values.items() if k not in matched.values()}, sizes)
             if node is None:
@@ -103,17 +104,3 @@ def _closest(found: np.ndarray, values: dict[str, np.ndarray], sizes: dict[str, 
             if error < best_error:
                 best, best_error = name, error
     return best
-
-
-def cost(path: Path) -> dict[str, int]:
-    """Parameters (weights and biases) and multiply-accumulates of a TFLite file, read from the file itself."""
-    interpreter = open_interpreter(path)
-    shapes = {t["index"]: [int(s) for s in t["shape"]] for t in interpreter.get_tensor_details()}
-    macs, constants = 0, {}
-    for op in operations(interpreter):
-        if op["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
-            weight = shapes[op["inputs"][1]]
-            per_output = weight[1] * weight[2] * (weight[3] if op["op_name"] == "CONV_2D" else 1)
-            macs += int(np.prod(shapes[op["outputs"][0]])) * per_output
-            constants |= {int(i): int(np.prod(shapes[i])) for i in op["inputs"][1:] if i >= 0}
-    return {"params": sum(constants.values()), "macs": macs}

@@ -60,7 +60,7 @@ def _copy_trunk(student: Network, source: MobileNetV2Model) -> None:
     layers = [source.conv_stem.first_conv, source.conv_stem.conv_3x3, source.conv_stem.reduce_1x1]
     for block in source.layer:
         layers += [block.expand_1x1, block.conv_3x3, block.reduce_1x1]
-    targets = [n for n in student.nodes if n.kind == "conv" and TRUNK.match(n.name)]
+    targets = [n for n in student.nodes if n.name in student.layers and TRUNK.match(n.name)]
     for node, layer in zip(targets, layers, strict=False):
         norm, op = layer.normalization, student.ops[node.name]
         gain = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -80,10 +80,8 @@ def _transplant(source: Network, target: Network) -> None:
 
     Channels that the source lacks start at random and go nowhere (zero outgoing weights), so the function is kept.
     """
-    for node in source.nodes:
-        if node.kind != "conv":
-            continue
-        old, new = source.ops[node.name], target.ops[node.name]
+    for name in source.layers:
+        old, new = source.ops[name], target.ops[name]
         out, inputs = old.conv.weight.shape[:2]
         new.conv.weight.data[:out, :inputs] = old.conv.weight.data
         new.conv.weight.data[:out, inputs:] = 0

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from stages.graph.network import Conv, Network
+from stages.graph.network import Network
 
 
 def recalibrate(model: Network, images: torch.Tensor, batch: int = 16) -> None:
@@ -34,13 +34,7 @@ def reinsert(model: Network, images: torch.Tensor) -> None:
     with torch.no_grad():
         for i, node in enumerate(model.nodes):
             op, inputs = model.ops[node.name], [values[name] for name in node.inputs]
-            if isinstance(op, Conv) and isinstance(op.norm, nn.BatchNorm2d):
-                raw = op.conv(torch.nn.functional.pad(inputs[0], op.pad))
-                mean, var = raw.mean(dim=(0, 2, 3)), raw.var(dim=(0, 2, 3), unbiased=False)
-                op.norm.running_mean.copy_(mean)
-                op.norm.running_var.copy_(var)
-                op.norm.weight.copy_((var + op.norm.eps).sqrt())
-                op.norm.bias.add_(mean)
+            op.reinsert(*inputs)
             values[node.name] = op(*inputs)
             later = {name for following in model.nodes[i + 1 :] for name in following.inputs}
             values = {name: value for name, value in values.items() if name in later}  # all at once would be gigabytes
@@ -49,16 +43,6 @@ def reinsert(model: Network, images: torch.Tensor) -> None:
 def fold(model: Network) -> Network:
     """The same function with every batch norm merged into the weights and bias of its convolution."""
     folded = Network([replace(n, norm=False) for n in model.nodes], model.channels)
-    state = {}
-    for node in model.nodes:
-        if node.kind != "conv":
-            continue
-        op, key = model.ops[node.name], f"ops.{node.name}.conv"
-        if isinstance(op.norm, nn.BatchNorm2d):
-            gain = op.norm.weight / (op.norm.running_var + op.norm.eps).sqrt()
-            state[f"{key}.weight"] = (op.conv.weight * gain.view(-1, 1, 1, 1)).detach()
-            state[f"{key}.bias"] = (op.norm.bias - op.norm.running_mean * gain).detach()
-        else:
-            state[f"{key}.weight"], state[f"{key}.bias"] = op.conv.weight.detach(), op.conv.bias.detach()
+    state = {f"ops.{name}.{key}": value for name, op in model.ops.items() for key, value in op.folded().items()}
     folded.load_state_dict(state)
     return folded.eval()

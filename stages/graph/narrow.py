@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import torch
 
+from edge.errors import UserError
 from stages.graph.batchnorm import fold, reinsert
 from stages.graph.network import Network, Node
 from stages.graph.tensors import flatten_patches
@@ -25,34 +26,37 @@ def narrow(source: Network, nodes: list[Node], images: torch.Tensor) -> Network:
     images: float [N, 3, S, S] in 0..1 whose features are to be kept.
     """
     thin, wide = Network([replace(n, norm=False) for n in nodes], source.channels), fold(source)
+    for node in nodes:
+        if not wide.ops[node.name].sums and node.name not in wide.layers:
+            raise UserError(f"layer {node.name}: {node.kind} can't be narrowed; use student.init: scratch")
     values, found = wide.activations(images), {"input": images}
-    bases = _bases(nodes, values)
-    target = {n.inputs[0]: n for n in nodes if n.kind == "add"}  # the sum that a projection goes into
+    bases = _bases(wide, nodes, values)
+    target = {n.inputs[0]: n for n in nodes if wide.ops[n.name].sums}  # the sum that a projection goes into
     for node in nodes:
         old, new = wide.ops[node.name], thin.ops[node.name]
-        if node.kind == "conv":
-            weight = torch.einsum("oc,o...->c...", bases[node.name], old.conv.weight)
-            bias = old.conv.bias @ bases[node.name]
+        if node.name in thin.layers:
+            weight = torch.einsum("oc,o...->c...", bases[node.name], old.layer.weight)
+            bias = old.layer.bias @ bases[node.name]
             if node.kernel == 1:
                 weight = torch.einsum("oi...,ic->oc...", weight, bases[node.inputs[0]])
                 if node.name in target:  # what is missing in the sum, so that errors don't add up
                     total = target[node.name]
                     wanted = _sample(values[total.name]) @ bases[total.name] - _sample(found[total.inputs[1]])
                 else:
-                    wanted = _sample(old.conv(values[node.inputs[0]])) @ bases[node.name]
+                    wanted = _sample(old.layer(values[node.inputs[0]])) @ bases[node.name]
                 weight, bias = _fit(_sample(found[node.inputs[0]]), wanted, weight[:, :, 0, 0], bias)
                 weight = weight[:, :, None, None]
-            new.conv.weight.copy_(weight)
-            new.conv.bias.copy_(bias)
+            new.layer.weight.copy_(weight)
+            new.layer.bias.copy_(bias)
         found[node.name] = new(*[found[name] for name in node.inputs])
     return _with_norm(thin, nodes, images)
 
 
-def _bases(nodes: list[Node], values: dict) -> dict[str, torch.Tensor]:
+def _bases(wide: Network, nodes: list[Node], values: dict) -> dict[str, torch.Tensor]:
     """For every node the matrix [old channels, new channels] that its new output is fitted to."""
     stream: dict[str, list[str]] = {}  # node: all values of the stream that it belongs to
     for node in nodes:
-        if node.kind == "add":
+        if wide.ops[node.name].sums:
             branch, before = node.inputs
             stream[before].append(node.name)
             stream[branch] = stream[node.name] = stream[before]
@@ -65,7 +69,7 @@ def _bases(nodes: list[Node], values: dict) -> dict[str, torch.Tensor]:
         vectors = torch.linalg.eigh(covariance).eigenvectors.flip(1)
         bases[name] = vectors[:, : channels[members[0]]].float()
     for depth, project in pairwise(nodes):
-        if project.kind == "conv" and not project.act:
+        if project.name in wide.layers and not project.act:
             inside = _sample(values[depth.name])
             kept = select(inside, _sample(values[project.name]) @ bases[project.name], depth.channels)
             bases[depth.name] = bases[depth.inputs[0]] = torch.eye(inside.shape[1])[:, kept.sort().values]
@@ -109,9 +113,8 @@ def _sample(value: torch.Tensor) -> torch.Tensor:
 def _with_norm(folded: Network, nodes: list[Node], images: torch.Tensor) -> Network:
     """The same function with batch norm that training can start from."""
     model = Network(nodes, folded.channels)
-    for node in nodes:
-        if node.kind == "conv":
-            model.ops[node.name].conv.weight.data.copy_(folded.ops[node.name].conv.weight)
-            model.ops[node.name].norm.bias.data.copy_(folded.ops[node.name].conv.bias)
+    for name, layer in folded.layers.items():
+        model.ops[name].layer.weight.data.copy_(layer.weight)
+        model.ops[name].norm.bias.data.copy_(layer.bias)
     reinsert(model, images)
     return model.eval()

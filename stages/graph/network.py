@@ -1,107 +1,78 @@
 """A network as a list of nodes: pruning, quantization and the check of the exported file walk it without tracing."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edge.errors import UserError
 from stages.common import manifest
+from stages.graph.node import Node
+from stages.graph.operations import KINDS
+
+__all__ = ["Network", "Node", "cost", "nodes_channels"]
 
 
-@dataclass(frozen=True)
-class Node:
-    """One operation: `conv` (with batch norm where `norm`, relu6 where `act`), `add`, `up` (bilinear x 2), `square`, or
-    `min` (the smallest of all channels)."""
-
-    name: str
-    kind: str
-    inputs: tuple[str, ...]
-    channels: int = 0
-    kernel: int = 1
-    stride: int = 1
-    depthwise: bool = False
-    norm: bool = True
-    act: bool = True
-
-
-class Conv(nn.Module):
-    """Convolution with TensorFlow's SAME padding, batch norm and relu6."""
-
-    def __init__(self, node: Node, in_channels: int):
-        super().__init__()
-        groups = in_channels if node.depthwise else 1
-        self.conv = nn.Conv2d(
-            in_channels, node.channels, node.kernel, node.stride, groups=groups, bias=not node.norm, padding=0
-        )
-        self.norm = nn.BatchNorm2d(node.channels, eps=1e-3, momentum=0.05) if node.norm else nn.Identity()
-        total = node.kernel - node.stride if node.kernel > 1 else 0  # what SAME adds for sizes that the stride divides
-        self.pad = (total // 2, total - total // 2) * 2
-        self.act = node.act
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x, self.pad) if any(self.pad) else x
-        x = self.norm(self.conv(x))
-        return F.hardtanh(x, 0.0, 6.0) if self.act else x
+def _channels(nodes: Sequence[Node], channels: int) -> dict[str, int]:
+    """Channels of every node's output and of the input; UserError for a list that is no network."""
+    found, known = {"input": channels}, {"input": None}
+    for node in nodes:
+        kind = KINDS.get(node.kind)
+        if kind is None:
+            raise UserError(f"layer {node.name}: {node.kind} can't be quantized; use {', '.join(KINDS)}")
+        missing = [name for name in node.inputs if name not in found]
+        if missing:
+            raise UserError(f"layer {node.name}: takes {missing[0]}, which no layer before it gives")
+        kind.check(node, [known[name] for name in node.inputs])
+        found[node.name] = kind.channels(node, [found[name] for name in node.inputs])
+        known[node.name] = node
+    return found
 
 
-class Add(nn.Module):
-    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return a + b
+def nodes_channels(nodes: Sequence[Node], name: str, channels: int = 3) -> int:
+    """Channels of the output of node `name`, where the input has `channels`."""
+    return _channels(nodes, channels)[name]
 
 
-class Up(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-class Square(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * x
-
-
-class Min(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.amin(1, keepdim=True)
-
-
-OPERATIONS = {"add": Add, "up": Up, "square": Square, "min": Min}  # what has no weights
-
-
-def nodes_channels(nodes: list[Node], name: str, channels: int = 3) -> int:
-    """Channels of the output of node `name` (3 for the input)."""
-    if name == "input":
-        return channels
-    node = next(n for n in nodes if n.name == name)
-    if node.kind == "min":
-        return 1
-    return node.channels if node.kind == "conv" else nodes_channels(nodes, node.inputs[0], channels)
+def cost(nodes: Sequence[Node], height: int, width: int, channels: int = 3) -> dict[str, int]:
+    """Parameters, and multiply-accumulates for one picture, of the folded network."""
+    depth, sizes, total = _channels(nodes, channels), {"input": (height, width)}, [0, 0]
+    for node in nodes:
+        kind, given = KINDS[node.kind], {sizes[name] for name in node.inputs}
+        if len(given) > 1:
+            raise UserError(f"layer {node.name}: its inputs have different sizes {sorted(given)} (height, width)")
+        sizes[node.name] = kind.size(node, *given.pop())
+        found = kind.cost(node, [depth[name] for name in node.inputs], *sizes[node.name])
+        total = [before + more for before, more in zip(total, found, strict=True)]
+    return dict(zip(("params", "macs"), total, strict=True))
 
 
 class Network(nn.Module):
-    """Runs its nodes in order: images [N, 3, S, S] in 0..1 to the heads, or to a dict of every node's output."""
+    """Runs its nodes in order: images [N, channels, H, W] in 0..1 to the heads, or to a dict of every node's output."""
 
-    def __init__(self, nodes: list[Node], channels: int = 3):
+    def __init__(self, nodes: Sequence[Node], channels: int = 3):
         super().__init__()
         self.nodes, self.channels = nodes, channels
-        self.ops = nn.ModuleDict()
-        for node in nodes:
-            if node.kind == "conv":
-                self.ops[node.name] = Conv(node, nodes_channels(nodes, node.inputs[0], channels))
-            elif node.kind in OPERATIONS:
-                self.ops[node.name] = OPERATIONS[node.kind]()
-            else:
-                raise UserError(f"layer {node.name}: {node.kind} can't be quantized; use conv, {', '.join(OPERATIONS)}")
+        depth = _channels(nodes, channels)
+        self.ops = nn.ModuleDict({n.name: KINDS[n.kind](n, [depth[name] for name in n.inputs]) for n in nodes})
 
     @property
     def heads(self) -> list[str]:
         """Names of the nodes that no other node takes."""
         used = {name for node in self.nodes for name in node.inputs}
         return [n.name for n in self.nodes if n.name not in used]
+
+    @property
+    def layers(self) -> dict[str, nn.Conv2d]:
+        """The layers with weights, by the names of their nodes."""
+        return {name: op.layer for name, op in self.ops.items() if op.layer is not None}
+
+    def cost(self, height: int, width: int) -> dict[str, int]:
+        """`params` and `macs` (for one picture) of the folded network."""
+        return cost(self.nodes, height, width, self.channels)
 
     def activations(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         values = {"input": images}
@@ -118,14 +89,17 @@ class Network(nn.Module):
         return found[0] if len(found) == 1 else found
 
     def save(self, folder: Path) -> None:
-        (folder / "nodes.json").write_text(json.dumps([asdict(n) for n in self.nodes], indent=1) + "\n")
+        graph = {"channels": self.channels, "nodes": [n.to_json() for n in self.nodes]}
+        (folder / "nodes.json").write_text(json.dumps(graph, indent=1) + "\n")
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
         manifest.write(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Network":
         folder = manifest.verify(Path(folder))
-        nodes = [Node(**{**n, "inputs": tuple(n["inputs"])}) for n in json.loads((folder / "nodes.json").read_text())]
-        model = cls(nodes)
+        graph = json.loads((folder / "nodes.json").read_text())
+        if isinstance(graph, list):  # before the channels of the input were stored
+            graph = {"channels": 3, "nodes": graph}
+        model = cls([Node.from_json(fields) for fields in graph["nodes"]], graph["channels"])
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()

@@ -1,0 +1,66 @@
+"""One entry of a network's list, and what its window means: padding and output size."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from edge.errors import UserError
+
+Padding = str | tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation of a network; `kind` names its class in stages/graph/operations, which says what it uses of these.
+
+    padding: "same" (TensorFlow's SAME: as much as makes the output ceil(size / stride), the odd one at the end),
+    "valid" (none), or zeros in pixels (top, bottom, left, right). act: True or "relu6", "relu", False. options: what a
+    single kind has alone; JSON values, tuples for lists.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    channels: int = 0
+    kernel: int = 1
+    stride: int = 1
+    depthwise: bool = False
+    norm: bool = True
+    act: bool | str = True
+    padding: Padding = "same"
+    options: Mapping = field(default_factory=dict, hash=False)
+
+    def pads(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Zeros around an input of this size: top, bottom, left, right."""
+        if self.padding == "valid":
+            return 0, 0, 0, 0
+        if self.padding != "same":
+            return self.padding
+        sides = []
+        for size in (height, width):
+            total = max(0, (-(-size // self.stride) - 1) * self.stride + self.kernel - size)
+            sides += [total // 2, total - total // 2]
+        return tuple(sides)
+
+    def window(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what its window gives for an input of this size."""
+        top, bottom, left, right = self.pads(height, width)
+        padded = height + top + bottom, width + left + right
+        if min(padded) < self.kernel:
+            raise UserError(
+                f"layer {self.name}: a window of {self.kernel} x {self.kernel} does not fit into {height} x {width}"
+            )
+        return tuple((size - self.kernel) // self.stride + 1 for size in padded)
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict) -> "Node":
+        return cls(**{key: _tuples(value) for key, value in fields.items()})
+
+
+def _tuples(value):
+    """A JSON value with tuples for lists."""
+    if isinstance(value, dict):
+        return {key: _tuples(part) for key, part in value.items()}
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
