@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 
+from stages.common.metrics import image_auroc
 from stages.detectors import memory_bank
 from stages.training.cutpaste import validation_defects
 
@@ -37,7 +37,7 @@ def choose(trained, entries: torch.Tensor, val: np.ndarray, seed: int) -> dict:
     bad = validation_defects(val, seed)
     normal, defective = (memory_bank.parts(trained, entries, images) for images in (val, bad))
     labels = np.arange(len(val) + len(bad)) >= len(val)
-    found = {share: float(roc_auc_score(labels, _scores(share, normal, defective))) for share in SHARES}
+    found = {share: image_auroc(labels, _scores(share, normal, defective)) for share in SHARES}
     best = max(found.values())
     limit = best - standard_error(best, len(val), len(bad))
     chosen = min(share for share, auroc in found.items() if auroc >= limit)
