@@ -38,15 +38,17 @@ def fill(text: str, variants, plan) -> str:
 
 
 def check(variants) -> None:
-    """UserError when it lists other results than `variants` and the plan have."""
+    """UserError when dvc.yaml lists other results than `variants` and the plan have, in whatever order."""
     text = DVC.read_text()
-    if fill(text, variants, read_plan(variants)) != text:
+    if sorted(fill(text, variants, read_plan(variants)).splitlines()) != sorted(text.splitlines()):
         raise UserError(f"{DVC}: report lists other results than params.yaml and {PLAN} have; run {COMMAND}")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when the list would change")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 when a result is missing or gone"
+    )
     only_check = parser.parse_args(argv).check
     try:
         variants = params.validate(params.read_yaml("params.yaml")).variants
