@@ -11,7 +11,8 @@ repro: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	$(RUN) python -m stages.report.readme --check
+	$(RUN) python -m stages.report.dependencies --check
+	$(RUN) python -m experiments readme --check
 	$(RUN) python -m pytest
 
 $(VENV)/.installed: requirements.txt

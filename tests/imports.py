@@ -21,7 +21,7 @@ def _parents(module: str) -> list[str]:
 
 
 def _discovers(tree: ast.AST) -> bool:
-    """Whether a package imports all its modules: it walks pkgutil.iter_modules."""
+    """Whether a module imports all modules of its package: it walks pkgutil.iter_modules."""
     calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     return any(isinstance(func, ast.Attribute) and func.attr == "iter_modules" for func in calls)
 
@@ -37,8 +37,9 @@ def closure(module: str) -> set[str]:
                 continue
             seen.add(str(path.relative_to(ROOT)))
             tree = ast.parse(path.read_text())
-            if path.name == "__init__.py" and _discovers(tree):
-                todo += [f"{name}.{module.stem}" for module in path.parent.glob("*.py") if module != path]
+            if _discovers(tree):
+                package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+                todo += [f"{package}.{module.stem}" for module in path.parent.glob("*.py") if module != path]
             for node in ast.walk(tree):
                 if isinstance(node, ast.Import):
                     found = [alias.name for alias in node.names]

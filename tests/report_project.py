@@ -12,11 +12,11 @@ from stages.common import dataset, params, schema
 from stages.distill import sheet
 from stages.report import plots
 
-VARIANTS = {
-    "teacher-onnx": ("teacher", "float32", 0.991, 61_000_000),
-    "student-fp32": ("student", "float32", 0.972, 9_200_000),
-    "pruned-fp32": ("pruned", "float32", 0.968, 5_900_000),
-    "student-int8": ("qat", "int8", 0.966, 1_700_000),
+VARIANTS = {  # name: (step of compression, AUROC, bytes)
+    "teacher-onnx": (None, 0.991, 61_000_000),
+    "student-fp32": ("float", 0.972, 9_200_000),
+    "student-int8": ("QAT", 0.966, 1_700_000),
+    "pruned-fp32": ("pruned", 0.968, 5_900_000),
 }
 LATENCY = {"teacher-onnx": 58, "student-fp32": 4.1, "pruned-fp32": 2.9, "student-int8": 1.3}
 BOARD = {"board-student-fp32": "student-fp32", "board-student-int8": "student-int8"}
@@ -64,8 +64,9 @@ def make(root: Path, size=48, draw=weave, types=("crack", "stain", "hole"), per_
     pictures = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     sheet.write(pictures, np.tile(np.eye(32, dtype=bool), (4, 1, 1)), root / plots.DEFECTS)
     variants = {
-        name: {"model": model, "precision": precision, "format": "onnx" if model == "teacher" else "tflite"}
-        for name, (model, precision, *_) in VARIANTS.items()
+        name: {"model": name, "precision": "int8" if "int8" in name else "float32", "format": "tflite"}
+        | ({"role": "student", "step": step} if step else {"role": "teacher"})
+        for name, (step, *_) in VARIANTS.items()
     }
     return params.validate(yaml.safe_load((ROOT / "params.yaml").read_text()) | {"variants": variants})
 
@@ -77,7 +78,7 @@ def write(path: Path, value) -> None:
 
 def _evaluation(root: Path, k: int, name: str, items, masks, with_masks: bool) -> None:
     rng = np.random.default_rng(k)
-    auroc, size = VARIANTS[name][2:]
+    _, auroc, size = VARIANTS[name]
     side = min(64, masks[0].shape[0])
     level = 20.0 if k == 0 else 0.3
     maps = []
@@ -134,7 +135,7 @@ def _benchmark(root: Path, k: int, item: str, device: str, variant: str) -> None
         energy = {"value_mj": 11.0, "method": "rapl", "reason": None}
     machine = {"platform": "Linux", "architecture": "aarch64", "cpu": "Made-up CPU", "cores": 4, "memory_mb": 3906.25}
     machine["int8"] = "asimddp"
-    out |= {"status": "ok", "how": "measured", "size_bytes": VARIANTS[variant][3], "params": 1, "macs": 2, "threads": 1}
+    out |= {"status": "ok", "how": "measured", "size_bytes": VARIANTS[variant][2], "params": 1, "macs": 2, "threads": 1}
     out |= {"init_ms": 12.5, "warmup_ms": {"first": 9.1, "total": 60.0}, "latency_ms": blocks[0]["latency_ms"]}
     out |= {"predict_ms": blocks[0]["predict_ms"]["p50"], "peak_rss_mb": 81.2, "blocks": blocks, "energy": energy}
     out |= {"machine": {**machine, "load_average": 0.1 * k}, "runtime": {"name": "ai_edge_litert", "version": "2.0"}}

@@ -19,8 +19,9 @@ from stages.compile import fidelity
 from stages.compile.__main__ import describe
 from stages.compile.build import Build
 from stages.compile.exporters import exporter
-from stages.detectors import all_kinds, base, find, load
+from stages.detectors import base
 from stages.detectors.base import MAP, SCORE, Run
+from stages.detectors.registry import all_kinds, find, load
 from stages.training.torch_setup import prepare
 
 SIZE = 64

@@ -1,4 +1,4 @@
-"""The metrics against scikit-learn and against loops over every threshold."""
+"""The metrics against their definitions: loops over every pair, threshold and region."""
 
 import itertools
 
@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 from sklearn import metrics as reference
 
+from stages.common.metrics import average_precision, image_auroc
 from stages.evaluate import metrics
 
 
@@ -72,23 +73,42 @@ def test_perfect_constant_and_inverted_maps(limit):
     assert constant == pytest.approx({"pixel_auroc": 0.5, "aupro": limit / 2})
 
 
+def auroc_of_pairs(labels, scores):
+    """The share of (defect, good) pairs in the right order, a tie being half of one."""
+    return np.mean([(d > g) + (d == g) / 2 for d in scores[labels] for g in scores[~labels]])
+
+
+def precision_and_recall(labels, decisions):
+    """Counted one by one; 0 where nothing is there to divide by."""
+    hits = sum(bool(label and decision) for label, decision in zip(labels, decisions, strict=True))
+    return hits / max(decisions.sum(), 1), hits / max(labels.sum(), 1)
+
+
+def average_precision_of_steps(labels, scores):
+    """Precision at every distinct threshold, times the recall that it adds."""
+    area = before = 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        precision, recall = precision_and_recall(labels, scores >= threshold)
+        area, before = area + precision * (recall - before), recall
+    return area
+
+
 @pytest.mark.parametrize("levels", [0, 3, 10])
-def test_image_metrics_against_scikit_learn(levels):
+def test_image_metrics_against_their_definitions(levels):
     rng = np.random.default_rng(levels)
-    for _ in range(20):
+    for i in range(20):
         labels = rng.random(rng.integers(4, 60)) < 0.4
         labels[:2] = True, False
         scores = rng.random(labels.size) + 0.3 * labels
         scores = np.round(scores * levels) / levels if levels else scores
-        decisions = scores > 0.6
-        assert metrics.image_auroc(labels, scores) == pytest.approx(reference.roc_auc_score(labels, scores))
-        assert metrics.average_precision(labels, scores) == pytest.approx(
-            reference.average_precision_score(labels, scores)
-        )
-        got = metrics.decision_metrics(labels, decisions)
-        assert got["f1"] == pytest.approx(reference.f1_score(labels, decisions, zero_division=0))
-        assert got["precision"] == pytest.approx(reference.precision_score(labels, decisions, zero_division=0))
-        assert got["recall"] == pytest.approx(reference.recall_score(labels, decisions, zero_division=0))
+        decisions = scores > (0.6 if i else 2)  # the first finds nothing
+        assert image_auroc(labels, scores) == pytest.approx(auroc_of_pairs(labels, scores), abs=1e-12)
+        expected = average_precision_of_steps(labels, scores)
+        assert average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)
+        precision, recall = precision_and_recall(labels, decisions)
+        f1 = 2 * precision * recall / max(precision + recall, 1e-300)
+        expected = {"precision": precision, "recall": recall, "f1": f1}
+        assert metrics.decision_metrics(labels, decisions) == pytest.approx(expected, abs=1e-12)
 
 
 def test_each_defect_type_is_compared_with_all_good_pictures():
@@ -99,11 +119,11 @@ def test_each_defect_type_is_compared_with_all_good_pictures():
 
 def test_one_class_nan_and_shapes_are_errors():
     with pytest.raises(ValueError, match="one class"):
-        metrics.image_auroc([1, 1], [0.1, 0.2])
+        image_auroc([1, 1], [0.1, 0.2])
     with pytest.raises(ValueError, match="one class"):
-        metrics.average_precision([0, 0], [0.1, 0.2])
+        average_precision([0, 0], [0.1, 0.2])
     with pytest.raises(ValueError, match="NaN"):
-        metrics.image_auroc([0, 1], [0.1, np.nan])
+        image_auroc([0, 1], [0.1, np.nan])
     maps, masks = np.zeros((1, 4, 4), np.float32), np.zeros((1, 4, 4), bool)
     with pytest.raises(ValueError, match="one class"):
         metrics.pixel_metrics(maps, masks)

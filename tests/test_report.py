@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import report_project
@@ -14,9 +16,10 @@ import yaml
 
 from edge.errors import UserError
 from stages.common import params
-from stages.report import ablation, plots, publish, readme, summary, sweep
+from stages.report import ablation, dependencies, page, plots, summary
 from stages.report.__main__ import run
-from stages.report.examples import choose
+from stages.report.examples import choose, compared
+from stages.report.formatting import significant
 
 KEYS = {
     *("variant", "device", "status", "image_auroc", "average_precision", "f1", "pixel_auroc", "aupro", "size_bytes"),
@@ -136,6 +139,13 @@ def test_ablation_of_one_run(inside):
     text, html = Path("reports/report.md").read_text(), Path("reports/index.html").read_text()
     assert "| student-fp32 | float | 0.972 | 0.870 | 9.20 MB |" in text and "One seed" in html
     assert text.index("| float |") < text.index("| QAT |") < text.index("| pruned |")
+    assert found["order"] == ["float", "QAT", "pruned"]
+
+
+def nothing_pruned(**figures):
+    """The pruned file is the student's but for some figures of its evaluation."""
+    student = json.loads(Path("artifacts/eval/student-fp32.json").read_text())
+    report_project.write(Path("artifacts/eval/pruned-fp32.json"), student | {"variant": "pruned-fp32"} | figures)
 
 
 def test_latencies_of_one_table_are_of_one_device(tmp_path, monkeypatch):
@@ -150,24 +160,62 @@ def test_latencies_of_one_table_are_of_one_device(tmp_path, monkeypatch):
     found = json.loads(Path("reports/ablation.json").read_text())
     assert found["device"] is None and {step["p50_ms"] for step in found["steps"].values()} == {None}
     assert "latency on one thread" not in Path("reports/report.md").read_text()
-    unpruned = made.compress.model_copy(update={"prune_ratio": 0.0})
-    run(made.model_copy(update={"compress": unpruned}))
-    found = json.loads(Path("reports/ablation.json").read_text())
-    assert found["device"] == "board" and set(found["steps"]) == {"float", "QAT"}
+    nothing_pruned()
+    run(made)
+    assert json.loads(Path("reports/ablation.json").read_text())["device"] == "board"
     assert "latency on one thread measured on board" in Path("reports/report.md").read_text()
 
 
-def test_ablation_over_published_seeds(tmp_path, monkeypatch, capsys):
+def test_a_step_that_changed_nothing_is_left_out(tmp_path, monkeypatch):
+    """With prune_ratio 0 `compress` writes the student again; its evaluation is the same to the last digit."""
+    made = report_project.make(tmp_path, per_type=2)
+    monkeypatch.chdir(tmp_path)
+    nothing_pruned()
+    run(made)
+    found = json.loads(Path("reports/ablation.json").read_text())
+    assert found["order"] == ["float", "QAT"] and set(found["steps"]) == {"float", "QAT"}
+    assert "| pruned-fp32 | pruned |" not in Path("reports/report.md").read_text()
+    nothing_pruned(f1=0.5)
+    run(made)
+    assert "| pruned-fp32 | pruned |" in Path("reports/report.md").read_text()
+
+
+def test_roles_and_steps_decide_not_names(tmp_path, monkeypatch):
+    """Another model, format and precision of every variant change nothing; another role and order do."""
+    made = report_project.make(tmp_path, per_type=2)
+    monkeypatch.chdir(tmp_path)
+    run(made)
+    first = digests(Path("reports"))
+    other = {"model": "baseline/x", "format": "onnx", "precision": "float32"}
+    run(made.model_copy(update={"variants": {k: v.model_copy(update=other) for k, v in made.variants.items()}}))
+    assert digests(Path("reports")) == first
+    evals = {name: summary.read_json(f"artifacts/eval/{name}.json") for name in made.variants}
+    assert compared(made.variants, evals) == ["teacher-onnx", "student-int8"]
+    evals["student-int8"]["how"] = "predicted (its int8 file on the CPU)"
+    assert compared(made.variants, evals) == ["teacher-onnx", "pruned-fp32"]
+    changed = {
+        "pruned-fp32": made.variants["pruned-fp32"],
+        "student-fp32": made.variants["student-fp32"].model_copy(update={"role": "baseline", "step": None}),
+        "student-int8": made.variants["student-int8"].model_copy(update={"role": "teacher", "step": None}),
+    }
+    evals = {name: evals[name] for name in changed}
+    found = ablation.record(made.model_copy(update={"variants": changed}), evals, [], {})
+    assert found["order"] == ["pruned"] and found["teacher"]["image_auroc"] == 0.966
+    assert compared(changed, evals) == ["student-int8", "pruned-fp32"]
+
+
+def test_ablation_over_published_seeds(tmp_path, monkeypatch):
     """Mean and standard deviation of the runs that differ in nothing but their seed, against numpy."""
     made = report_project.make(tmp_path, per_type=2)
     monkeypatch.chdir(tmp_path)
     run(made)
-    publish.publish("demo")
     this = json.loads(Path("reports/ablation.json").read_text())
     values = [0.972, 0.95, 0.99]
     for seed, value in enumerate(values[1:], 1):
         other = json.loads(json.dumps(this)) | {"seed": seed}
         other["steps"]["float"]["image_auroc"] = value
+        if seed == 2:
+            other["code"] = {"commit": "1a2b3c4d" * 5, "clean": False, "stages": "0", "edge": "1"}
         report_project.write(tmp_path / f"reports/published/demo/seeds/{seed}.json", other)
     for seed, section, change in (
         (3, "compress", {"prune_ratio": 0.9}),
@@ -182,29 +230,8 @@ def test_ablation_over_published_seeds(tmp_path, monkeypatch, capsys):
     text = Path("reports/report.md").read_text()
     assert f"| float | {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} | 0.870 ± 0.000 |" in text
     assert "Seeds 0, 1, 2: mean ± standard deviation" in text
-    assert "All seeds but 0 are published results (reports/published/demo)" in text
-    page = Path("README.md")
-    page.write_text("<!-- published:demo -->\n<!-- /published -->\n<!-- ablation:demo -->\n<!-- /ablation -->\n")
-    readme.main([])
-    block = page.read_text().partition("<!-- ablation:demo -->")[2]
-    assert f"| student-fp32 | float | {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} |" in block
-    page.write_text("<!-- ablation:demo -->\n" + page.read_text())
-    with pytest.raises(SystemExit):
-        readme.main([])
-    assert "is never closed" in capsys.readouterr().err
-    page.write_text(page.read_text().partition("\n")[2])
-    report_project.write(tmp_path / "reports/published/demo/seeds/9.json", other)
-    with pytest.raises(SystemExit):
-        readme.main([])
-    assert "needs records of equal settings" in capsys.readouterr().err
-    rows = Path("reports/published/demo/summary.json").read_bytes()
-    Path("reports/summary.json").write_text("[]")
-    publish.publish("demo", seed_only=True)
-    assert Path("reports/published/demo/summary.json").read_bytes() == rows
-    run(made)
-    publish.publish("demo")
-    assert sorted(path.stem for path in Path("reports/published/demo/seeds").iterdir()) == ["0", "1", "2"]
-    readme.main([])
+    assert "All seeds but 0 are published results (reports/published/demo; " in text
+    assert "code not recorded, commit 1a2b3c4 with uncommitted changes)." in text
 
 
 def test_networks_are_told_apart_by_name_not_by_where_they_lie(inside):
@@ -216,14 +243,6 @@ def test_networks_are_told_apart_by_name_not_by_where_they_lie(inside):
         found.append(ablation.settings(params.validate(tree | changed)))
     assert found[0] == found[1] and "/" not in json.dumps(found)
     assert found[0]["teacher"] != found[2]["teacher"] and found[0]["student"] != found[2]["student"]
-
-
-def test_runs_on_fewer_synthetic_pictures_are_no_seeds_of_each_other(inside):
-    """Their test pictures are the same."""
-    tree = yaml.safe_load((report_project.ROOT / "params.yaml").read_text())
-    fewer = {**tree["data"], "synthetic": {**tree["data"]["synthetic"], "train": 20}}
-    whole, part = (ablation.settings(params.validate(tree | {"data": data})) for data in (tree["data"], fewer))
-    assert sweep.label(part, whole) == "data.synthetic.train = 20"
 
 
 def test_equal_input_gives_equal_bytes(inside):
@@ -307,33 +326,62 @@ def test_examples_are_spread_over_types_and_ranks():
     [(0.01234, "0.0123"), (9.1, "9.10"), (123.4, "123"), (12345, "12,300"), (0, "0.00"), (None, "\u2013")],
 )
 def test_three_significant_digits(value, text):
-    assert summary.significant(value) == text
+    assert significant(value) == text
 
 
-def test_published_results_fill_the_readme(inside, monkeypatch, capsys):
-    folder = publish.publish("demo")
-    assert sum(path.stat().st_size for path in folder.rglob("*.json")) < publish.LIMIT
-    assert "samples_ms" not in "".join(path.read_text() for path in folder.rglob("*.json"))
-    for stage in ("distill", "compress"):
-        made = Path("reports/curves") / stage / "plots/metrics/loss.tsv"
-        assert (folder / "curves" / stage / "loss.tsv").read_bytes() == made.read_bytes()
-    assert cv2.imread(str(folder / "curves.png")) is not None
-    page = Path("README.md")
-    page.write_text("# Title\n\n<!-- published:demo -->\nold\n<!-- /published -->\n\nend\n")
-    with pytest.raises(SystemExit) as stop:
-        readme.main(["--check"])
-    assert stop.value.code == 1 and capsys.readouterr().err.count("\n") == 1
-    readme.main([])
-    readme.main(["--check"])
-    text = page.read_text()
-    assert text.startswith("# Title\n\n<!-- published:demo -->\n| Variant") and text.endswith("\n\nend\n")
-    assert "| student-int8 | edgetpu | unavailable: no such device here |" in text and "old" not in text
-    page.write_text("# Title\n")
+def test_html_is_escaped(inside):
+    html = page.render("page.html.j2", page.context("<b>&", "'\"<i>", {}, [], {}, [], [], {}))
+    assert "<h1>&lt;b&gt;&amp;</h1>" in html and "<i>" not in html
+
+
+# the list of results in dvc.yaml
+
+
+def test_the_results_in_dvc_yaml_are_those_of_params_and_plan(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("dvc.yaml", "params.yaml", "hardware_runners/plan.yaml"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text((report_project.ROOT / name).read_text())
+    dependencies.main(["--check"])
+    first, second = [f"      - artifacts/eval/teacher-onnx.{end}\n" for end in ("json", "npz")]
+    old = Path("dvc.yaml").read_text()
+    assert first + second in old
+    Path("dvc.yaml").write_text(old.replace(first + second, second + first))
+    dependencies.main(["--check"])  # in whatever order
+    Path("dvc.yaml").write_text(old)
+    params_yaml, plan = Path("params.yaml"), Path("hardware_runners/plan.yaml")
+    plan.write_text(plan.read_text().replace("local-teacher-onnx:", "pi5-teacher-onnx:"))
+    params_yaml.write_text(params_yaml.read_text().replace("  pruned-fp32:\n", "  thin-fp32:\n"))
     with pytest.raises(SystemExit):
-        readme.main(["--check"])
-    assert "no <!-- published:demo -->" in capsys.readouterr().err
+        dependencies.main([])
+    assert "local-pruned-fp32: variant pruned-fp32 is not in params.yaml" in capsys.readouterr().err
+    plan.write_text(plan.read_text().replace("variant: pruned-fp32", "variant: thin-fp32"))
+    with pytest.raises(SystemExit) as stop:
+        dependencies.main(["--check"])
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and error.count("\n") == 1 and "run python -m stages.report.dependencies" in error
+    assert Path("dvc.yaml").read_text() == old
+    dependencies.main([])
+    dependencies.main(["--check"])
+    changed = set(Path("dvc.yaml").read_text().splitlines()) ^ set(old.splitlines())
+    assert {line.strip() for line in changed} == {
+        *(f"- artifacts/eval/{name}.{end}" for name in ("pruned-fp32", "thin-fp32") for end in ("json", "npz")),
+        *(f"- artifacts/bench/{name}-teacher-onnx.json" for name in ("local", "pi5")),
+    }
+    Path("dvc.yaml").write_text(old.replace("# end of results", "# end"))
+    with pytest.raises(SystemExit):
+        dependencies.main([])
+    assert "report has no lines" in capsys.readouterr().err
 
 
-def test_the_readme_of_this_repository_is_up_to_date(monkeypatch):
-    monkeypatch.chdir(Path(__file__).resolve().parent.parent)
-    readme.main(["--check"])
+def test_the_stage_says_that_its_list_is_old(tmp_path):
+    """Before anything is read: DVC did not bring up to date what is not listed."""
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text((report_project.ROOT / name).read_text())
+    (tmp_path / "hardware_runners").mkdir()
+    (tmp_path / "hardware_runners/plan.yaml").write_text("plan: {}\n")
+    environment = {**os.environ, "PYTHONPATH": str(report_project.ROOT)}
+    command = [sys.executable, "-m", "stages.report"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: report: dvc.yaml: report lists other results than")
+    assert done.stderr.count("\n") == 1

@@ -264,8 +264,5 @@ def test_new_items_keep_comments_and_graph(monkeypatch):
         text.startswith(devices.PLAN.read_text())
         and "  pi5-student-int8: {device: pi5, variant: student-int8}\n" in text
     )
-    graph = enrol.with_dependencies((ROOT / "dvc.yaml").read_text(), "pi5", ["student-int8"])
-    deps = yaml.safe_load(graph)["stages"]["report"]["deps"]
-    assert deps.index("artifacts/bench/pi5-student-int8.json") > deps.index("artifacts/bench/local-student-int8.json")
     assert enrol.with_items("plan: {}\n", "a", ["b"]) == "plan:\n  a-b: {device: a, variant: b}\n"
     assert bench.LAST == ("benchmark", "report")

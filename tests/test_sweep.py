@@ -3,16 +3,28 @@
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import report_project
+import yaml
 
 from edge.errors import UserError
-from stages.common import atomic
-from stages.report import front, publish, readme, summary, sweep
+from experiments import pareto, provenance, publish, readme, records, sweep
+from stages.common import atomic, params
+from stages.report import ablation
 from stages.report.__main__ import run
+from stages.report.formatting import NONE
+
+CODE = {"commit": "a" * 40, "clean": True, "stages": "b", "edge": "c"}
+
+
+@pytest.fixture(autouse=True)
+def code(monkeypatch):
+    """These results are of committed code."""
+    monkeypatch.setattr(provenance, "of_results", lambda dirty: CODE)
 
 
 @pytest.fixture(scope="module")
@@ -51,25 +63,25 @@ def test_records_are_grouped_by_what_was_changed(published):
     for seed, auroc in ((0, 0.90), (1, 0.94)):
         add("sweep/narrow-x.json", published, seed, auroc, 2.0, student__width=0.5)
     add("sweep/other.json", published, 0, 0.5, 9.0, student__width=0.25, distill__mask_weight=0.0)
-    found = sweep.groups(publish.PUBLISHED / "demo")
+    found = records.by_change(publish.PUBLISHED / "demo")
     assert {name: len(runs) for name, runs in found.items()} == {
-        "nothing": 2,
+        "default": 2,
         "student.width = 0.5": 2,
         "distill.mask_weight = 0.0, student.width = 0.25": 1,
     }
-    line = dict(zip(sweep.HEAD, sweep.lines(found)[1], strict=True))
+    line = dict(zip(sweep.HEAD, sweep.table_rows(found)[1], strict=True))
     assert line["int8 AUROC"] == f"0.920 ± {np.std([0.90, 0.94], ddof=1):.3f}" and line["p50 ms"] == "2.00"
     assert line["Teacher AUROC"].startswith("0.991")
 
 
-def test_the_front_is_what_brute_force_finds():
+def test_the_pareto_front_is_what_brute_force_finds():
     rng = np.random.default_rng(0)
     points = [tuple(float(v) for v in p) for p in rng.integers(0, 12, (60, 2))]
     beaten = set()
     for (i, a), (_, b) in itertools.product(enumerate(points), enumerate(points)):
         if (b[0] < a[0] and b[1] >= a[1]) or (b[0] <= a[0] and b[1] > a[1]):
             beaten.add(i)
-    assert sweep.front(points) == [i for i in range(len(points)) if i not in beaten]
+    assert pareto.non_dominated(points) == [i for i in range(len(points)) if i not in beaten]
 
 
 def test_publish_puts_a_run_where_its_settings_belong(record, tmp_path, monkeypatch):
@@ -86,7 +98,7 @@ def test_publish_puts_a_run_where_its_settings_belong(record, tmp_path, monkeypa
     other = json.loads(json.dumps(made)) | {"seed": 4}
     other["settings"]["student"]["width"] = 0.5
     monkeypatch.setattr(
-        summary, "read_json", lambda path: other if str(path) == "reports/ablation.json" else read(path)
+        publish, "read_json", lambda path: other if str(path) == "reports/ablation.json" else read(path)
     )
     with pytest.raises(UserError, match=r"\(student.width = 0.5\); publish it with --beside"):
         publish.publish("demo", seed_only=True)
@@ -94,14 +106,37 @@ def test_publish_puts_a_run_where_its_settings_belong(record, tmp_path, monkeypa
     found = [p.relative_to(publish.PUBLISHED).as_posix() for p in sorted(publish.PUBLISHED.rglob("*seed*.json"))]
     assert len(found) == 1 and found == [next(name for name in found if "demo/sweep/student.width-0.5-" in name)]
     page = Path("README.md")
-    page.write_text("<!-- published:demo -->\n<!-- /published -->\n<!-- sweep:demo -->\n<!-- /sweep -->\n")
-    readme.main([])
-    assert "| student.width = 0.5 | 1 |" in page.read_text()
-    assert cv2.imread(str(publish.PUBLISHED / "demo/front.png")).std() > 5
+    page.write_text("<!-- published:demo -->\n<!-- /published -->\n")
+    with pytest.raises(UserError, match=r"no <!-- sweep:demo -->"):
+        readme.run(SimpleNamespace(check=False))
+    page.write_text(page.read_text() + "<!-- sweep:demo -->\n<!-- /sweep -->\n")
+    readme.run(SimpleNamespace(check=False))
+    assert "| student.width = 0.5 | 1 |" in page.read_text() and "\n- Commit aaaaaaa.\n" in page.read_text()
+    assert "Pareto front of int8 AUROC and size: default" in page.read_text()
+    assert cv2.imread(str(publish.PUBLISHED / "demo/pareto.png")).std() > 5
 
 
 def read(path):
     return json.loads(Path(path).read_text())
+
+
+def test_changes_of_other_code_are_marked(published):
+    add("sweep/a.json", published, 0, 0.9, 2.0, student__width=0.5)
+    new = add("sweep/b.json", published, 1, 0.9, 2.0, student__width=0.25)
+    atomic.write_json(publish.PUBLISHED / "demo/sweep/b.json", new | {"code": CODE})
+    text = sweep.markdown(publish.PUBLISHED / "demo")
+    assert "| default † | 2 |" in text and "| student.width = 0.5 † | 1 |" in text
+    assert "| student.width = 0.25 ‡ | 1 |" in text
+    assert text.endswith("- Made by different code: † code not recorded; ‡ commit aaaaaaa.")
+
+
+def test_runs_on_fewer_synthetic_pictures_are_no_seeds_of_each_other(record, monkeypatch):
+    """Their test pictures are the same."""
+    monkeypatch.chdir(record[0])
+    tree = yaml.safe_load((report_project.ROOT / "params.yaml").read_text())
+    fewer = {**tree["data"], "synthetic": {**tree["data"]["synthetic"], "train": 20}}
+    whole, part = (ablation.settings(params.validate(tree | {"data": data})) for data in (tree["data"], fewer))
+    assert records.label(part, whole) == "data.synthetic.train = 20"
 
 
 def test_a_run_on_other_pictures_is_refused(published):
@@ -118,10 +153,10 @@ def test_validation_and_test_are_compared_once(published):
         new = add(f"sweep/{name}.json", published, 0, test, 2.0, student__width=width)
         new["steps"]["QAT"]["val_auroc"] = val
         atomic.write_json(publish.PUBLISHED / f"demo/sweep/{name}.json", new)
-    found = sweep.groups(publish.PUBLISHED / "demo")
-    found["nothing"][0]["steps"]["QAT"]["val_auroc"] = None
+    found = records.by_change(publish.PUBLISHED / "demo")
+    found["default"][0]["steps"]["QAT"]["val_auroc"] = None
     assert sweep.agreement(found) is None, "a run that knows nothing of validation can't be ranked"
-    del found["nothing"]
+    del found["default"]
     assert sweep.agreement(found).endswith("over the 3 candidates is 0.50; it would have chosen: student.width = 0.75.")
 
 
@@ -129,26 +164,26 @@ def test_validation_and_test_are_compared_once(published):
 def test_a_latency_of_another_device_is_not_compared(another, published, monkeypatch):
     folder = publish.PUBLISHED / "demo"
     add("sweep/a.json", published, 0, 0.5, 0.001, student__width=0.5)
-    assert "student.width = 0.5" in sweep.best(sweep.groups(folder), "p50_ms")
+    assert "student.width = 0.5" in pareto.front(records.by_change(folder), "p50_ms")
     new = add("sweep/a.json", published, 0, 0.5, 0.001, student__width=0.5) | another
     atomic.write_json(folder / "sweep/a.json", new)
-    found = sweep.groups(folder)
-    assert sweep.best(found, "p50_ms") == ["nothing"]
-    assert dict(zip(sweep.HEAD, sweep.lines(found)[1], strict=True))["p50 ms"] == summary.NONE
+    found = records.by_change(folder)
+    assert pareto.front(found, "p50_ms") == ["default"]
+    assert dict(zip(sweep.HEAD, sweep.table_rows(found)[1], strict=True))["p50 ms"] == NONE
     figures = []
     with monkeypatch.context() as patch:
-        patch.setattr(front.plots, "save", lambda figure, path: figures.append(figure))
-        front.draw(folder, folder / "front.png")
+        patch.setattr(pareto.plots, "save", lambda figure, path: figures.append(figure))
+        pareto.draw(folder, folder / "pareto.png")
     key = [text.get_text().split(maxsplit=1) for text in figures[0].legends[0].get_texts()]
-    assert key == [["1", "the default"], ["2", "student.width = 0.5"]]
+    assert key == [["1", "default"], ["2", "student.width = 0.5"]]
     for axes in figures[0].axes:  # the panel of the size has a point more, which both have room for
         assert axes.get_ylim()[0] < 0.5 < published["steps"]["QAT"]["image_auroc"] < axes.get_ylim()[1]
     for path in folder.glob("seeds/*.json"):
         one = read(path)
         one["steps"]["QAT"]["p50_ms"] = None
         atomic.write_json(path, one)
-    front.draw(folder, folder / "front.png")  # nothing was timed: one panel says so
-    assert cv2.imread(str(folder / "front.png")).std() > 5
+    pareto.draw(folder, folder / "pareto.png")  # nothing was timed: one panel says so
+    assert cv2.imread(str(folder / "pareto.png")).std() > 5
 
 
 def test_what_has_no_int8_file_is_refused_before_anything_is_written(record, monkeypatch):
@@ -160,7 +195,7 @@ def test_what_has_no_int8_file_is_refused_before_anything_is_written(record, mon
         one["settings"]["student"]["width"] = 2.0
         atomic.write_json(path, one)
     before = sorted((publish.PUBLISHED / "bare").rglob("*"))
-    with pytest.raises(UserError, match=r"seeds/0\.json: has no int8 variant of the model qat"):
+    with pytest.raises(UserError, match=r"seeds/0\.json: has no AUROC of a variant with the step QAT"):
         publish.publish("bare", beside=True)
     assert sorted((publish.PUBLISHED / "bare").rglob("*")) == before
 

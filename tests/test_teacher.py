@@ -15,9 +15,9 @@ from transformers import Dinov2Config, Dinov2Model, ResNetModel
 
 from edge.errors import UserError
 from stages.compile.onnx_export import export
-from stages.detectors import load
 from stages.detectors.backbone import FeatureExtractor, build, imagenet, local_contrast, pretrained, small_resnet_config
 from stages.detectors.patchcore import PatchCore, patch_embeddings
+from stages.detectors.registry import load
 from stages.graph.tensors import to_tensor
 from stages.training import simclr
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import yaml
 from conftest import ROOT
 
+from stages.report import dependencies
+
 VARIANTS = ("teacher-onnx", "student-int8")
 SIZES = {
     "data.synthetic": {"size": 64, "train": 24, "test_good": 6, "test_per_defect": 2},
@@ -51,14 +53,12 @@ def make(folder: Path, **changes) -> Path:
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for dotted, value in {**SIZES, **{k.replace("__", "."): v for k, v in changes.items()}}.items():
         put(params, dotted, value)
-    dropped = set(params["variants"]) - set(VARIANTS)
     params["variants"] = {k: v for k, v in params["variants"].items() if k in VARIANTS}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     plan = {"plan": {f"local-{v}": {"device": "local", "variant": v} for v in VARIANTS}}
     (folder / "hardware_runners/plan.yaml").write_text(yaml.safe_dump(plan))
-    gone = re.compile(r"- artifacts/(eval|bench)/(local-)?(" + "|".join(map(re.escape, dropped)) + r")\.(json|npz)$")
-    lines = (folder / "dvc.yaml").read_text().splitlines()
-    (folder / "dvc.yaml").write_text("\n".join(line for line in lines if not gone.search(line.strip())) + "\n")
+    graph = dependencies.fill((folder / "dvc.yaml").read_text(), params["variants"], plan["plan"])
+    (folder / "dvc.yaml").write_text(graph)
     for command in (
         ["git", "init", "-q"],
         [*dvc_command(), "init", "-q"],

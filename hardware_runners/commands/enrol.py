@@ -1,9 +1,11 @@
-"""Enrols a device: connect, look at it, write inventory file, plan and the report's dependencies."""
+"""Enrols a device: connect, look at it, write inventory file, plan and the list of results in dvc.yaml."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -12,8 +14,6 @@ from hardware_runners.commands import look
 from hardware_runners.runner import devices
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.errors import RunnerError
-
-DVC = Path("dvc.yaml")
 
 
 def run(arguments) -> int:
@@ -37,8 +37,10 @@ def run(arguments) -> int:
     variants = choose(arguments.variants, runtimes)
     write(path, inventory_text(device, runtimes, found))
     write(devices.PLAN, with_items(devices.PLAN.read_text(), name, variants))
-    write(DVC, with_dependencies(DVC.read_text(), name, variants))
-    print(f"wrote {path}, {devices.PLAN} and the report's dependencies in {DVC}: {', '.join(variants) or 'no variant'}")
+    done = subprocess.run([sys.executable, "-m", "stages.report.dependencies"], capture_output=True, text=True)
+    if done.returncode:
+        raise RunnerError(f"wrote {path} and {devices.PLAN}, but not the results in dvc.yaml: {done.stderr.strip()}")
+    print(f"wrote {path}, {devices.PLAN} and the results in dvc.yaml: {', '.join(variants) or 'no variant'}")
     for line in look.diagnose(devices.read(name), found):
         print(f"missing: {line}")
     return 0
@@ -93,15 +95,6 @@ def with_items(text: str, name: str, variants: list[str]) -> str:
     """plan.yaml with one line for each variant."""
     lines = [f"  {name}-{variant}: {{device: {name}, variant: {variant}}}\n" for variant in variants]
     return re.sub(r"^plan: *\{\} *$", "plan:", text, flags=re.MULTILINE).rstrip("\n") + "\n" + "".join(lines)
-
-
-def with_dependencies(text: str, name: str, variants: list[str]) -> str:
-    """dvc.yaml with the rows of the new items among the report's dependencies, behind the last one there."""
-    found = list(re.finditer(r"^( *)- artifacts/(?:bench|eval)/[\w.-]+\.(?:json|npz)\n", text, re.MULTILINE))
-    if not found:
-        raise RunnerError(f"{DVC}: the report has no dependency artifacts/bench/…; add those of {name} by hand")
-    indent, end = found[-1][1], found[-1].end()
-    return text[:end] + "".join(f"{indent}- artifacts/bench/{name}-{v}.json\n" for v in variants) + text[end:]
 
 
 def write(path: Path, text: str) -> None:

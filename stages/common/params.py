@@ -13,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 from edge.errors import UserError
 from stages.common.schema import Schema
 
+LONGEST = 300  # characters of a wrong value that a message repeats
+
 
 def read_yaml(path: str | Path):
     """The content of a YAML file; UserError when it is missing or broken."""
@@ -38,7 +40,8 @@ def _explain(error: dict) -> str:
         return f"{key}: unknown key; remove it or correct its name"
     if error["type"] == "missing":
         return f"{key}: missing; add it"
-    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+    value = f" = {error['input']!r}"
+    return f"{key}{value if len(value) < LONGEST else ''}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def declared_keys(stage: str, dvc_yaml: dict) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -105,16 +105,18 @@ class Compile(Section):
 
 
 class Variant(Section):
-    model: Literal["teacher", "student", "qat", "pruned", "pruned-qat"]
+    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9/-]*$")]  # a folder below artifacts
     format: Literal["tflite", "onnx", "openvino", "edgetpu"]
     precision: Literal["float32", "int8"]
+    role: Literal["teacher", "student", "baseline"]
+    step: Annotated[str, Field(min_length=1)] | None = None  # of compression
 
     @model_validator(mode="after")
     def can_be_made(self):
-        if self.model == "teacher" and (self.format, self.precision) != ("onnx", "float32"):
-            raise ValueError("the teacher is exported as onnx in float32 only")
         if (self.format, self.precision) == ("edgetpu", "float32"):
             raise ValueError("the Edge TPU computes in int8 only; set precision: int8")
+        if self.step and self.role != "student":
+            raise ValueError("only a student is compressed; leave step out")
         return self
 
 
@@ -147,3 +149,11 @@ class Schema(Section):
     evaluate: Evaluate
     benchmark: Benchmark
     report: Report
+
+    @field_validator("variants")
+    @classmethod
+    def steps_are_told_apart(cls, variants):
+        steps = [variant.step for variant in variants.values() if variant.step]
+        if twice := {step for step in steps if steps.count(step) > 1}:
+            raise ValueError(f"more than one has the step {', '.join(sorted(twice))}")
+        return variants

@@ -15,7 +15,7 @@ from stages.compile import fidelity
 from stages.compile.build import Build
 from stages.compile.exporters import exporter
 from stages.compile.validation import validate
-from stages.detectors import load
+from stages.detectors.registry import load
 from stages.training.synthetic_defects import training_pool
 from stages.training.torch_setup import prepare
 

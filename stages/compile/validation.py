@@ -1,9 +1,9 @@
 """What validation pictures say about an exported file: its threshold, and an AUROC that no test picture enters."""
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from edge.inference.detector import Detector
+from stages.common.metrics import image_auroc
 from stages.common.progress import track
 from stages.training.cutpaste import validation_defects
 
@@ -20,5 +20,5 @@ def validate(detector: Detector, good: np.ndarray, quantile: float, seed: int) -
     labels = np.arange(len(scores)) >= len(good)
     return {
         "threshold": {"value": value, "method": f"{quantile} quantile of {len(good)} good validation scores"},
-        "validation": {"auroc": float(roc_auc_score(labels, scores)), "good": len(good), "cutpaste": len(defects)},
+        "validation": {"auroc": image_auroc(labels, scores), "good": len(good), "cutpaste": len(defects)},
     }

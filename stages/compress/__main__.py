@@ -6,10 +6,10 @@ from types import SimpleNamespace
 from stages.common import atomic
 from stages.common.dataset import load_samples, read_index
 from stages.common.stage import main
-from stages.detectors import load
 from stages.detectors.base import Run
 from stages.detectors.imitation import Imitation
 from stages.detectors.quantized_student import QuantizedStudent
+from stages.detectors.registry import load
 from stages.detectors.student import Student
 from stages.training import checkpoint
 from stages.training.curves import curves

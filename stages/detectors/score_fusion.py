@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 
+from stages.common.metrics import image_auroc
 from stages.detectors import memory_bank
 from stages.training.cutpaste import validation_defects
 
@@ -28,7 +28,7 @@ def choose_fusion_weight(body, bank: torch.Tensor, val: np.ndarray, seed: int) -
     bad = validation_defects(val, seed)
     normal, defective = (memory_bank.mask_and_distance(body, bank, samples) for samples in (val, bad))
     labels = np.arange(len(val) + len(bad)) >= len(val)
-    found = {weight: float(roc_auc_score(labels, fused_scores(weight, normal, defective))) for weight in FUSION_WEIGHTS}
+    found = {weight: image_auroc(labels, fused_scores(weight, normal, defective)) for weight in FUSION_WEIGHTS}
     best = max(found.values())
     limit = best - standard_error(best, len(val), len(bad))
     chosen = min(weight for weight, auroc in found.items() if auroc >= limit)

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from stages.common import atomic
 from stages.common.dataset import load_samples, read_index
 from stages.common.stage import main
-from stages.detectors import load
 from stages.detectors.base import Run
+from stages.detectors.registry import load
 from stages.detectors.student import Student
 from stages.distill import examples
 from stages.training import checkpoint

@@ -11,6 +11,7 @@ from edge.errors import UserError
 from edge.inference.detector import load
 from edge.preprocess import read_image
 from stages.common import atomic, dataset, stage
+from stages.common.metrics import average_precision, image_auroc
 from stages.common.progress import track
 from stages.evaluate import metrics
 from stages.evaluate.masks import load_mask
@@ -69,8 +70,8 @@ def accuracy(items: list[dataset.Item], scores: np.ndarray, decisions: np.ndarra
     both = labels.any() and not labels.all()
     return {
         "images": {"good": int((~labels).sum()), "defect": int(labels.sum())},
-        "image_auroc": metrics.image_auroc(labels, scores) if both else None,
-        "average_precision": metrics.average_precision(labels, scores) if both else None,
+        "image_auroc": image_auroc(labels, scores) if both else None,
+        "average_precision": average_precision(labels, scores) if both else None,
         **(metrics.decision_metrics(labels, decisions) if both else {"f1": None, "precision": None, "recall": None}),
         "per_defect": metrics.per_defect_auroc(defects, scores) if both else {},
     }

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stages.common import atomic, stage
-from stages.report import ablation, examples, int8, page, plots, summary
+from stages.report import ablation, dependencies, examples, int8, page, plots, summary
 
 OUT = Path("reports")
 
@@ -14,33 +14,31 @@ def run(params) -> None:
     evals = {name: summary.read_json(f"artifacts/eval/{name}.json") for name in variants}
     benches = summary.read_benches(variants)
     dataset = f"mvtec {params.data.category}" if params.data.source == "mvtec" else params.data.source
-    table = summary.rows(evals, benches, dataset)
-    heading = describe(dataset, evals, benches)
-    this = ablation.record(params, evals, table, benches)
+    results = summary.results(evals, benches, dataset)
+    this = ablation.record(params, evals, results, benches)
     runs = ablation.alike(this) if len(this["steps"]) > 1 else []
+    colors = plots.colors(variants)
     with atomic.directory(OUT / "plots") as folder:
-        pictures = plots.draw(evals, table, benches, folder)
+        figures = plots.draw(evals, results, benches, folder)
         caption = examples.draw(variants, evals, params.report.examples, folder / "examples.png")
-        names = [name for name, _ in pictures]
-        pictures.insert(names.index("per_defect") + 1 if "per_defect" in names else 1, ("examples", caption))
+        names = [name for name, _ in figures]
+        figures.insert(names.index("per_defect") + 1 if "per_defect" in names else 1, ("examples", caption))
         if runs:
-            pictures.insert(0, ("ablation", plots.ablation(runs, plots.colors(variants), folder / "ablation.png")))
-        html = page.render(
-            params.report.title, heading, evals, table, benches, runs, pictures, folder, plots.colors(variants)
-        )
-    atomic.write_json(OUT / "summary.json", table)
-    atomic.write_json(OUT / "metrics.json", summary.flat_metrics(table))
+            figures.insert(0, ("ablation", plots.ablation(runs, colors, folder / "ablation.png")))
+        heading = describe(dataset, evals, benches)
+        context = page.context(params.report.title, heading, evals, results, benches, runs, figures, colors)
+        html = page.render("page.html.j2", context | {"folder": folder})
+    atomic.write_json(OUT / "summary.json", results)
+    atomic.write_json(OUT / "metrics.json", summary.flat_metrics(results))
     atomic.write_json(OUT / "fidelity.json", int8.records(evals))
     atomic.write_json(OUT / "ablation.json", this)
-    sections = [f"## {ablation.TITLE}\n\n{ablation.markdown(runs)}" if runs else "", int8.markdown(evals)]
-    text = summary.markdown(params.report.title, heading, evals, table, sections, pictures)
-    for name, content in (("report.md", text), ("index.html", html)):
+    for name, content in (("report.md", page.render("report.md.j2", context)), ("index.html", html)):
         with atomic.file(OUT / name) as temporary:
             temporary.write_text(content)
 
 
 def describe(dataset: str, evals: dict, benches: dict) -> str:
-    """One line on what was tested."""
+    """One sentence on what was tested, one on what was measured."""
     images = next(iter(evals.values()))["images"]
     devices = len({bench["device"] for bench in benches.values() if bench["status"] == "ok"})
     return (
@@ -53,5 +51,11 @@ def _many(count: int, name: str) -> str:
     return f"{count} {name}{'' if count == 1 else 's'}"
 
 
+def checked(params) -> None:
+    """The stage: what DVC brought up to date has to be what the report reads."""
+    dependencies.check(params.variants)
+    run(params)
+
+
 if __name__ == "__main__":
-    stage.main("report", run)
+    stage.main("report", checked)

@@ -4,18 +4,12 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from stages.common.dataset import sha256
-from stages.report import summary
+from stages.report.formatting import NONE, code, count, score, significant, size
+from stages.report.summary import read_json
 
 PUBLISHED = Path("reports/published")
 TEST_INDEX = Path("data/test/index.csv")
 TITLE = "What each step of compression costs"
-STEPS = {  # step: (model, precision) of its TFLite variant
-    "float": ("student", "float32"),
-    "PTQ": ("student", "int8"),
-    "QAT": ("qat", "int8"),
-    "pruned": ("pruned", "float32"),
-    "pruned + QAT": ("pruned-qat", "int8"),
-}
 FIGURES = ("image_auroc", "aupro", "size_bytes", "params", "macs")
 HEAD = ("Variant", "Step", "AUROC", "AUPRO", "Size", "Params", "MACs", "p50 ms")
 
@@ -37,20 +31,29 @@ def settings(params) -> dict:
     return found | {"test_index_sha256": sha256(TEST_INDEX)}
 
 
-def record(params, evals: dict, table: list[dict], benches: dict) -> dict:
-    """This run: seed, settings, the teacher, every step that it has a variant of; latency of one device, and what CPU
-    that has."""
-    names = {}
-    for step, wanted in STEPS.items():
-        if step.startswith("pruned") and not params.compress.prune_ratio:
-            continue
-        for name, variant in params.variants.items():
-            if (variant.model, variant.precision) == wanted and variant.format == "tflite":
-                names[step] = name
+def variants_by_step(variants: dict, evals: dict) -> dict[str, str]:
+    """{step: variant} in the order of params.yaml.
+
+    A variant whose evaluation equals an earlier one's in every figure is the same network (nothing was pruned): its
+    step was not taken.
+    """
+    found, seen = {}, []
+    for name, variant in variants.items():
+        figures = {key: value for key, value in evals[name].items() if key != "variant"}
+        if variant.step and figures not in seen:
+            found[variant.step] = name
+            seen.append(figures)
+    return found
+
+
+def record(params, evals: dict, results: list[dict], benches: dict) -> dict:
+    """This run: seed, settings, teacher and every step that it has a variant of; latency of one device that ran them
+    all, and what CPU that has."""
+    names = variants_by_step(params.variants, evals)
     timed = {
-        (row["device"], row["variant"]): row["latency_ms"]["p50"]
-        for row in table
-        if row["status"] == "ok" and row["how"]["latency"] == "measured"
+        (result["device"], result["variant"]): result["latency_ms"]["p50"]
+        for result in results
+        if result["status"] == "ok" and result["how"]["latency"] == "measured"
     }
     devices = dict.fromkeys(device for device, _ in timed)
     device = next((d for d in devices if all((d, name) in timed for name in names.values())), None)
@@ -63,72 +66,83 @@ def record(params, evals: dict, table: list[dict], benches: dict) -> dict:
         }
         for step, name in names.items()
     }
-    teacher = next((evals[name] for name, variant in params.variants.items() if variant.model == "teacher"), {})
+    teacher = next((evals[name] for name, variant in params.variants.items() if variant.role == "teacher"), {})
     machine = next((b.get("machine") or {} for b in benches.values() if device and b["device"] == device), {})
-    found = {"seed": params.seed, "settings": settings(params), "device": device, "steps": steps}
-    found["machine"] = {key: machine.get(key) for key in ("cpu", "int8")}
-    return found | {"teacher": {key: teacher.get(key) for key in ("image_auroc", "aupro")}}
+    return {
+        "seed": params.seed,
+        "settings": settings(params),
+        "device": device,
+        "machine": {key: machine.get(key) for key in ("cpu", "int8")},
+        "teacher": {key: teacher.get(key) for key in ("image_auroc", "aupro")},
+        "order": list(steps),
+        "steps": steps,
+    }
 
 
 def alike(this: dict, folder: Path = PUBLISHED) -> list[dict]:
     """This run and the published ones with its settings and other seeds, marked as such."""
     found = [this]
     for path in sorted(folder.glob("*/seeds/*.json")):
-        one = summary.read_json(path)
-        whole = this["steps"].keys() <= one["steps"].keys()
-        if whole and one["settings"] == this["settings"] and one["seed"] not in [run["seed"] for run in found]:
-            found.append(one | {"published": path.parent.parent.name})
+        other = read_json(path)
+        whole = this["steps"].keys() <= other["steps"].keys()
+        if whole and other["settings"] == this["settings"] and other["seed"] not in [run["seed"] for run in found]:
+            found.append(other | {"published": path.parent.parent.name})
     return found
 
 
 def ordered(run: dict) -> list[str]:
-    """The steps of a run in the order of compression; a file has them in that of the alphabet."""
-    return [step for step in STEPS if step in run["steps"]]
+    """The steps of a run in the order of its params.yaml, which older records don't have."""
+    return run.get("order") or list(run["steps"])
 
 
-def lines(runs: list[dict]) -> list[list[str]]:
-    """A line of the table for each step; latency is of the first run."""
+def table_rows(runs: list[dict]) -> list[list[str]]:
+    """A row for each step; latency is of the first run."""
     out = []
     for step in ordered(runs[0]):
         mine = [run["steps"][step] for run in runs]
-        accuracy = [spread([one[key] for one in mine]) for key in ("image_auroc", "aupro")]
-        costs = [mean(one[key] for one in mine) for key in ("size_bytes", "params", "macs")]
-        cells = [summary.size(costs[0]), summary.count(costs[1]), summary.count(costs[2])]
-        out.append([mine[0]["variant"], step, *accuracy, *cells, summary.significant(mine[0]["p50_ms"])])
+        accuracy = [mean_and_deviation([one[key] for one in mine]) for key in ("image_auroc", "aupro")]
+        bytes_, weights, macs = (mean(one[key] for one in mine) for key in ("size_bytes", "params", "macs"))
+        cells = [size(bytes_), count(weights), count(macs), significant(mine[0]["p50_ms"])]
+        out.append([mine[0]["variant"], step, *accuracy, *cells])
     return out
 
 
-def spread(values: list) -> str:
+def mean_and_deviation(values: list) -> str:
     """Mean and sample standard deviation over the seeds."""
     if any(value is None for value in values):
-        return summary.NONE
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+        return NONE
+    return score(mean(values)) + (f" ± {score(stdev(values))}" if len(values) > 1 else "")
 
 
 def protocol(runs: list[dict]) -> list[str]:
-    """How the figures were made, in two lines."""
-    found, steps = runs[0]["settings"], runs[0]["steps"]
+    """How the figures were made: the seeds, and the steps."""
     how = "One seed."
     if len(runs) > 1:
         how = f"Seeds {', '.join(str(run['seed']) for run in runs)}: mean ± standard deviation over runs that train "
         how += "teacher and student anew on the same split."
-        if others := sorted({run["published"] for run in runs if run.get("published")}):
-            how += f" All seeds but {runs[0]['seed']} are published results (reports/published/{', '.join(others)})."
+        if others := [run for run in runs if run.get("published")]:
+            where, made = (sorted(set(found)) for found in ([run["published"] for run in others], map(code, others)))
+            how += f" All seeds but {runs[0]['seed']} are published results "
+            how += f"(reports/published/{', '.join(where)}; {', '.join(made)})."
     how += " Accuracy measured on the exported files, parameters and MACs counted in them"
     if runs[0]["device"]:
         seed = f" in the run of seed {runs[0]['seed']}" if len(runs) > 1 else ""
         how += f"; latency on one thread measured on {runs[0]['device']}{seed}"
-    made = {
-        "PTQ": f"PTQ: ranges of {found['compile']['calibration_images']} training pictures, half with pasted defects.",
-        "QAT": f"QAT: {found['compress']['qat_epochs']} epochs.",
-    }
+    notes = [f"{how}.", " ".join(step_notes(runs))]
+    return [note for note in notes if note]
+
+
+def step_notes(runs: list[dict]) -> list[str]:
+    """What was done in the steps whose names are known."""
+    found, steps = runs[0]["settings"], runs[0]["steps"]
+    out = []
+    if "PTQ" in steps:
+        pictures = found["compile"]["calibration_images"]
+        out.append(f"PTQ: ranges of {pictures} training pictures, half with pasted defects.")
+    if "QAT" in steps:
+        out.append(f"QAT: {found['compress']['qat_epochs']} epochs.")
     if "pruned" in steps and "float" in steps:
-        gone = 1 - mean(r["steps"]["pruned"]["macs"] for r in runs) / mean(r["steps"]["float"]["macs"] for r in runs)
-        made["pruned"] = f"Pruned: {gone:.0%} of the MACs removed, {found['compress']['finetune_epochs']} epochs after."
-    return [f"{how}.", " ".join(text for step, text in made.items() if step in steps)]
-
-
-def markdown(runs: list[dict]) -> str:
-    """The table and how it came about, for report.md and README.md."""
-    notes = "\n".join(f"- {line}" for line in protocol(runs))
-    return f"{summary.markdown_table(HEAD, lines(runs))}\n\n{notes}"
+        left, whole = (mean(run["steps"][step]["macs"] for run in runs) for step in ("pruned", "float"))
+        epochs = found["compress"]["finetune_epochs"]
+        out.append(f"Pruned: {1 - left / whole:.0%} of the MACs removed, {epochs} epochs after.")
+    return out

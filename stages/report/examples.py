@@ -1,4 +1,4 @@
-"""Test pictures with their ground truth, beside the maps of the teacher and of the smallest student."""
+"""Test pictures with their ground truth, above the maps of the teacher and of the smallest student."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from edge.errors import UserError
 from edge.preprocess import read_image
 from stages.common import dataset
 from stages.report import plots
+from stages.report.formatting import kind
 
 TEST = Path("data/test")
 COLUMNS = 6
@@ -18,30 +19,28 @@ STOPS = ((0, "#10162f"), (0.5, "#5b83b5"), (0.5, "#f08a24"), (1, "#fff4c9"))  # 
 HEAT = LinearSegmentedColormap.from_list("threshold", STOPS)
 
 
-def compared(variants: dict) -> list[str]:
-    """The variants to show: the teacher and the int8 student of TFLite, else the first and the last."""
-    teacher = next((name for name, v in variants.items() if v.model == "teacher"), next(iter(variants)))
-    order = sorted(reversed(variants.items()), key=lambda item: item[1].format != "tflite")
-    student = next((name for name, v in order if v.precision == "int8"), list(variants)[-1])
-    return list(dict.fromkeys([teacher, student]))
+def compared(variants: dict, evals: dict) -> list[str]:
+    """The variants to show: the teacher, and of the students whose accuracy is measured that of the smallest file (the
+    last of equals)."""
+    teacher = next((name for name, variant in variants.items() if variant.role == "teacher"), None)
+    students = [name for name, v in variants.items() if v.role == "student" and kind(evals[name]["how"]) == "measured"]
+    student = min(reversed(students), key=lambda name: evals[name]["size_bytes"], default=None)
+    return [name for name in (teacher, student) if name] or [next(iter(variants))]
 
 
 def choose(defects: list[str], scores: np.ndarray, wanted: int) -> list[int]:
     """`wanted` pictures, one good and the rest taken in turn from the defect types, spread evenly over the ranks of
     their scores: nobody picks the pretty ones."""
-    types = sorted(set(defects) - {"good"})
-    shares = dict.fromkeys(types, 0)
-    goods = 1 if "good" in defects and (wanted > 1 or not types) else 0
-    left, room = wanted - goods, {t: defects.count(t) for t in types}
-    while left > 0 and any(shares[t] < room[t] for t in types):
-        for t in types:
-            if left > 0 and shares[t] < room[t]:
-                shares[t] += 1
-                left -= 1
+    available = {defect: defects.count(defect) for defect in sorted(set(defects) - {"good"})}
+    taken = {"good": 1 if "good" in defects and (wanted > 1 or not available) else 0} | dict.fromkeys(available, 0)
+    while sum(taken.values()) < wanted and any(taken[d] < n for d, n in available.items()):
+        for defect, n in available.items():
+            if sum(taken.values()) < wanted and taken[defect] < n:
+                taken[defect] += 1
     out = []
-    for name, share in [*shares.items(), ("good", goods)]:
+    for name in (*available, "good"):
         ranked = sorted((i for i, d in enumerate(defects) if d == name), key=lambda i: (scores[i], i))
-        out += [ranked[int((k + 0.5) * len(ranked) / share)] for k in range(share)]
+        out += [ranked[int((k + 0.5) * len(ranked) / taken[name])] for k in range(taken[name])]
     return out
 
 
@@ -49,7 +48,7 @@ def draw(variants: dict, evals: dict, wanted: int, path: Path) -> str:
     """Draws the pictures above their heat maps; returns the caption."""
     plots.style()
     items = {item.path: item for item in dataset.read_index(TEST)}
-    shown = compared(variants)
+    shown = compared(variants, evals)
     found = {name: read_maps(name, items) for name in shown}
     first = found[shown[0]]
     picked = choose(first["defect"].tolist(), first["score"], wanted)

@@ -1,6 +1,6 @@
-"""What the report says of int8 files: how near each is to the quantized network, and what an Edge TPU takes of it."""
+"""Int8 files: how nearly each equals the simulated integer network, and what an Edge TPU takes of it."""
 
-from stages.report import summary
+from stages.report.formatting import size
 
 
 def records(evals: dict) -> dict:
@@ -9,18 +9,12 @@ def records(evals: dict) -> dict:
 
 
 def notes(evals: dict) -> list[tuple[str, str]]:
-    """(how it came about, text) of every line."""
-    lines = [("measured", fidelity(name, record)) for name, record in records(evals).items()]
+    """(how it came about, text) of each thing to say."""
+    out = [("measured", fidelity(name, record)) for name, record in records(evals).items()]
     for name, found in evals.items():
         if found.get("edgetpu"):
-            lines.append((found["edgetpu"]["how"].replace("compiled", "measured"), edgetpu(name, found["edgetpu"])))
-    return lines
-
-
-def markdown(evals: dict) -> str:
-    """The section of report.md; empty without int8 files."""
-    found = [f"- {text} ({how})" for how, text in notes(evals)]
-    return "\n".join(["## Int8 files\n", *found]) if found else ""
+            out.append((found["edgetpu"]["how"].replace("compiled", "measured"), edgetpu(name, found["edgetpu"])))
+    return out
 
 
 def fidelity(name: str, record: dict) -> str:
@@ -42,9 +36,9 @@ def edgetpu(name: str, record: dict) -> str:
     """What runs on the Edge TPU and why the rest does not."""
     text = (
         f"{name}: {record['mapped']} of {record['ops']} operators on the Edge TPU, "
-        f"{summary.size(record['parameter_bytes'])} of parameters"
+        f"{size(record['parameter_bytes'])} of parameters"
     )
     if record["how"] == "compiled":
-        text += f" ({record['compiler']}; {summary.size(record['streamed_bytes'])} of them streamed)"
+        text += f" ({record['compiler']}; {size(record['streamed_bytes'])} of them streamed)"
     left = "; ".join(f"{op['op']}: {op['why']}" for op in record["cpu"])
     return f"{text}. {'On the CPU: ' + left + '. ' if left else ''}Its accuracy is that of the int8 file on the CPU."

@@ -15,8 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from edge.errors import UserError
-from stages.report import summary
+from stages.report import formatting
 from stages.report.ablation import ordered
+from stages.report.summary import main_block
 
 MARKERS = "osD^vPX*"
 GREY = "#5a6270"
@@ -56,14 +57,14 @@ def save(figure, path: Path) -> None:
     plt.close(figure)
 
 
-def draw(evals: dict, table: list[dict], benches: dict, folder: Path) -> list[tuple[str, str]]:
+def draw(evals: dict, results: list[dict], benches: dict, folder: Path) -> list[tuple[str, str]]:
     """Draws all plots that have data; returns (name, caption) of each."""
     style()
     color = colors(evals)
     out = []
-    ran = [row for row in table if row["status"] == "ok"]
-    timed = [row for row in ran if row["how"]["latency"] != "emulated"]  # an emulator's time is no latency
-    if any(row["image_auroc"] is not None for row in timed):
+    ran = [result for result in results if result["status"] == "ok"]
+    timed = [result for result in ran if result["how"]["latency"] != "emulated"]  # an emulator's time is no latency
+    if any(result["image_auroc"] is not None for result in timed):
         accuracy_latency(timed, color, folder / "accuracy_latency.png")
         out.append(
             ("accuracy_latency", f"Image AUROC (measured) against latency ({_kinds(timed)}): p50, whisker to p90.")
@@ -74,7 +75,7 @@ def draw(evals: dict, table: list[dict], benches: dict, folder: Path) -> list[tu
         per_defect(evals, color, folder / "per_defect.png")
         out.append(("per_defect", "Image AUROC of each defect type against all good pictures (measured)."))
     sampled = [b for b in benches.values() if b["status"] == "ok" and b.get("how") != "emulated"]
-    sampled = [b for b in sampled if summary.main_block(b).get("samples_ms")]
+    sampled = [b for b in sampled if main_block(b).get("samples_ms")]
     if sampled:
         latency(sampled, color, folder / "latency.png")
         out.append(
@@ -83,7 +84,7 @@ def draw(evals: dict, table: list[dict], benches: dict, folder: Path) -> list[tu
                 f"All timed inferences up to p99 ({_kinds(timed)}); line p50, dashes p90. Each panel has its own axis.",
             )
         )
-    if any(row["energy"]["value_mj"] is not None for row in ran):
+    if any(result["energy"]["value_mj"] is not None for result in ran):
         energy(ran, color, folder / "energy.png")
         out.append(("energy", "Energy of one inference; one panel for each way the figures came about."))
     if curves(CURVES, folder / "curves.png"):
@@ -96,22 +97,22 @@ def draw(evals: dict, table: list[dict], benches: dict, folder: Path) -> list[tu
 
 
 def _kinds(ran: list[dict]) -> str:
-    return " or ".join(sorted({row["how"]["latency"] for row in ran}))
+    return " or ".join(sorted({result["how"]["latency"] for result in ran}))
 
 
 def accuracy_latency(ran: list[dict], color: dict, path: Path) -> None:
     """Image AUROC over p50 latency on a log axis, a marker shape per device, every point labelled."""
-    ran = [row for row in ran if row["image_auroc"] is not None]
-    devices = list(dict.fromkeys(row["device"] for row in ran))
+    ran = [result for result in ran if result["image_auroc"] is not None]
+    devices = list(dict.fromkeys(result["device"] for result in ran))
     figure, axes = plt.subplots(figsize=(7.2, 4.4))
     points = []
-    for row in ran:
-        p50, p90, y = row["latency_ms"]["p50"], row["latency_ms"]["p90"], row["image_auroc"]
-        marker = MARKERS[devices.index(row["device"]) % len(MARKERS)]
-        axes.plot([p50, p90], [y, y], color=color[row["variant"]], lw=2, alpha=0.7, solid_capstyle="butt")
-        axes.plot(p90, y, "|", color=color[row["variant"]], ms=9, mew=2)
-        axes.plot(p50, y, marker, color=color[row["variant"]], ms=9, mec="white", mew=1)
-        points.append((p50, p90, y, row["variant"]))
+    for result in ran:
+        p50, p90, y = result["latency_ms"]["p50"], result["latency_ms"]["p90"], result["image_auroc"]
+        marker = MARKERS[devices.index(result["device"]) % len(MARKERS)]
+        axes.plot([p50, p90], [y, y], color=color[result["variant"]], lw=2, alpha=0.7, solid_capstyle="butt")
+        axes.plot(p90, y, "|", color=color[result["variant"]], ms=9, mew=2)
+        axes.plot(p50, y, marker, color=color[result["variant"]], ms=9, mec="white", mew=1)
+        points.append((p50, p90, y, result["variant"]))
     lows, highs = [p[0] for p in points], [p[1] for p in points]
     axes.set_xscale("log")
     axes.set_xlim(min(lows) / 1.6, max(highs) * 1.6)
@@ -210,8 +211,8 @@ def size(evals: dict, color: dict, path: Path) -> None:
     sizes = [found["size_bytes"] / 1e6 for found in evals.values()]
     axes.barh(list(evals), sizes, color=[color[name] for name in evals], height=0.62)
     for i, found in enumerate(evals.values()):
-        text = f"{summary.size(found['size_bytes'])}  ·  {summary.count(found.get('params'))} params"
-        text += f"  ·  {summary.count(found.get('macs'))} MACs"
+        text = f"{formatting.size(found['size_bytes'])}  ·  {formatting.count(found.get('params'))} params"
+        text += f"  ·  {formatting.count(found.get('macs'))} MACs"
         axes.annotate(text, (sizes[i], i), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_xlim(0, max(sizes) * 1.9)
     axes.invert_yaxis()
@@ -250,14 +251,14 @@ def latency(sampled: list[dict], color: dict, path: Path) -> None:
     """A histogram of the timed inferences per variant and device, each on its own axis up to its p99."""
     figure, panels = grid(len(sampled), 2.1)
     for axes, bench in zip(panels, sampled, strict=True):
-        block = summary.main_block(bench)
+        block = main_block(bench)
         samples, top = np.asarray(block["samples_ms"], float), block["latency_ms"]["p99"]
         axes.hist(samples, bins=30, range=(samples.min(), top), color=color[bench["variant"]], alpha=0.8, lw=0)
         for key, dash in (("p50", "-"), ("p90", "--")):
             axes.axvline(block["latency_ms"][key], color="#2b313b", lw=1.2, ls=dash)
         threads = "" if block["threads"] == 1 else f", {block['threads']} threads"
         axes.set_title(f"{bench['variant']} on {bench['device']}{threads}", fontsize=9.5)
-        axes.set_xlabel(f"ms (slowest {summary.significant(samples.max())})", fontsize=8)
+        axes.set_xlabel(f"ms (slowest {formatting.significant(samples.max())})", fontsize=8)
         axes.set_yticks([])
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
         axes.tick_params(labelsize=8)
@@ -278,25 +279,26 @@ def grid(count: int, height: float):
 
 def energy(ran: list[dict], color: dict, path: Path) -> None:
     """Energy of one inference; measured and estimated figures never share a panel or an axis."""
-    known = [row for row in ran if row["energy"]["value_mj"] is not None]
-    ways = sorted({row["how"]["energy"] for row in known}, key=lambda how: (summary.kind(how) != "measured", how))
-    counts = [sum(row["how"]["energy"] == way for row in known) for way in ways]
+    known = [result for result in ran if result["energy"]["value_mj"] is not None]
+    ways = {result["how"]["energy"] for result in known}
+    ways = sorted(ways, key=lambda how: (formatting.kind(how) != "measured", how))
+    counts = [sum(result["how"]["energy"] == way for result in known) for way in ways]
     height = 0.5 * sum(counts) + 0.9 * len(ways)
     figure, panels = plt.subplots(
         len(ways), figsize=(7.2, height), squeeze=False, height_ratios=counts, layout="constrained"
     )
     for axes, way in zip(panels[:, 0], ways, strict=True):
-        mine = [row for row in known if row["how"]["energy"] == way]
-        values = [row["energy"]["value_mj"] for row in mine]
-        hatch = None if summary.kind(way) == "measured" else "////"
-        tints = [color[row["variant"]] for row in mine]
+        mine = [result for result in known if result["how"]["energy"] == way]
+        values = [result["energy"]["value_mj"] for result in mine]
+        hatch = None if formatting.kind(way) == "measured" else "////"
+        tints = [color[result["variant"]] for result in mine]
         faces = [tint if hatch is None else (*tint, 0.25) for tint in tints]
         axes.barh(range(len(mine)), values, height=0.62, color=faces, edgecolor=tints, hatch=hatch)
         for i, value in enumerate(values):
-            text = summary.significant(value, " mJ")
+            text = formatting.significant(value, " mJ")
             axes.annotate(text, (value, i), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
         axes.set_title(way)
-        axes.set_yticks(range(len(mine)), [f"{row['variant']} on {row['device']}" for row in mine])
+        axes.set_yticks(range(len(mine)), [f"{result['variant']} on {result['device']}" for result in mine])
         axes.set_ylim(len(mine) - 0.5, -0.5)
         axes.set_xlim(0, max(values) * 1.25)
         axes.grid(axis="y", visible=False)

@@ -1,11 +1,10 @@
-"""`python -m stages.report.speedup VARIANT...`: exported files against EfficientAD-S and each other, interleaved.
+"""`python -m experiments speedup VARIANT...`: exported files against EfficientAD-S and each other, interleaved.
 
 One core, one picture of 256 x 256 at a time: every round runs each of them once, so that what disturbs the machine
 disturbs all.
 EfficientAD-S (Batzner et al., WACV 2024) is here for its time alone: torch, float32, random weights.
 """
 
-import argparse
 import os
 from pathlib import Path
 from statistics import median
@@ -18,11 +17,11 @@ from torch import nn
 
 from edge.errors import UserError
 from edge.inference.detector import load
-from stages.common import atomic
+from experiments import provenance
+from experiments.ratios import HEAD, REFERENCE, table_rows
+from stages.common import atomic, params
 from stages.common.progress import track
-from stages.common.stage import fail
-from stages.report import summary
-from stages.report.ratios import HEAD, REFERENCE, rows
+from stages.report.formatting import markdown_table
 
 MODELS, OUT = Path("artifacts/models"), Path("reports/speedup.json")
 SIZE = 256  # side of the pictures
@@ -74,11 +73,11 @@ def reference():
     torch.set_num_threads(1)
     model, image = EfficientAD().eval(), torch.rand(1, 3, SIZE, SIZE)
 
-    def run():
+    def once():
         with torch.inference_mode():
             model(image)
 
-    return run
+    return once
 
 
 def measure(variants: list[str], rounds: int) -> dict:
@@ -93,36 +92,38 @@ def measure(variants: list[str], rounds: int) -> dict:
             )
         tensor = runtime.prepare(np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), np.uint8))
         runs[variant] = lambda runtime=runtime, tensor=tensor: runtime.invoke(tensor)
-    for run in runs.values():
-        run()
+    for once in runs.values():
+        once()
     samples: dict[str, list[float]] = {name: [] for name in runs}
     for _ in track(range(rounds), "rounds"):
-        for name, run in runs.items():
+        for name, once in runs.items():
             start = perf_counter()
-            run()
+            once()
             samples[name].append((perf_counter() - start) * 1e3)
     latency = {name: median(values) for name, values in samples.items()}
     speedup = {name: latency[REFERENCE] / value for name, value in latency.items()}
     return {"rounds": rounds, "threads": 1, "latency_ms": latency, "times_faster_than_efficientad_s": speedup}
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.report.speedup", description=__doc__)
+def first_teacher(variants: list[str]) -> str | None:
+    """The first of `variants` whose role in params.yaml is that of a teacher."""
+    known = params.validate(params.read_yaml("params.yaml")).variants
+    return next((name for name in variants if name in known and known[name].role == "teacher"), None)
+
+
+def add_arguments(parser) -> None:
     parser.add_argument("variants", nargs="+", metavar="VARIANT", help="exported variants, e.g. teacher-onnx")
     parser.add_argument("--rounds", type=int, default=30, metavar="N", help="how often each of them runs (30)")
     parser.add_argument("--output", type=Path, default=OUT, metavar="FILE", help=f"where the result stays ({OUT})")
-    arguments = parser.parse_args(argv)
+
+
+def run(arguments) -> None:
+    """Writes the result with the code that was measured, and prints its table."""
     if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
+        raise UserError(f"--rounds {arguments.rounds}: must be at least 1")
+    teacher = first_teacher(arguments.variants)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    try:
-        found = measure(arguments.variants, arguments.rounds)
-    except UserError as error:
-        fail("speedup", str(error))
+    found = measure(arguments.variants, arguments.rounds) | {"teacher": teacher, "code": provenance.current()}
     atomic.write_json(arguments.output, found)
-    print(summary.markdown_table(HEAD, rows(found)))
-
-
-if __name__ == "__main__":
-    main()
+    print(markdown_table(HEAD, table_rows(found)))

@@ -1,0 +1,67 @@
+"""The records of a published result: one per seed in NAME/seeds, those of runs with other settings in NAME/sweep."""
+
+from pathlib import Path
+from statistics import mean
+
+from edge.errors import UserError
+from stages.report.summary import read_json
+
+FLOAT, INT8 = "float", "QAT"  # the steps of compression that runs are compared by
+DEFAULT = "default"
+PICTURES = "test_index_sha256"
+NO_INT8 = f"has no AUROC of a variant with the step {INT8}"
+
+
+def flat(settings: dict, prefix: str = "") -> dict:
+    """{"a.b": value} of nested settings."""
+    out = {}
+    for key, value in settings.items():
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out
+
+
+def label(settings: dict, base: dict) -> str:
+    """The settings that differ from `base`, as `student.width = 0.5`."""
+    mine, others = flat(settings), flat(base)
+    changed = [
+        key for key in sorted(mine.keys() | others.keys()) if key != PICTURES and mine.get(key) != others.get(key)
+    ]
+    return ", ".join(f"{key} = {mine.get(key)}" for key in changed) or DEFAULT
+
+
+def base_settings(folder: Path) -> dict:
+    """The settings of the published result in `folder`; UserError when it has none."""
+    for path in sorted(folder.glob("seeds/*.json")):
+        return read_json(path)["settings"]
+    raise UserError(f"{folder}/seeds: no published run to set others beside; publish the default first")
+
+
+def has_int8(record: dict) -> bool:
+    """Whether the record has the accuracy that runs are compared by."""
+    return record["steps"].get(INT8, {}).get("image_auroc") is not None
+
+
+def by_change(folder: Path) -> dict[str, list[dict]]:
+    """The records of a published result by what was changed, the default first, one per seed."""
+    settings, found = base_settings(folder), {}
+    for path in [*sorted(folder.glob("seeds/*.json")), *sorted(folder.glob("sweep/*.json"))]:
+        record = read_json(path)
+        if record["settings"][PICTURES] != settings[PICTURES]:
+            raise UserError(f"{path}: tested on other pictures than {folder}/seeds; remove it or run it again")
+        if not has_int8(record):
+            raise UserError(f"{path}: {NO_INT8}; publish a run that has one")
+        runs = found.setdefault(label(record["settings"], settings), [])
+        if record["seed"] not in [run["seed"] for run in runs]:
+            runs.append(record)
+    return found
+
+
+def cost(changes: dict[str, list[dict]], name: str, key: str) -> float | None:
+    """What the int8 file of a change costs, mean over the seeds; None for a latency that was not measured, or on
+    another device or CPU than that of the first change."""
+    runs, first = changes[name], next(iter(changes.values()))[0]
+    values = [run["steps"][INT8][key] for run in runs]
+    elsewhere = any(run.get(part) != first.get(part) for run in runs for part in ("device", "machine"))
+    if None in values or (key == "p50_ms" and elsewhere):
+        return None
+    return mean(values)
