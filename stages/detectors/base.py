@@ -19,7 +19,6 @@ from torch import nn
 
 from edge.errors import UserError
 from stages.common import atomic, manifest
-from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
 
 FILE = "detector.json"
@@ -48,13 +47,13 @@ class Export:
     module: samples float [N, C, S, S] in 0..1 to its outputs; only a `Network` of nodes can become TFLite or int8.
     outputs: the name of each output in order, and what it means: one MAP, at most one SCORE and EMBEDDING.
     score_rule: "max" of the smoothed map, or "output" where the module computes the score itself.
-    quantized: the network on int8 grids that training learned; None leaves them to post-training calibration.
+    quantized: the QuantNetwork on int8 grids that training learned; None leaves them to post-training calibration.
     """
 
     module: nn.Module
     outputs: dict[str, str]
     score_rule: str = "max"
-    quantized: QuantNetwork | None = None
+    quantized: nn.Module | None = None
 
 
 class Detector(ABC):
