@@ -30,6 +30,8 @@ def closure(module: str) -> set[str]:
             if path is None or str(path.relative_to(ROOT)) in seen:
                 continue
             seen.add(str(path.relative_to(ROOT)))
+            if "pkgutil.iter_modules" in path.read_text():  # a table of the modules beside it
+                todo += [f"{name}.{other.stem}" for other in path.parent.glob("*.py") if other != path]
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Import):
                     found = [alias.name for alias in node.names]

@@ -73,6 +73,9 @@ REFUSED = [  # key, value, what the message has to say is allowed
     ("student", "wide", "a valid dictionary"),
     ("data.source", "cifar", "'synthetic', 'mtd', 'mvtec' or 'folder'"),
     ("teacher.score", "mean", "'max' or 'reweighted'"),
+    ("variants.student-int8.format", "tensorrt", "must be one of edgetpu, onnx, openvino, tflite"),
+    ("input.color", "bayer", "'rgb' or 'grey'"),
+    ("input.step", 0, "greater than or equal to 1"),
     ("variants.student-int8.precision", "int4", "'float32' or 'int8'"),
     ("compile.smooth", 4, "1, 3, 5 or 7"),
     ("data.val_fraction", 1.5, "less than 1"),
@@ -128,11 +131,8 @@ def test_a_missing_key_is_named(key):
     [
         ({"distill.feature_weight": 0, "distill.mask_weight": 0.0}, "distill", "must not both be 0"),
         ({"variants.student-int8.model": "teacher"}, "variants.student-int8", "exported as onnx in float32 only"),
-        (
-            {"variants.student-fp32.format": "edgetpu"},
-            "variants.student-fp32",
-            "the Edge TPU computes in int8",
-        ),
+        ({"variants.student-fp32.format": "edgetpu"}, "variants.student-fp32", "edgetpu is made in int8 only"),
+        ({"input.frames": 8}, "input", "only grey frames are stacked"),
         ({"variants.teacher-onnx.format": "tflite"}, "variants.teacher-onnx", "exported as onnx in float32 only"),
     ],
 )

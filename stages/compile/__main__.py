@@ -11,6 +11,7 @@ from torch import nn
 
 from edge.inference.detector import load
 from edge.inference.modelfile import write_model
+from edge.inference.runtimes import FORMATS
 from stages.common import atomic
 from stages.common.dataset import evenly, load_images, read_index
 from stages.common.stage import fail, main
@@ -53,7 +54,7 @@ def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray, edg
         outputs = ["map", "score"] if rule == "output" else ["map"]
         graph = onnx_export.export(TeacherOutputs(teacher).eval(), size, float_onnx, outputs)
         shutil.copy(float_onnx, folder / "model.onnx")
-        return onnx_fields(graph, "onnx") | {"rule": rule}, None
+        return onnx_fields(graph, variant) | {"rule": rule}, None
     student = fold(Network.load(source))
     graph = onnx_export.export(student, size, float_onnx, student.heads)
     model, quantization = None, None
@@ -68,7 +69,7 @@ def build(variant, size: int, folder: Path, work: Path, samples: np.ndarray, edg
         if model:
             built = work / "int8.onnx"
             onnx_int8.quantize(float_onnx, built, model)
-        fields = onnx_fields(graph, variant.format)
+        fields = onnx_fields(graph, variant)
         if variant.format == "openvino":
             openvino_ir.convert(built, folder / "model.xml")
         else:
@@ -96,33 +97,35 @@ def build_tflite(onnx_path: Path, path: Path, work: Path, student: Network, mode
     if model is None:
         shutil.copy(float_path, path)
         kind = {"dtype": "float32", "scale": 1.0, "zero_point": 0}
-        entry = {"dtype": "float32", "scale": 1 / 255, "zero_point": 0}
     else:
         int8.quantize(float_path, path, model, names)
         scale, zero = model.quantizer(student.heads[0]).scale_zero
         kind = {"dtype": "int8", "scale": scale, "zero_point": zero}
-        entry = {"dtype": "int8", "scale": 1 / 255, "zero_point": -128}
     side = image.shape[1] // STRIDE
+    shape = {"height": side, "width": side, "channels": 1}
     return {
         "file": path.name,
         "format": "tflite",
-        "input": {"layout": "nhwc", **entry},
-        "output": {"name": student.heads[0], "meaning": "anomaly_map", "height": side, "width": side, **kind},
+        "input": FORMATS["tflite"].input_fields("int8" if model else "float32"),
+        "outputs": [{"name": student.heads[0], "meaning": "map", **shape, **kind}],
         "quantization": None,
         "cost": tflite.cost(path),
     }
 
 
-def onnx_fields(graph, form: str) -> dict:
+def onnx_fields(graph, variant) -> dict:
     """The fields of model.json of an ONNX graph, as ONNX or OpenVINO; float in and out, int8 or not between them."""
-    output = graph.graph.output[0]
-    *_, height, width = (d.dim_value for d in output.type.tensor_type.shape.dim)
-    shape = {"height": height, "width": width, "dtype": "float32", "scale": 1.0, "zero_point": 0}
+    outputs, float32 = [], {"channels": 1, "dtype": "float32", "scale": 1.0, "zero_point": 0}
+    for output in graph.graph.output:
+        *_, height, width = (1, 1, *(d.dim_value for d in output.type.tensor_type.shape.dim))
+        meaning = "score" if output.name == "score" else "map"
+        outputs.append({"name": output.name, "meaning": meaning, "height": height, "width": width, **float32})
+    form = FORMATS[variant.format]
     return {
-        "file": {"onnx": "model.onnx", "openvino": "model.xml"}[form],
-        "format": form,
-        "input": {"layout": "nchw", "dtype": "float32", "scale": 1 / 255, "zero_point": 0},
-        "output": {"name": output.name, "meaning": "anomaly_map", **shape},
+        "file": form.files[0],
+        "format": form.name,
+        "input": form.input_fields(variant.precision),
+        "outputs": outputs,
         "quantization": None,
         "cost": onnx_export.cost(graph),
     }
@@ -137,7 +140,8 @@ def compile_variant(params, name: str) -> None:
     val = load_images(DATA, read_index(DATA, "val"), size)
     with atomic.directory(MODELS / name) as folder, tempfile.TemporaryDirectory() as work:
         fields, model = build(variant, size, folder, Path(work), samples[: p.calibration_images], p.edgetpu_compiler)
-        fields["input"] |= {"height": size, "width": size, "channels": 3, "color": "rgb", "resize": "stretch"}
+        axes = {key: getattr(params.input, key) for key in ("color", "frames", "step")}
+        fields["input"] |= {"height": size, "width": size, "resize": "stretch", **axes}
         info = {
             "task": "anomaly",
             "name": name,
@@ -149,9 +153,7 @@ def compile_variant(params, name: str) -> None:
         write_model(folder, info)
         detector = load(folder, threads=params.threads)
         if model:
-            info["quantization"]["fidelity"] = fidelity.check(
-                detector.runtime, model, samples[: p.fidelity.images], p.fidelity
-            )
+            info["quantization"]["fidelity"] = fidelity.check(detector, model, samples[: p.fidelity.images], p.fidelity)
         write_model(folder, info | validate(detector, val, p.threshold_quantile, params.seed))
 
 
