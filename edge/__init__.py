@@ -14,9 +14,9 @@ def load(folder, threads: int = 1, delegate=None):
     return importlib.import_module("edge.inference.detector").load(folder, threads, delegate)
 
 
-def predict(folder, image, threads: int = 1, delegate=None):
-    """The verdict of a model folder on one picture, uint8 [H, W, 3] RGB; use `load` for more than one."""
-    return load(folder, threads, delegate).predict(image)
+def predict(folder, sample, threads: int = 1, delegate=None):
+    """The verdict of a model folder on one sample, uint8 [H, W, 3] RGB or [H, W, frames] grey; use `load` for more."""
+    return load(folder, threads, delegate).predict(sample)
 
 
 def stream(folder, where, **options):

@@ -1,7 +1,11 @@
-"""From a picture file to the array that a model takes; the same code trains, evaluates and deploys."""
+"""From a picture file to the array that a model takes; the same code trains, evaluates and deploys.
+
+A sample is a picture, uint8 [H, W, 3] RGB, or a clip of grey frames, uint8 [H, W, T], the last one being now."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -26,11 +30,31 @@ def read_image(path: str | Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Stretches to height x width, bilinear; a side more than twice as long is first averaged down to twice as long.
+def read_mask(path: str | Path) -> np.ndarray:
+    """The defect's pixels as bool [H, W]: whatever is not zero in any channel; ImageError when it is broken."""
+    return read_image(path).any(axis=2)
 
-    Bilinear alone would skip pixels beyond a factor of two.
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """The luma (ITU-R BT.601) of a picture [H, W, 3] as [H, W]; equal channels keep their value."""
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def to_sample(pictures: Sequence[np.ndarray], color: str) -> np.ndarray:
+    """What a model of that color takes of pictures [H, W, 3] of one size, the last one being now: the last one itself
+    (rgb), or all of them in grey, [H, W, T]."""
+    return pictures[-1] if color == "rgb" else np.stack([to_grey(picture) for picture in pictures], axis=-1)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Stretches [H, W] or [H, W, C] to height x width, bilinear; a side more than twice as long is first averaged down
+    to twice as long, since bilinear alone would skip pixels beyond a factor of two.
+
+    Channels other than RGB are resized one by one: OpenCV takes four at most, and a frame has to come out the same
+    whether it is alone or in a clip.
     """
+    if image.ndim == 3 and image.shape[2] != 3:
+        return np.stack([resize(image[..., i], height, width) for i in range(image.shape[2])], axis=-1)
     limit = (min(image.shape[0], 2 * height), min(image.shape[1], 2 * width))
     if image.shape[:2] != limit:
         image = cv2.resize(image, limit[::-1], interpolation=cv2.INTER_AREA)
@@ -39,8 +63,17 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return image
 
 
-def sample_of(frames: list[np.ndarray], color: str) -> np.ndarray:
-    """What a model sees of pictures uint8 [H, W, 3]: the last one as it is (rgb), or all as grey channels [H, W, T]."""
-    if color == "rgb":
-        return frames[-1]
-    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames], axis=2)
+class Ring:
+    """The sample that a model takes of a running video: the last `frames` frames [H, W], `step` apart; as long as too
+    few were seen, the first one stands in for those before it."""
+
+    def __init__(self, frames: int, step: int):
+        self._step, self._length = step, (frames - 1) * step + 1
+        self._kept: deque = deque(maxlen=self._length)
+
+    def push(self, frame: np.ndarray) -> None:
+        self._kept.extend([frame] * (1 if self._kept else self._length))
+
+    def sample(self) -> np.ndarray:
+        """uint8 [H, W, frames]"""
+        return np.stack(list(self._kept)[:: self._step], axis=-1)

@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from edge.errors import UserError
 from edge.inference.detector import load
+from edge.inference.timing import noise
 from experiments import provenance
 from experiments.ratios import HEAD, REFERENCE, table_rows
 from stages.common import atomic, params
@@ -84,14 +84,14 @@ def measure(variants: list[str], rounds: int) -> dict:
     """Latencies in ms of every variant and of the reference, and the ratios of their medians to it."""
     runs = {REFERENCE: reference()}
     for variant in variants:
-        runtime = load(MODELS / variant).runtime
-        spec = runtime.info.input
+        detector = load(MODELS / variant)
+        spec = detector.info.input
         if (spec.height, spec.width) != (SIZE, SIZE):
             raise UserError(
                 f"{variant}: takes {spec.height} x {spec.width} pictures; EfficientAD-S is timed at {SIZE} x {SIZE}"
             )
-        tensor = runtime.prepare(np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), np.uint8))
-        runs[variant] = lambda runtime=runtime, tensor=tensor: runtime.invoke(tensor)
+        tensor = detector.prepare(noise(spec))
+        runs[variant] = lambda detector=detector, tensor=tensor: detector.invoke(tensor)
     for once in runs.values():
         once()
     samples: dict[str, list[float]] = {name: [] for name in runs}

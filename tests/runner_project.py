@@ -54,7 +54,7 @@ def model() -> Path:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), root / "model.onnx")
     info = tiny_models.describe("model.onnx", "onnx", "float32", "nchw", None)
     info["input"] |= {"height": 96, "width": 96}
-    info["output"] |= {"height": 48, "width": 48}
+    info["outputs"][0] |= {"height": 48, "width": 48}
     info["cost"] = {"params": int(sum(k.size for k in kernels)), "macs": int(sum(k.size for k in kernels)) * 48 * 48}
     write_model(root, info)
     return root

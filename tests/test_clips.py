@@ -42,7 +42,7 @@ def test_pictures_have_no_frames_before_them(tmp_path):
     items = read_index(tmp_path)
     assert load_samples(tmp_path, items, spec(1, color="rgb")).shape == (1, 32, 32, 3)
     assert load_samples(tmp_path, items, spec(1)).shape == (1, 32, 32, 1)
-    with pytest.raises(UserError, match=r"a\.png: a picture, but input\.frames = 4"):
+    with pytest.raises(UserError, match=r"a\.png: a picture, but input\.frames = 4; set 1"):
         load_samples(tmp_path, items, spec(4))
 
 

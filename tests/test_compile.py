@@ -96,7 +96,7 @@ def test_onnx_file_computes_what_the_network_does(built):
         with torch.inference_mode():
             expected = built.folded(batch).numpy()
         np.testing.assert_allclose(session.run(None, {"image": batch.numpy()})[0], expected, atol=1e-4)
-    assert built.onnx_fields["output"]["height"] == built.onnx_fields["output"]["width"] == SIZE // 8
+    assert [(o["height"], o["width"]) for o in built.onnx_fields["outputs"]] == [(SIZE // 8, SIZE // 8)]
 
 
 def test_every_tensor_is_matched_with_its_node(built):
@@ -235,7 +235,7 @@ def test_int8_grids_and_weights_are_the_trained_ones(built):
 def detector(built):
     """The int8 folder opened as a device opens it."""
     fields = {k: v for k, v in built.fields.items() if k != "rule"}
-    picture = {"height": SIZE, "width": SIZE, "channels": 3, "color": "rgb", "resize": "stretch"}
+    picture = {"height": SIZE, "width": SIZE, "color": "rgb", "frames": 1, "step": 1, "resize": "stretch"}
     fields["input"] = fields["input"] | picture
     info = {"task": "anomaly", "name": "tiny", "threshold": {"value": 0.0, "method": "none"}, "made_by": {}, **fields}
     write_model(built.root / "int8", info | {"score": {"rule": "max", "smooth": 1, "sigma": 0.0}})
@@ -248,15 +248,15 @@ def test_device_agrees_with_the_trained_network(built, detector):
     with torch.inference_mode():
         simulated = built.model.simulate(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
         expected = built.model(to_tensor(images))[:, 0].numpy()
-    raw = np.stack([detector.runtime.invoke(detector.runtime.prepare(image))[0] for image in images])
+    raw = np.stack([detector.invoke(detector.prepare(image))[0] for image in images])
     steps = np.abs(raw.reshape(8, -1).astype(int) - simulated.reshape(8, -1))
     assert simulated.std() > 20 and (steps == 0).mean() >= 0.99 and (steps <= 1).mean() >= 0.999
     limits = SimpleNamespace(exact=0.99, within_1=0.999)
-    record = fidelity.check(detector.runtime, built.model, images, limits)
+    record = fidelity.check(detector, built.model, images, limits)
     assert record["exact"] == pytest.approx((steps == 0).mean()) and record["max_lsb"] == steps.max()
     assert record["images"] == 8 and record["kernel"] == "ai_edge_litert XNNPACK"
     assert 0 < record["reference_kernels"]["exact"] < 1  # they round otherwise
-    found = np.stack([detector.runtime.run(image)[0] for image in images])
+    found = np.stack([detector.judge(image).raw_map for image in images])
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
 
 
@@ -266,9 +266,9 @@ def test_a_file_outside_the_limits_is_refused(built, detector):
     with pytest.raises(
         UserError, match=r"exact = .*largest difference \d+ LSB, .*XNNPACK.*at least 99.0000% must hold"
     ):
-        fidelity.check(detector.runtime, other, images, SimpleNamespace(exact=0.99, within_1=1.0))
+        fidelity.check(detector, other, images, SimpleNamespace(exact=0.99, within_1=1.0))
     with pytest.raises(UserError, match=r"within_1 = .*at least 90.0000% must hold"):
-        fidelity.check(detector.runtime, other, images, SimpleNamespace(exact=0.0, within_1=0.9))
+        fidelity.check(detector, other, images, SimpleNamespace(exact=0.0, within_1=0.9))
 
 
 def test_difference_counts_steps():

@@ -14,8 +14,9 @@ from ai_edge_litert.interpreter import Interpreter
 import edge
 from edge import preprocess
 from edge.__main__ import main
-from edge.inference import modelfile, runtimes, scoring
-from edge.inference.modelfile import ModelError, open_model, write_model
+from edge.errors import ModelError
+from edge.inference import scoring
+from edge.inference.modelfile import write_model
 
 random = np.random.default_rng(7)
 
@@ -49,10 +50,10 @@ def convolve(x, kernel, bias):
 
 
 def test_int8_tensor_is_the_pixel_minus_128(models):
-    runtime = runtimes.open_runtime(open_model(models / "int8"))
+    detector = edge.load(models / "int8")
     image = np.arange(16 * 16 * 3, dtype=np.uint32).astype(np.uint8).reshape(16, 16, 3)  # every value of a byte
     assert set(image.ravel()) == set(range(256))
-    tensor = runtime.prepare(image)
+    tensor = detector.prepare(image)
     assert tensor.dtype == np.int8 and tensor.shape == (1, 16, 16, 3)
     assert np.array_equal(tensor[0].astype(int), image.astype(int) - 128)
 
@@ -60,7 +61,7 @@ def test_int8_tensor_is_the_pixel_minus_128(models):
 @pytest.mark.parametrize("kind", ["float", "onnx"])
 def test_float_tensor_is_the_pixel_over_255(models, kind):
     image = picture()
-    tensor = runtimes.open_runtime(open_model(models / kind)).prepare(image)
+    tensor = edge.load(models / kind).prepare(image)
     expected = image / 255 if kind == "float" else np.moveaxis(image / 255, 2, 0)
     assert tensor.dtype == np.float32 and tensor.flags.c_contiguous
     np.testing.assert_allclose(tensor[0], expected, rtol=1e-6)
@@ -69,7 +70,7 @@ def test_float_tensor_is_the_pixel_over_255(models, kind):
 @pytest.mark.parametrize("image", [picture(15), picture().astype(np.float32), picture()[..., 0]])
 def test_prepare_refuses_another_size_or_type(models, image):
     with pytest.raises(ValueError, match=r"must be uint8 \[16, 16, 3\]"):
-        runtimes.open_runtime(open_model(models / "int8")).prepare(image)
+        edge.load(models / "int8").prepare(image)
 
 
 # runtimes
@@ -79,11 +80,12 @@ def test_prepare_refuses_another_size_or_type(models, image):
 @pytest.mark.parametrize("kind", ["float", "onnx"])
 def test_float_map_matches_numpy(models, kind, threads):
     image = picture()
-    map, score = runtimes.open_runtime(open_model(models / kind), threads).run(image)
+    detector = edge.load(models / kind, threads)
+    found, raw = detector.judge(image), detector.invoke(detector.prepare(image))
     expected = convolve(image / 255, tiny_models.KERNEL.astype(float), float(tiny_models.BIAS))
-    assert map.dtype == np.float32
-    np.testing.assert_allclose(map, expected, atol=1e-5)
-    assert score is None if kind == "float" else score == pytest.approx(expected.mean(), abs=1e-5)
+    assert found.raw_map.dtype == np.float32 and found.embedding is None
+    np.testing.assert_allclose(found.raw_map, expected, atol=1e-5)
+    assert len(raw) == 1 if kind == "float" else raw[1].item() == pytest.approx(expected.mean(), abs=1e-5)
 
 
 def test_int8_map_matches_integer_arithmetic(models):
@@ -92,7 +94,7 @@ def test_int8_map_matches_integer_arithmetic(models):
     interpreter = Interpreter(str(models / "int8" / "model.tflite"))
     tensors = {tuple(t["shape"]): t for t in interpreter.get_tensor_details()}
     weights, bias = tensors[1, 3, 3, 3], tensors[(1,)]
-    raw = json.loads((models / "int8" / "model.json").read_text())["output"]
+    raw = json.loads((models / "int8" / "model.json").read_text())["outputs"][0]
     acc = convolve(
         image.astype(np.int64),  # (pixel - 128) - zero point
         interpreter.get_tensor(weights["index"])[0].astype(np.int64),
@@ -100,32 +102,16 @@ def test_int8_map_matches_integer_arithmetic(models):
     )
     step = weights["quantization_parameters"]["scales"][0] / 255 / raw["scale"]
     quantized = np.clip(np.round(acc * step) + raw["zero_point"], -128, 127)
-    map, score = runtimes.open_runtime(open_model(models / "int8")).run(image)
-    assert score is None and map.dtype == np.float32
+    map = edge.load(models / "int8").judge(image).raw_map
+    assert map.dtype == np.float32
     assert np.abs(map - (quantized - raw["zero_point"]) * raw["scale"]).max() <= raw["scale"] * 1.001
 
 
 def test_runtime_says_what_ran(models):
-    details = runtimes.open_runtime(open_model(models / "int8")).details
+    details = edge.load(models / "int8").details
     assert details["name"] == "ai_edge_litert" and details["version"][0].isdigit()
     assert details["delegate"] in ("XNNPACK", None)
-    assert runtimes.open_runtime(open_model(models / "onnx")).details["name"] == "onnxruntime"
-
-
-def test_a_delegate_runs_the_file_compiled_for_it(models, tmp_path):
-    folder = shutil.copytree(models / "int8", tmp_path / "model")
-    info = open_model(folder)
-    assert info.compiled(None) == info.path
-    with pytest.raises(ModelError, match="model: not compiled for edgetpu; build a variant of format edgetpu"):
-        runtimes.open_runtime(info, 1, "edgetpu")
-    text = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**text, "edgetpu": {"file": "model_edgetpu.tflite"}}))
-    info = open_model(folder)
-    assert info.compiled("edgetpu") == folder / "model_edgetpu.tflite" and info.compiled(None) == info.path
-    with pytest.raises(ModelError, match=r"edgetpu: libedgetpu\.so\.1 can't be used"):
-        runtimes.open_runtime(info, 1, "edgetpu")
-    with pytest.raises(ModelError, match="no delegate 'edgetpu' for onnx"):
-        runtimes.open_runtime(open_model(models / "onnx"), 1, "edgetpu")
+    assert edge.load(models / "onnx").details["name"] == "onnxruntime"
 
 
 def test_missing_runtime_says_what_to_install(models, monkeypatch):
@@ -133,22 +119,24 @@ def test_missing_runtime_says_what_to_install(models, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     for kind, package in (("int8", "ai-edge-litert"), ("onnx", "onnxruntime")):
         with pytest.raises(ModelError, match=f"pip install {package}"):
-            runtimes.open_runtime(open_model(models / kind))
+            edge.load(models / kind)
 
 
 @pytest.mark.parametrize(
-    "section, change, message",
+    "keys, change, message",
     [
-        ("input", {"height": 32}, r"input is int8 \[1, 16, 16, 3\], but model.json says int8 \[1, 32, 16, 3\]"),
-        ("input", {"dtype": "float32", "zero_point": 0}, "input is int8"),
-        ("output", {"width": 9}, r"no output 'anomaly_map' of 7 x 9; it has .*\[1, 7, 7, 1\]"),
-        ("output", {"zero_point": 3}, "zero point 47, but model.json says .* and 3"),
-        ("score", {"rule": "output"}, "no score output"),
+        (["input"], {"height": 32}, r"input is int8 \[1, 16, 16, 3\], but model.json says int8 \[1, 32, 16, 3\]"),
+        (["input"], {"dtype": "float32", "zero_point": 0}, "input is int8"),
+        (["input"], {"color": "grey", "frames": 4}, r"but model.json says int8 \[1, 16, 16, 4\]"),
+        (["outputs", 0], {"width": 9}, r"no output 'anomaly_map' of 7 x 9 x 1; it has .*\[1, 7, 7, 1\]"),
+        (["outputs", 0], {"zero_point": 3}, "zero point 47, but model.json says .* and 3"),
     ],
 )
-def test_file_that_differs_from_its_json_is_refused(folder, section, change, message):
-    raw = json.loads((folder / "model.json").read_text())
-    raw[section].update(change)
+def test_file_that_differs_from_its_json_is_refused(folder, keys, change, message):
+    at = raw = json.loads((folder / "model.json").read_text())
+    for key in keys:
+        at = at[key]
+    at.update(change)
     write_model(folder, raw)
     with pytest.raises(ModelError, match=message):
         edge.load(folder)
@@ -214,83 +202,6 @@ def test_prediction_of_a_picture_of_any_size(models):
     assert prediction.score == pytest.approx(expected, abs=1e-5)
     assert prediction.is_defect == (expected > 0.5)
     assert prediction.map.shape == (16, 16) and prediction.map.dtype == np.float32
-
-
-# model.json
-
-
-def test_model_folder_survives_writing_and_reading(models):
-    info = open_model(models / "int8")
-    raw = json.loads((models / "int8" / "model.json").read_text())
-    assert info.raw == raw and info.folder == models / "int8" and info.path.name == "model.tflite"
-    assert (info.input.height, info.input.dtype, info.input.zero_point) == (16, "int8", -128)
-    assert (info.threshold, info.params, info.score.smooth) == (0.5, 28, 3)
-    before = (models / "int8" / "model.json").read_bytes()
-    write_model(models / "int8", raw)
-    assert (models / "int8" / "model.json").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    "keys, value, message",
-    [
-        (["schema"], 2, "schema = 2: must be 1"),
-        (["task"], "classify", "task = 'classify': must be 'anomaly'"),
-        (["format"], "edgetpu", "format = 'edgetpu': must be 'tflite' or 'onnx' or 'openvino'"),
-        (["file"], "../model.tflite", "file = .*: must be the name of a file in the model folder"),
-        (["input"], 3, "input = 3: must be an object"),
-        (["input", "height"], 0, "input.height = 0: must be a whole number of at least 1"),
-        (["input", "height"], True, "input.height = True"),
-        (["input", "scale"], 0.5, r"input.scale = 0.5: must be .*1/255"),
-        (["input", "zero_point"], 0, "input.zero_point = 0: must be -128 for int8"),
-        (["output", "scale"], 0, "output.scale = 0: must be a finite number above 0"),
-        (["output", "meaning"], "logits", "output.meaning = 'logits': must be 'anomaly_map'"),
-        (["score", "smooth"], 2, "score.smooth = 2: must be an odd number"),
-        (["threshold", "value"], float("nan"), "threshold.value = nan: must be a finite number"),
-        (["cost", "macs"], 1.5, "cost.macs = 1.5: must be a whole number"),
-        (["sha256"], "00", "content differs from sha256"),
-        (["input", "layout"], None, "input.layout: missing field"),
-        (["threshold"], None, "threshold: missing field"),
-    ],
-)
-def test_model_json_errors_name_file_field_and_what_is_allowed(folder, keys, value, message):
-    path = folder / "model.json"
-    raw = json.loads(path.read_text())
-    at = raw
-    for key in keys[:-1]:
-        at = at[key]
-    if value is None:
-        del at[keys[-1]]
-    else:
-        at[keys[-1]] = value
-    path.write_text(json.dumps(raw))
-    with pytest.raises(ModelError, match=message) as error:
-        open_model(folder)
-    assert str(path) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_broken_model_folders(folder, tmp_path):
-    with pytest.raises(ModelError, match="nowhere: no such model folder"):
-        open_model(tmp_path / "nowhere")
-    with pytest.raises(ModelError, match=r"model\.json: not found"):
-        open_model(tmp_path)
-    (folder / "model.tflite").write_bytes(b"x")
-    with pytest.raises(ModelError, match="content differs from sha256"):
-        open_model(folder)
-    (folder / "model.tflite").unlink()
-    with pytest.raises(ModelError, match="not found, although"):
-        open_model(folder)
-    for text in ("{", "[1]", "\ufffd"):
-        (folder / "model.json").write_text(text)
-        with pytest.raises(ModelError, match=r"model\.json"):
-            open_model(folder)
-
-
-def test_writing_a_wrong_model_json_leaves_the_old_one(folder):
-    before = (folder / "model.json").read_bytes()
-    with pytest.raises(ModelError, match="task"):
-        write_model(folder, {**json.loads(before), "task": "x"})
-    assert (folder / "model.json").read_bytes() == before
-    assert modelfile.open_model(folder).name == "tiny-int8"
 
 
 # command line

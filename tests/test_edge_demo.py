@@ -13,6 +13,7 @@ import tiny_models
 import videos
 from conftest import ROOT
 from sklearn.metrics import roc_auc_score
+from test_modelfile import MAPPING
 
 import edge
 from edge.__main__ import main
@@ -170,7 +171,7 @@ def test_an_accelerator_that_is_not_there_is_one_line(model, data, tmp_path, cap
     name, *rest = [places.get(word, word) for word in command]
     for compiled, message in ((None, "not compiled for edgetpu"), ("model.tflite", "libedgetpu.so.1 can't be used")):
         text = json.loads((folder / "model.json").read_text())
-        (folder / "model.json").write_text(json.dumps({**text, "edgetpu": {"file": compiled}}))
+        write_model(folder, {**text, "edgetpu": {**MAPPING, "file": compiled}})
         assert main([name, str(folder), *rest, "--delegate", "edgetpu"]) == 1
         error = capsys.readouterr().err
         assert message in error and error.count("error: ") == error.count("\n") == 1

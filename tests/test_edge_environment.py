@@ -1,4 +1,4 @@
-"""The device: a fresh environment with edge/requirements.txt and nothing else of the project."""
+"""The device: a fresh environment with `pip install ".[litert]"` and nothing else of the project."""
 
 import ast
 import json
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_models
 from conftest import ROOT
+from test_package import copy
 from videos import values, write
 
 import edge
@@ -19,13 +20,13 @@ import edge
 
 @pytest.fixture(scope="module")
 def device(tmp_path_factory):
-    """A folder with `edge/`, an int8 model folder, a picture, and the Python of its own environment."""
+    """A folder with an int8 model folder and a picture, and the Python of its own environment."""
     folder = tmp_path_factory.mktemp("device")
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
     python = folder / "env" / "bin" / "python"
     install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([*install, "-r", ROOT / "edge" / "requirements.txt"], check=True)
-    shutil.copytree(ROOT / "edge", folder / "edge", ignore=shutil.ignore_patterns("__pycache__"))
+    source = copy(tmp_path_factory.mktemp("source"))
+    subprocess.run([*install, f"{source}[litert]"], check=True)
     shutil.copytree(tiny_models.build() / "int8", folder / "model")
     image = np.random.default_rng(3).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     cv2.imwrite(str(folder / "picture.png"), image[..., ::-1])
@@ -54,7 +55,14 @@ def test_video(device):
     assert json.loads(done.stdout)["output"]["written"] == len(values(device[0] / "out.mp4")) == 20
 
 
-@pytest.mark.parametrize("name", ["torch", "tensorflow", "dvc", "onnx", "pydantic", "stages"])
+def test_the_console_script_is_the_same_command(device):
+    folder, python, _ = device
+    command = [python.parent / "edge-vision", "predict", "model", "picture.png"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.stdout == run(device, "-m", "edge", "predict", "model", "picture.png").stdout != ""
+
+
+@pytest.mark.parametrize("name", ["torch", "tensorflow", "dvc", "onnx", "pydantic", "stages", "hardware_runners"])
 def test_build_packages_are_absent(device, name):
     done = run(device, "-c", f"import {name}")
     assert done.returncode == 1 and "ModuleNotFoundError" in done.stderr

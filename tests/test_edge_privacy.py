@@ -14,10 +14,10 @@ import tiny_models
 from conftest import ROOT
 
 from edge.__main__ import main
-from edge.app import privacy, stream
+from edge.app import privacy
 from edge.app.privacy import CELLS, MODES, Guard
 from edge.errors import UserError
-from edge.inference import detector, runtimes
+from edge.inference.detector import Detector
 
 random = np.random.default_rng(5)
 SKIN = (255, 0, 255)  # the colour of a face in these tests
@@ -145,7 +145,7 @@ class Camera:
 def watched(monkeypatch):
     """Records whether a face reached the model, a file or the screen."""
     seen = {"model": [], "file": [], "screen": []}
-    run, imwrite, video_writer = runtimes.TFLite.run, cv2.imwrite, cv2.VideoWriter
+    judge, imwrite, video_writer = Detector.judge, cv2.imwrite, cv2.VideoWriter
 
     class Watching:  # holds a writer: a subclass of it crashes when it is freed
         def __init__(self, *arguments):
@@ -163,14 +163,14 @@ def watched(monkeypatch):
 
         return watching
 
-    monkeypatch.setattr(runtimes.TFLite, "run", watch("model", run))
+    monkeypatch.setattr(Detector, "judge", watch("model", judge))
     monkeypatch.setattr(cv2, "VideoWriter", Watching)
     monkeypatch.setattr(cv2, "imwrite", watch("file", imwrite))
     monkeypatch.setattr(cv2, "imshow", watch("screen", lambda *_: None), raising=False)
     monkeypatch.setattr(cv2, "waitKey", lambda _: -1, raising=False)
-    for module in (detector, stream):  # at the picture's own size, where a pixel of a face would show
-        monkeypatch.setattr(module, "resize", lambda image, *_: image)
-    monkeypatch.setattr(runtimes.TFLite, "prepare", lambda self, image: np.zeros((1, 16, 16, 3), np.int8))
+    # at the picture's own size, where a pixel of a face would show
+    monkeypatch.setattr(Detector, "resize", lambda self, image: image)
+    monkeypatch.setattr(Detector, "prepare", lambda self, image: np.zeros((1, 16, 16, 3), np.int8))
     return seen
 
 

@@ -46,8 +46,8 @@ def test_a_realtime_stream_drops_what_is_late_and_loses_count_of_nothing(monkeyp
     path = write(tmp_path / "a.avi", [i % 200 for i in range(100)], fps=400)
     with edge.stream(model, path, realtime=True) as frames:
         if slow == "model":
-            run = frames.detector.runtime.run
-            monkeypatch.setattr(frames.detector.runtime, "run", lambda image: time.sleep(0.02) or run(image))
+            judge = frames.detector.judge
+            monkeypatch.setattr(frames.detector, "judge", lambda image: time.sleep(0.02) or judge(image))
         seen = []
         for frame in frames:
             seen.append(frame.index)
@@ -87,7 +87,7 @@ def test_an_error_in_a_thread_reaches_the_caller(monkeypatch, model, tmp_path):
     path = write(tmp_path / "a.avi", [9] * 50)
     frames = edge.stream(model, path)
     with frames, pytest.raises(UserError, match="broke"):
-        monkeypatch.setattr(frames.detector.runtime, "run", lambda _: (_ for _ in ()).throw(UserError("broke")))
+        monkeypatch.setattr(frames.detector, "judge", lambda _: (_ for _ in ()).throw(UserError("broke")))
         list(frames)
     assert not any(thread.is_alive() for thread in frames._threads)
 

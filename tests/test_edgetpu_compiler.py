@@ -2,11 +2,15 @@
 
 import stat
 import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from edgetpu_models import compiled, convolutions, package
 
 from edge.errors import UserError
+from edge.inference import modelinfo
+from edge.inference.fields import Fields
 from stages.compile.edgetpu import compiler
 from stages.compile.edgetpu.mapping import predict
 from stages.compile.edgetpu.variant import build
@@ -171,8 +175,15 @@ def stand_in(folder, text: str, result=None, code: int = 0, log=None):
     return path
 
 
+def model_json_takes(record: dict) -> bool:
+    """Every field, and no other, is one that the deployed model's `edgetpu` has."""
+    found = Fields(Path("model.json"), {"edgetpu": record}).optional("edgetpu", modelinfo._edgetpu)
+    return asdict(found) == {"predicted_mapped": None, **record, "cpu": tuple(record["cpu"])}
+
+
 def test_without_a_compiler_the_variant_is_predicted(source, output):
     record = build(source, output, None)
+    assert model_json_takes(record)
     assert (record["how"], record["file"], record["compiler"]) == ("predicted", None, None)
     assert (record["ops"], record["mapped"], record["cpu"], record["subgraphs"]) == (2, 2, [], 1)
     assert record["parameter_bytes"] == 320 and record["on_chip_bytes"] is None
@@ -192,6 +203,7 @@ def test_with_a_compiler_the_variant_is_compiled(setting, source, output, tmp_pa
     made = compiled(package(1500, 2**21)).write(tmp_path / "made.tflite")
     program = stand_in(tmp_path / "bin" if setting is None else tmp_path, ONE_LAYER, made)
     record = build(source, output, setting and str(program))
+    assert model_json_takes(record)
     assert (output / record["file"]).read_bytes() == made.read_bytes()
     assert record["file"] == "model_edgetpu.tflite" and [p.name for p in output.iterdir()] == [record["file"]]
     assert (record["how"], record["compiler"], record["min_runtime_version"]) == ("compiled", "16.0.384591198", 14)

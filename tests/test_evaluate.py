@@ -31,7 +31,8 @@ def brightness_model(folder):
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), folder / "m.onnx")
     side = {"height": SIZE, "width": SIZE}
-    tensor = {"channels": 3, "color": "rgb", "resize": "stretch", "layout": "nchw", "dtype": "float32"}
+    float32 = {"dtype": "float32", "scale": 1.0, "zero_point": 0}
+    axes = {"color": "rgb", "frames": 1, "step": 1, "resize": "stretch", "layout": "nchw"}
     write_model(
         folder,
         {
@@ -39,15 +40,8 @@ def brightness_model(folder):
             "name": "bright",
             "file": "m.onnx",
             "format": "onnx",
-            "input": {**side, **tensor, "scale": 1 / 255, "zero_point": 0},
-            "output": {
-                **side,
-                "name": "map",
-                "meaning": "anomaly_map",
-                "dtype": "float32",
-                "scale": 1,
-                "zero_point": 0,
-            },
+            "input": {**side, **axes, **float32, "scale": 1 / 255},
+            "outputs": [{**side, **float32, "name": "map", "meaning": "map", "channels": 1}],
             "score": {"rule": "max", "smooth": 1, "sigma": 0},
             "threshold": {"value": 0.6, "method": "chosen for the test"},
             "quantization": None,

@@ -74,6 +74,9 @@ REFUSED = [  # key, value, what the message has to say is allowed
     ("student", "wide", "a valid dictionary"),
     ("data.source", None, "a valid string"),
     ("teacher.score", "mean", "'max' or 'reweighted'"),
+    ("variants.student-int8.format", "tensorrt", "must be one of edgetpu, onnx, openvino, tflite"),
+    ("input.color", "bayer", "'rgb' or 'grey'"),
+    ("input.step", 0, "greater than or equal to 1"),
     ("variants.student-int8.precision", "int4", "'float32' or 'int8'"),
     ("variants.student-int8.role", "judge", "'teacher', 'student' or 'baseline'"),
     ("variants.student-int8.model", "../teacher", "match pattern"),
@@ -131,11 +134,8 @@ def test_a_missing_key_is_named(key):
     [
         ({"distill.feature_weight": 0, "distill.mask_weight": 0.0}, "distill", "must not both be 0"),
         ({"variants.teacher-onnx.step": "float"}, "variants.teacher-onnx", "only a student is compressed"),
-        (
-            {"variants.student-fp32.format": "edgetpu"},
-            "variants.student-fp32",
-            "the Edge TPU computes in int8",
-        ),
+        ({"variants.student-fp32.format": "edgetpu"}, "variants.student-fp32", "edgetpu is made in int8 only"),
+        ({"input.frames": 8}, "input", "only grey frames are stacked"),
     ],
 )
 def test_rules_across_keys(values, section, words):

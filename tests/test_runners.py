@@ -11,6 +11,7 @@ import ssh_hosts
 import yaml
 from conftest import ROOT
 
+from edge.inference import scoring
 from hardware_runners.commands import accuracy, bench, enrol, look
 from hardware_runners.runner import devices, fingerprint
 from hardware_runners.runner.devices import Device
@@ -37,7 +38,7 @@ def project(tmp_path_factory):
         ({"python": None}, "transport: ssh needs ssh.host and python"),
         ({"ssh": {"host": "-oProxyCommand=x"}}, "x.yaml: ssh.host = '-oProxyCommand=x': "),
         ({"ssh": {"host": "pi", "port": 0}}, "x.yaml: ssh.port = 0: Input should be greater than or equal to 1"),
-        ({"runtime": ["tensorrt"]}, "x.yaml: runtime.0 = 'tensorrt': Input should be 'ai-edge-litert', "),
+        ({"runtime": ["tensorrt"]}, "x.yaml: runtime.0 = 'tensorrt': must be one of ai-edge-litert, tflite-runtime, "),
         ({"energy": {"source": "solar"}}, "x.yaml: energy.source = 'solar': "),
         ({"energy": {"source": "meter"}}, "source: meter needs either file or port"),
         ({"limits": {"run_s": 0}}, "x.yaml: limits.run_s = 0: Input should be greater than 0"),
@@ -120,7 +121,7 @@ def test_bundles_are_named_by_their_content(tmp_path):
     assert bundle.model(tmp_path).name != first.name
     sent = set(bundle.code().files)
     assert {
-        "edge/inference/runtimes.py",
+        "edge/inference/runtimes/tflite.py",
         "hardware_runners/runner/remote/supervise.py",
         "hardware_runners/runner/energy/rapl.py",
     } <= sent
@@ -133,10 +134,10 @@ def test_the_device_gets_everything_once_and_keeps_no_part(project):
     (folder / ".tmp-999999999").mkdir(parents=True)  # of a run that was killed
     assert project.runners("probe", "pia").returncode == 0
     (code,) = folder.iterdir()
-    stamp = (code / "edge/inference/runtimes.py").stat().st_mtime_ns
+    stamp = (code / "edge/inference/runtimes/tflite.py").stat().st_mtime_ns
     assert code.name == bundle.code().name
     assert project.runners("probe", "pia").returncode == 0
-    assert (code / "edge/inference/runtimes.py").stat().st_mtime_ns == stamp and len(list(folder.iterdir())) == 1
+    assert (code / "edge/inference/runtimes/tflite.py").stat().st_mtime_ns == stamp and len(list(folder.iterdir())) == 1
 
 
 # the commands
@@ -198,7 +199,7 @@ def test_what_a_bare_device_lacks():
     found = {
         "machine": {"python": "3.8.10", "architecture": "armv7l"},
         "versions": dict.fromkeys(("numpy", "opencv", "ai-edge-litert", "tflite-runtime", "onnxruntime")),
-        "edgetpu": False,
+        "delegates": {"edgetpu": False},
         "energy": [],
         "free_mb": 20.0,
     }
@@ -244,8 +245,8 @@ def test_accuracy_on_the_device(project):
 
 def test_auroc_and_spread():
     labels = np.array([0, 0, 0, 1, 1, 0])
-    assert accuracy.auroc(labels, np.array([0.1, 0.2, 0.5, 0.5, 0.9, 0.3])) == pytest.approx((3.5 + 4) / 8)
-    assert accuracy.auroc(labels * 0, labels.astype(float)) is None
+    assert scoring.auroc(labels, np.array([0.1, 0.2, 0.5, 0.5, 0.9, 0.3])) == pytest.approx((3.5 + 4) / 8)
+    assert scoring.auroc(labels * 0, labels.astype(float)) is None
     assert sorted(accuracy.spread(labels, 4)) == [0, 3, 4, 5]
 
 

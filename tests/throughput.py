@@ -19,6 +19,7 @@ from edge.app import overlay
 from edge.app.source import Source
 from edge.app.stream import Stream
 from edge.app.writer import Writer
+from edge.inference.timing import noise
 
 REPEATS = 11
 
@@ -32,19 +33,19 @@ class Timed(Stream):
         self.inference = thread_time() - start
 
 
-def bare(runtime, tensor, runs: int = 300) -> float:
+def bare(detector, tensor, runs: int = 300) -> float:
     """CPU time of one inference in ms."""
     for _ in range(20):
-        runtime.invoke(tensor)
+        detector.invoke(tensor)
     start = thread_time()
     for _ in range(runs):
-        runtime.invoke(tensor)
+        detector.invoke(tensor)
     return 1000 * (thread_time() - start) / runs
 
 
 def once(detector, tensor, video: str, output: Path | None) -> tuple[float, float, float]:
     """CPU time in ms: the bare model (before and after), the inference thread per frame, all threads per frame."""
-    before, start = bare(detector.runtime, tensor), process_time()
+    before, start = bare(detector, tensor), process_time()
     with Timed(detector, Source(video)) as frames, Writer(output, 25, True) if output else nullcontext() as writer:
         for frame in frames:
             if writer:
@@ -52,7 +53,7 @@ def once(detector, tensor, video: str, output: Path | None) -> tuple[float, floa
                 threshold = detector.info.threshold
                 writer.put(overlay.draw(frame.image, frame.map, threshold, shown, frame.alarm, f"{frame.fps:.0f} fps"))
     total, count = process_time() - start, frames.counts["out"]
-    after = bare(detector.runtime, tensor)
+    after = bare(detector, tensor)
     return (before + after) / 2, 1000 * frames.inference / count, 1000 * total / count
 
 
@@ -60,9 +61,7 @@ def main() -> None:
     model, video = sys.argv[1:]
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     detector = edge.load(model)
-    spec = detector.info.input
-    image = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
-    tensor = detector.runtime.prepare(image)
+    tensor = detector.prepare(noise(detector.info.input))
     with TemporaryDirectory() as folder:
         for name, output in (("no overlay", None), ("overlay and file", Path(folder) / "out.mp4")):
             found = np.array([once(detector, tensor, video, output) for _ in range(REPEATS)])

@@ -1,6 +1,7 @@
-"""Tiny deployed models for the tests: a 3x3 convolution, stride 2, as float and int8 TFLite and as ONNX.
+"""Tiny deployed models for the tests: a 3x3 convolution, stride 2, as float and int8 TFLite and as ONNX;
+and a TFLite file with state.
 
-Run as a script it writes `float.tflite` and `int8.tflite` into a folder, so that tensorflow stays out of the tests."""
+Run as a script it writes the TFLite files into a folder, so that tensorflow stays out of the tests."""
 
 import functools
 import json
@@ -30,6 +31,18 @@ def build_tflite(folder: Path) -> None:
         def __call__(self, x):
             return {"anomaly_map": tf.nn.conv2d(x, KERNEL[..., None], 2, "VALID") + BIAS}
 
+    class Memory(tf.Module):
+        """The map is |frame - memory|, the next memory half of it plus the frame."""
+
+        @tf.function(
+            input_signature=[tf.TensorSpec([1, SIZE, SIZE, 1], tf.float32, name) for name in ("frame", "memory")]
+        )
+        def __call__(self, frame, memory):
+            return {"map": tf.abs(frame - memory), "next": memory / 2 + frame}
+
+    memory = Memory()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([memory.__call__.get_concrete_function()], memory)
+    (folder / "memory.tflite").write_bytes(converter.convert())
     net = Net()
     for kind in ("float", "int8"):
         converter = tf.lite.TFLiteConverter.from_concrete_functions([net.__call__.get_concrete_function()], net)
@@ -73,9 +86,11 @@ def build_onnx(path: Path) -> None:
 
 
 def describe(file: str, format: str, dtype: str, layout: str, output: tuple[float, int] | None) -> dict:
-    """A valid `model.json` without schema and sha256."""
+    """A valid `model.json` without schema and files."""
     scale, zero_point = output or (None, None)
     side = (SIZE - 3) // 2 + 1
+    grid = {"scale": scale, "zero_point": zero_point}
+    quantization = {"scheme": "int8 weights per channel", "ranges": "of 8 random pictures", "output": grid}
     return {
         "task": "anomaly",
         "name": f"tiny-{dtype}",
@@ -84,34 +99,47 @@ def describe(file: str, format: str, dtype: str, layout: str, output: tuple[floa
         "input": {
             "height": SIZE,
             "width": SIZE,
-            "channels": 3,
             "color": "rgb",
+            "frames": 1,
+            "step": 1,
             "resize": "stretch",
             "layout": layout,
             "dtype": dtype,
             "scale": STEP,
             "zero_point": -128 if dtype == "int8" else 0,
         },
-        "output": {
-            "name": "anomaly_map",
-            "meaning": "anomaly_map",
-            "height": side,
-            "width": side,
-            "dtype": dtype,
-            "scale": scale,
-            "zero_point": zero_point,
-        },
+        "outputs": [
+            {
+                "name": "anomaly_map",
+                "meaning": "map",
+                "height": side,
+                "width": side,
+                "channels": 1,
+                "dtype": dtype,
+                "scale": scale,
+                "zero_point": zero_point,
+            }
+        ],
+        "state": [],
         "score": {"rule": "max", "smooth": 3, "sigma": 1.0},
         "threshold": {"value": 0.5, "method": "0.98 quantile of 28 good validation scores"},
-        "quantization": {"scheme": "int8 weights per channel"} if dtype == "int8" else None,
+        "quantization": quantization if dtype == "int8" else None,
         "cost": {"params": 28, "macs": 27 * side * side},
         "made_by": {"test": "tiny_models"},
     }
 
 
+def tensor_names(path: Path) -> dict[str, str]:
+    """What the converter made of the names of a TFLite file's inputs and outputs."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(str(path)).get_signature_runner()
+    return {key: tensor["name"] for key, tensor in (runner.get_input_details() | runner.get_output_details()).items()}
+
+
 @functools.cache
 def build() -> Path:
-    """The folder with the model folders `int8`, `float` (TFLite) and `onnx`, built once per test run."""
+    """The folder with the model folders `int8`, `float` (TFLite) and `onnx`, and memory.tflite; built once per run."""
     import atexit
 
     from ai_edge_litert.interpreter import Interpreter
@@ -130,7 +158,10 @@ def build() -> Path:
         write_model(folder, json.loads(json.dumps(info, default=float)))
     (root / "onnx").mkdir()
     build_onnx(root / "onnx" / "model.onnx")
-    write_model(root / "onnx", describe("model.onnx", "onnx", "float32", "nchw", None))
+    info = describe("model.onnx", "onnx", "float32", "nchw", None)
+    score = {"name": "score", "meaning": "score", "height": 1, "width": 1, "channels": 1}
+    info["outputs"].append({**score, "dtype": "float32", "scale": 1.0, "zero_point": 0})
+    write_model(root / "onnx", info)
     return root
 
 

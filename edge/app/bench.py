@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from time import perf_counter_ns
-
-import numpy as np
 
 from edge.app import options
 from edge.errors import UserError
-from edge.inference import scoring
+from edge.inference import timing
 from edge.inference.detector import Detector
 
 WARMUP = 20
@@ -40,32 +37,20 @@ def run(arguments) -> int:
 
 
 def measure(detector: Detector, runs: int) -> dict:
-    """Times in ms of the inference alone, and of a picture at the model's size to its score."""
-    info, runtime = detector.info, detector.runtime
-    image = np.random.default_rng(0).integers(0, 256, (info.input.height, info.input.width, 3), dtype=np.uint8)
-    tensor = runtime.prepare(image)
-
-    def predict():
-        map, output = runtime.run(image)
-        scoring.image_score(map, info.score.rule, info.score.smooth, output)
-
+    """Times in ms of the inference alone, and of a sample at the model's size to its score."""
+    sample = timing.noise(detector.info.input)
+    tensor = detector.prepare(sample)
+    found = {}
+    for name, action in (
+        ("invoke_ms", lambda: detector.invoke(tensor)),
+        ("predict_ms", lambda: detector.judge(sample)),
+    ):
+        timing.timed(WARMUP, action)
+        found[name] = timing.summary(timing.timed(runs, action))
     return {
-        "model": info.name,
-        "runtime": f"{runtime.details['name']} {runtime.details['version']}",
-        "delegate": runtime.details["delegate"],
+        "model": detector.info.name,
+        "runtime": f"{detector.details['name']} {detector.details['version']}",
+        "delegate": detector.details["delegate"],
         "runs": runs,
-        "invoke_ms": _times(lambda: runtime.invoke(tensor), runs),
-        "predict_ms": _times(predict, runs),
+        **found,
     }
-
-
-def _times(action, runs: int) -> dict:
-    for _ in range(WARMUP):
-        action()
-    samples = []
-    for _ in range(runs):
-        start = perf_counter_ns()
-        action()
-        samples.append((perf_counter_ns() - start) / 1e6)
-    p50, p90, p99 = (float(p) for p in np.percentile(samples, [50, 90, 99]))
-    return {"p50": p50, "p90": p90, "p99": p99, "mean": float(np.mean(samples))}

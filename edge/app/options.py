@@ -10,7 +10,7 @@ def add_model(parser) -> None:
     """Adds the model folder and how to run it."""
     parser.add_argument("model", help="the model folder")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads of the model (default: 1)")
-    parser.add_argument("--delegate", choices=list(DELEGATES), help="run the file compiled for this accelerator")
+    parser.add_argument("--delegate", choices=DELEGATES, help="run the file compiled for this accelerator")
 
 
 def detector(arguments) -> Detector:

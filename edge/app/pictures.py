@@ -14,7 +14,7 @@ from edge.app import options, overlay, privacy
 from edge.errors import UserError
 from edge.inference.detector import Prediction
 from edge.inference.modelfile import open_model
-from edge.preprocess import ImageError, read_image
+from edge.preprocess import ImageError, read_image, to_sample
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -38,6 +38,7 @@ def register(commands) -> None:
 def predict(arguments) -> int:
     """Goes on after a broken picture; 1 when there was one."""
     detector = options.detector(arguments)
+    spec = detector.info.input
     guard = privacy.from_options(arguments)
     root = Path(arguments.image)
     paths = _images(root)
@@ -53,7 +54,8 @@ def predict(arguments) -> int:
             print(f"error: {error}", file=sys.stderr)
             failed = True
             continue
-        prediction = detector.predict(image)
+        detector.reset()  # each picture stands for itself; as a clip it stands still
+        prediction = detector.predict(to_sample([image] * spec.frames, spec.color))
         found = overlay.regions(prediction.map) if prediction.is_defect else []
         scale = image.shape[1] / prediction.map.shape[1], image.shape[0] / prediction.map.shape[0]
         row = {
@@ -81,10 +83,15 @@ def info(arguments) -> int:
     if arguments.json:
         print(json.dumps(info.raw, indent=2, sort_keys=True))
         return 0
-    spec, out = info.input, info.output
-    print(f"{info.name}: {info.task}, {info.format}, {info.path.stat().st_size} bytes, sha256 {info.sha256[:12]}")
-    print(f"input      {spec.height} x {spec.width} {spec.color} {spec.dtype} {spec.layout}, resize: {spec.resize}")
-    print(f"output     {out.height} x {out.width} {out.dtype} {out.meaning}")
+    spec = info.input
+    clip = f", {spec.frames} frames {spec.step} apart" if spec.frames > 1 else ""
+    print(f"{info.name}: {info.task}, {info.format}, {info.size_bytes} bytes, sha256 {info.sha256[:12]}")
+    tensor = f"{spec.height} x {spec.width} {spec.color} {spec.dtype} {spec.layout}"
+    print(f"input      {tensor}{clip}, resize: {spec.resize}")
+    for out in info.outputs:
+        print(f"{out.meaning:<10} {out.height} x {out.width} x {out.channels} {out.dtype}")
+    for state in info.state:
+        print(f"state      {' x '.join(map(str, state.shape))} {state.dtype}")
     print(f"score      {info.score.rule}, smooth {info.score.smooth}, threshold {info.threshold:.6g}")
     print(f"           ({info.threshold_method})")
     print(f"cost       {info.params} parameters, {info.macs} multiply-accumulates")

@@ -11,7 +11,7 @@ import numpy as np
 from edge.app import truth
 from edge.app.writer import Writer
 from edge.errors import UserError
-from edge.preprocess import read_image, resize
+from edge.preprocess import read_image, read_mask, resize
 
 FPS = 25
 REST, MOVE = 20, 3  # frames that a part stays under the camera, and between two parts
@@ -79,7 +79,7 @@ def _line(data: Path, parts: int, rng) -> list[tuple[np.ndarray, np.ndarray, str
     for item in chosen:
         image, mask = resize(read_image(data / item["path"]), *shape), np.zeros(shape, np.uint8)
         if item["mask"]:
-            mask = (resize(read_image(data / item["mask"]), *shape)[..., 0] > 127).astype(np.uint8)
+            mask = resize(read_mask(data / item["mask"]).astype(np.uint8) * 255, *shape) // 128
         elif int(item["label"]):
             mask[:] = 1  # no mask: the whole part
         line.append((image, mask, item["defect"] if int(item["label"]) else ""))

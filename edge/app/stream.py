@@ -12,9 +12,8 @@ import numpy as np
 from edge.app.buffer import Buffer
 from edge.app.source import Source
 from edge.app.trigger import Alarm, Motion, Rate
-from edge.inference import scoring
-from edge.inference.detector import Detector, load
-from edge.preprocess import resize
+from edge.inference.detector import Detector, Prediction, load
+from edge.preprocess import Ring, to_grey
 
 LIVE_QUEUE = 2  # frames between two threads: a longer queue would show a live picture late
 QUEUE, QUEUE_BYTES = 32, 16e6  # of a file: as many frames as pay off, and no more memory than this
@@ -27,20 +26,24 @@ class Frame:
 
     index: int
     seconds: float
-    image: np.ndarray
-    score: float
-    is_defect: bool
+    image: np.ndarray = field(repr=False)
+    prediction: Prediction
     alarm: bool
     fresh: bool
     fps: float
-    detector: Detector = field(repr=False)
-    raw_map: np.ndarray = field(repr=False)
+
+    @property
+    def score(self) -> float:
+        return self.prediction.score
+
+    @property
+    def is_defect(self) -> bool:
+        return self.prediction.is_defect
 
     @property
     def map(self) -> np.ndarray:
         """The anomaly map, float32 at the model's input size; computed where it is shown, not where time is short."""
-        spec = self.detector.info.input
-        return scoring.anomaly_map(self.raw_map, spec.height, spec.width, self.detector.info.score.sigma)
+        return self.prediction.map
 
 
 class Stream:
@@ -117,23 +120,24 @@ class Stream:
             target.put(item)
 
     def _infer(self, target: Buffer) -> None:
-        info, runtime = self.detector.info, self.detector.runtime
+        detector, spec = self.detector, self.detector.info.input
+        ring = Ring(spec.frames, spec.step) if spec.color == "grey" else None
         times: deque = deque(maxlen=WINDOW)
-        verdict = None
+        detector.reset()
         for index, seconds, image in self._captured:
             in_time = self._in_time(seconds)
             fresh = in_time and self._moved(image)  # both are true of the first frame
+            if ring:  # a frame that is spared an inference is part of the next clip
+                ring.push(detector.resize(to_grey(image)))
             if fresh:
-                raw, output = runtime.run(resize(image, info.input.height, info.input.width))
-                score = scoring.image_score(raw, info.score.rule, info.score.smooth, output)
-                verdict = score, scoring.is_defect(score, info.threshold), raw
+                prediction = detector.judge(ring.sample() if ring else detector.resize(image))
                 self._counts["inferred"] += 1
                 times.append(perf_counter())
-            score, is_defect, raw = verdict
-            alarm = self._alarm(is_defect) if in_time else self._alarm.active  # what rests confirms its verdict
+            # what rests confirms its verdict
+            alarm = self._alarm(prediction.is_defect) if in_time else self._alarm.active
             span = times[-1] - times[0]
             fps = (len(times) - 1) / span if span else 0.0
-            target.put(Frame(index, seconds, image, score, is_defect, alarm, fresh, fps, self.detector, raw))
+            target.put(Frame(index, seconds, image, prediction, alarm, fresh, fps))
 
     def _in_time(self, seconds: float) -> bool:
         if self._rate and not self._rate(seconds):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import UserError
+from edge.inference import scoring
 
 COLUMNS = ("frame", "label", "defect", "moving", "x", "y", "width", "height")
 
@@ -32,13 +33,9 @@ def read(path: str | Path) -> dict[int, int]:
 
 
 def auroc(labels: dict[int, int], scores: dict[int, float], path: str) -> float:
-    """Area under the ROC curve of the frames that have both: the share of (defect, good) pairs in the right order."""
+    """Area under the ROC curve of the frames that have both a label and a score."""
     frames = sorted(labels.keys() & scores.keys())
-    label = np.array([labels[f] for f in frames], bool)
-    score = np.array([scores[f] for f in frames])
-    if not label.any() or label.all():
+    found = scoring.auroc(np.array([labels[f] for f in frames]), np.array([scores[f] for f in frames]))
+    if found is None:
         raise UserError(f"{path}: the frames seen need both labels for an AUROC")
-    _, inverse, count = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[inverse]  # ties share their mean rank
-    positive, negative = label.sum(), (~label).sum()
-    return float((rank[label].sum() - positive * (positive + 1) / 2) / (positive * negative))
+    return found

@@ -126,7 +126,7 @@ class _Watched:
         }
 
     def _picture(self, frame: Frame):
-        map, threshold = frame.map, frame.detector.info.threshold
+        map, threshold = frame.map, frame.prediction.info.threshold
         level, area = self.arguments.region_level, self.arguments.region_area
         shown = overlay.regions(map, level, area) if frame.is_defect else []
         text = f"{frame.score:.2f} / {threshold:.2f}   {frame.fps:.0f} fps"

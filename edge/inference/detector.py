@@ -1,41 +1,130 @@
-"""A model folder as something that looks at pictures."""
+"""A model folder as something that looks at samples: the only place that resizes, runs and scores."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from edge.inference import scoring
-from edge.inference.modelfile import ModelInfo, open_model
-from edge.inference.runtimes import open_runtime
+from edge.errors import ModelError
+from edge.inference import scoring, tensors
+from edge.inference.modelfile import open_model
+from edge.inference.modelinfo import ModelInfo, OutputSpec
+from edge.inference.runtimes import DELEGATES, FORMATS
 from edge.preprocess import resize
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model says about one picture; `map` is float32 [height, width] of the model's input."""
+    """What the model says about one sample; `raw_map` is float32 [h, w] as the model gives it."""
 
     score: float
     is_defect: bool
-    map: np.ndarray
+    raw_map: np.ndarray = field(repr=False)
+    info: ModelInfo = field(repr=False)
+    raw: list = field(repr=False)  # the output tensors in the order of model.json
+
+    @cached_property
+    def map(self) -> np.ndarray:
+        """The anomaly map, float32 [height, width] of the model's input; computed where it is shown or compared."""
+        spec = self.info.input
+        return scoring.anomaly_map(self.raw_map, spec.height, spec.width, self.info.score.sigma)
+
+    @cached_property
+    def embedding(self) -> np.ndarray | None:
+        """A vector at each place, float32 [h, w, D]; None where the model has no such output."""
+        return _read(self.info, "embedding", self.raw)
 
 
 class Detector:
-    """A deployed model with its runtime; ModelError when the folder or the runtime is not usable."""
+    """A deployed model with its runtime; ModelError when the folder or the runtime is not usable.
+
+    `predict` takes a sample of any size; what is in a hurry or measures calls the steps: `resize`, `judge` (`prepare`,
+    `invoke`, score). A model with state goes on from the sample before; `reset` starts anew.
+    """
 
     def __init__(self, info: ModelInfo, threads: int = 1, delegate: str | None = None):
         self.info = info
         self.runtime = open_runtime(info, threads, delegate)
+        self.details: dict = self.runtime.details  # name, version and delegate of the runtime, for reports
+        self._places = tensors.find(info, self.runtime)
+        self.reset()
 
-    def predict(self, image: np.ndarray) -> Prediction:
-        """The verdict on a picture, uint8 [H, W, 3] RGB of any size: it is stretched to the model's input."""
-        spec, rule = self.info.input, self.info.score
-        map, output = self.runtime.run(resize(image, spec.height, spec.width))
-        score = scoring.image_score(map, rule.rule, rule.smooth, output)
-        shown = scoring.anomaly_map(map, spec.height, spec.width, rule.sigma)
-        return Prediction(score, scoring.is_defect(score, self.info.threshold), shown)
+    def reset(self) -> None:
+        """Forgets the samples seen: every state is zero again."""
+        self._state = [np.full(state.shape, state.zero_point, state.dtype) for state in self.info.state]
+
+    def predict(self, sample: np.ndarray) -> Prediction:
+        """The verdict on a sample, uint8 [H, W, 3] RGB or [H, W, frames] grey: stretched to the model's input."""
+        return self.judge(self.resize(sample))
+
+    def resize(self, sample: np.ndarray) -> np.ndarray:
+        """The sample, or one frame [H, W] of it, at the size of the model's input."""
+        return resize(sample, self.info.input.height, self.info.input.width)
+
+    def judge(self, sample: np.ndarray) -> Prediction:
+        """The verdict on a sample that has the size of the model's input."""
+        info, raw = self.info, self.invoke(self.prepare(sample))
+        raw_map, number = _read(info, "map", raw)[..., 0], _read(info, "score", raw)
+        output = None if number is None else float(number.item())
+        score = scoring.image_score(raw_map, info.score.rule, info.score.smooth, output)
+        return Prediction(score, scoring.is_defect(score, info.threshold), raw_map, info, raw)
+
+    def prepare(self, sample: np.ndarray) -> np.ndarray:
+        """The tensor of a resized sample: int8 is the byte - 128, float32 lies in [0, 1]."""
+        spec = self.info.input
+        shape = (spec.height, spec.width, spec.channels)
+        if sample.dtype != np.uint8 or sample.shape != shape:
+            raise ValueError(f"sample is {sample.dtype} {list(sample.shape)}: must be uint8 {list(shape)}")
+        if spec.dtype == "int8":
+            tensor = (sample ^ np.uint8(128)).view(np.int8)
+        else:
+            tensor = sample.astype(np.float32) * np.float32(spec.scale)
+        if spec.layout == "nchw":
+            tensor = tensor.transpose(2, 0, 1)
+        return np.ascontiguousarray(tensor[None])
+
+    def invoke(self, tensor: np.ndarray) -> list[np.ndarray]:
+        """The raw outputs for a prepared tensor, in the order of model.json; the state moves on."""
+        places = self._places
+        if not self._state:
+            return self.runtime.invoke([tensor], places.outputs)
+        feeds = dict(zip(places.state_inputs, self._state))  # noqa: B905 (strict needs Python 3.10)
+        feeds[places.input] = tensor
+        found = self.runtime.invoke([feeds[i] for i in sorted(feeds)], [*places.outputs, *places.state_outputs])
+        self._state = found[len(places.outputs) :]
+        return found[: len(places.outputs)]
+
+
+def open_runtime(info: ModelInfo, threads: int, delegate: str | None):
+    """The model's file opened on CPU threads, or what was compiled for a delegate on its accelerator."""
+    if threads < 1:
+        raise ModelError(f"threads = {threads}: must be at least 1")
+    if delegate is not None and (delegate not in DELEGATES or FORMATS[delegate].stored_as != info.format):
+        raise ModelError(f"{info.path}: no delegate {delegate!r} for {info.format}; there are {', '.join(DELEGATES)}")
+    return FORMATS[delegate or info.format].open(info.compiled(delegate), threads, info.sha256)
+
+
+def _read(info: ModelInfo, meaning: str, raw: list) -> np.ndarray | None:
+    """The output of that meaning, dequantized, as float32 [h, w, channels]; None where the model has none."""
+    for spec, values in zip(info.outputs, raw):  # noqa: B905 (strict needs Python 3.10)
+        if spec.meaning == meaning:
+            return _dequantized(spec, _placed(info, spec, values))
+    return None
+
+
+def _placed(info: ModelInfo, spec: OutputSpec, values: np.ndarray) -> np.ndarray:
+    if spec.channels == 1 or info.input.layout == "nhwc":
+        return values.reshape(spec.height, spec.width, spec.channels)
+    return values.reshape(spec.channels, spec.height, spec.width).transpose(1, 2, 0)
+
+
+def _dequantized(spec: OutputSpec, values: np.ndarray) -> np.ndarray:
+    if spec.dtype == "int8":
+        values = (values.astype(np.int32) - spec.zero_point) * np.float32(spec.scale)
+    return values.astype(np.float32)
 
 
 def load(folder: str | Path, threads: int = 1, delegate: str | None = None) -> Detector:

@@ -26,6 +26,18 @@ def is_defect(score: float, threshold: float) -> bool:
     return score > threshold
 
 
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """Area under the ROC curve: how often a defect (label 1) scores above a good one, a tie counting half
+    (Mann-Whitney); None without both."""
+    labels = np.asarray(labels, bool)
+    if not labels.any() or labels.all():
+        return None
+    _, inverse, count = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[inverse]  # ties share their mean rank
+    positive, negative = labels.sum(), (~labels).sum()
+    return float((rank[labels].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
 def anomaly_map(map: np.ndarray, height: int, width: int, sigma: float) -> np.ndarray:
     """The map [h, w] as float32 [height, width] to show and to compare with masks: bilinear, then a Gaussian blur of
     `sigma` pixels (0: none), cut off at 4 sigma, borders replicated."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.inference import scoring
 from hardware_runners.runner import devices, transports
 from hardware_runners.runner.errors import RunnerError
 
@@ -53,18 +54,9 @@ def compare(labels: np.ndarray, here: np.ndarray, there: np.ndarray, threshold: 
     """AUROC on both sides, the largest difference of a score, and how many verdicts differ."""
     return {
         "images": len(labels),
-        "image_auroc_here": auroc(labels, here),
-        "image_auroc_there": auroc(labels, there),
+        "image_auroc_here": scoring.auroc(labels, here),
+        "image_auroc_there": scoring.auroc(labels, there),
         "largest_difference": float(np.abs(here - there).max()),
         "threshold": threshold,
         "verdicts_that_differ": int(((here > threshold) != (there > threshold)).sum()),
     }
-
-
-def auroc(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    """How often a defect scores above a good picture (Mann-Whitney, ties count half); None without both kinds."""
-    good, defect = scores[labels == 0], scores[labels == 1]
-    if not len(good) or not len(defect):
-        return None
-    above = (defect[:, None] > good).mean() + 0.5 * (defect[:, None] == good).mean()
-    return float(above)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import yaml
 
+from edge.inference.runtimes import LIBRARIES, RUNS
 from hardware_runners.commands import look
-from hardware_runners.runner import devices
+from hardware_runners.runner import devices, transports
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.errors import RunnerError
 
@@ -24,16 +25,14 @@ def run(arguments) -> int:
         what = "no such device; leave out --again" if arguments.again else "is there; use --again or another name"
         raise RunnerError(f"{path}: {what}")
     device = devices.read(name) if arguments.again else new_device(arguments)
-    found = look.ask(device)
+    found = transports.probe(device)
     show(name, found)
     if arguments.again:
         text = path.read_text()
         write(path, text[: text.index("fingerprint:")] + fingerprint_text(found))
         print(f"wrote the fingerprint in {path}")
         return 0
-    runtimes = [
-        key for key in ("ai-edge-litert", "tflite-runtime", "onnxruntime", "openvino") if found["versions"][key]
-    ]
+    runtimes = [name for name in LIBRARIES if found["versions"][name]]
     variants = choose(arguments.variants, runtimes)
     write(path, inventory_text(device, runtimes, found))
     write(devices.PLAN, with_items(devices.PLAN.read_text(), name, variants))
@@ -67,7 +66,7 @@ def choose(wanted: list[str] | None, runtimes: list[str]) -> list[str]:
     unknown = set(wanted or []) - set(variants)
     if unknown:
         raise RunnerError(f"params.yaml: no variant {', '.join(sorted(unknown))}; choose from {', '.join(variants)}")
-    formats = {format for name in runtimes for format in devices.RUNTIMES[name]}
+    formats = {format for name in runtimes for format in RUNS[name]}
     return [name for name, variant in variants.items() if (name in wanted if wanted else variant["format"] in formats)]
 
 

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 
-from hardware_runners.runner import devices, fingerprint
+from edge.inference.formats import Format
+from edge.inference.runtimes import DELEGATES, FORMATS
+from hardware_runners.runner import devices, energy, fingerprint, transports
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.errors import RunnerError
 
 PIP = {"numpy": "numpy", "opencv": "opencv-python-headless"}
 ROOM_MB = 200
-
-
-def ask(device: Device) -> dict:
-    """What remote.probe finds on a device."""
-    if device.transport == "local":
-        from hardware_runners.runner.remote import probe as local
-
-        return local.probe()
-    from hardware_runners.runner.transports import ssh
-
-    return ssh.probe(device)
+DEFAULT = "tflite"  # the format that a device without a list of runtimes is expected to run
 
 
 def list_devices(arguments) -> int:
@@ -42,7 +34,7 @@ def list_devices(arguments) -> int:
 def probe(arguments) -> int:
     """Prints what the device says; RunnerError when it is not the enrolled one."""
     device = devices.read(arguments.name)
-    found = ask(device)
+    found = transports.probe(device)
     print(json.dumps(found, indent=2))
     if device.fingerprint is not None:
         fingerprint.compare(device, found["fingerprint"])
@@ -52,7 +44,7 @@ def probe(arguments) -> int:
 def doctor(arguments) -> int:
     """One line for each thing that a measurement needs; 1 when one is missing."""
     device = devices.read(arguments.name)
-    problems = diagnose(device, ask(device))
+    problems = diagnose(device, transports.probe(device))
     for line in problems:
         print(f"missing: {line}")
     if not problems:
@@ -67,18 +59,15 @@ def diagnose(device: Device, found: dict) -> list[str]:
     if tuple(int(part) for part in found["machine"]["python"].split(".")[:2]) < (3, 9):
         out.append(f"Python 3.9 or newer (it has {found['machine']['python']}): sudo apt install python3")
     out += [f"{name}: {python} -m pip install {package}" for name, package in PIP.items() if not versions[name]]
-    for name in device.runtime or [default_runtime(found)]:
-        if name == "edgetpu":
-            if not found["edgetpu"]:
-                out.append("Edge TPU runtime: sudo apt install libedgetpu1-std (from Coral's package source)")
-            if not (versions["ai-edge-litert"] or versions["tflite-runtime"]):
-                out.append(f"a TFLite runtime: {python} -m pip install {default_runtime(found)}")
+    for name in device.runtime or [FORMATS[DEFAULT].pip(found["machine"]["architecture"])]:
+        if name in DELEGATES:
+            out += accelerator(FORMATS[name], found, python)
         elif not versions[name]:
             out.append(f"{name}: {python} -m pip install {name}")
     if found["free_mb"] < ROOM_MB:
         out.append(f"room: {found['free_mb']:.0f} MiB free, {ROOM_MB} wanted: df -h . && sudo apt clean")
     source = device.energy.source
-    if source in ("rapl", "jetson", "pmic", "ina2xx") and source not in found["energy"]:
+    if source in energy.SOURCES and source not in found["energy"]:
         out.append(f"energy source {source}: not found there; see hardware_runners/README.md")
     if device.fingerprint is not None:
         try:
@@ -88,6 +77,12 @@ def diagnose(device: Device, found: dict) -> list[str]:
     return out
 
 
-def default_runtime(found: dict) -> str:
-    """The TFLite runtime to install: ai-edge-litert has no wheel for 32-bit ARM."""
-    return "tflite-runtime" if found["machine"]["architecture"].startswith(("armv6", "armv7")) else "ai-edge-litert"
+def accelerator(wanted: Format, found: dict, python: str) -> list[str]:
+    """What the device lacks to run models on an accelerator."""
+    out = []
+    if not found["delegates"][wanted.name]:
+        out.append(f"{wanted.title} runtime: {wanted.accelerator.install}")
+    if not any(found["versions"][library.pip] for library in wanted.libraries):
+        package = wanted.pip(found["machine"]["architecture"])
+        out.append(f"a library for it: {python} -m pip install {package}")
+    return out

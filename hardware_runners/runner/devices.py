@@ -6,21 +6,27 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge.inference.runtimes import RUNS
+from hardware_runners.runner.energy import SOURCES
 from hardware_runners.runner.errors import RunnerError
 
 PLAN = Path("hardware_runners/plan.yaml")
 INVENTORY = Path("hardware_runners/inventory")
 NAME = r"^[a-z0-9][a-z0-9-]*$"
-RUNTIMES = {  # name in an inventory file: the model formats it runs
-    "ai-edge-litert": ("tflite",),
-    "tflite-runtime": ("tflite",),
-    "edgetpu": ("tflite",),  # ai-edge-litert or tflite-runtime with the Edge TPU delegate
-    "onnxruntime": ("onnx",),
-    "openvino": ("openvino",),
-}
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def one_of(*names: str) -> AfterValidator:
+    """The check of a name that a table holds."""
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"must be one of {', '.join(names)}")
+        return value
+
+    return AfterValidator(check)
 
 
 class Section(BaseModel):
@@ -38,7 +44,7 @@ class Address(Section):
 class Energy(Section):
     """Where energy figures come from; `window_s` and `idle_s` are the lengths of the two measured windows."""
 
-    source: Literal["none", "rapl", "jetson", "pmic", "ina2xx", "meter", "estimate"]
+    source: Annotated[str, one_of("none", *SOURCES, "meter", "estimate")]
     reason: str | None = None
     window_s: Annotated[float, Field(ge=1)] = 10.0
     idle_s: Annotated[float, Field(ge=1)] = 10.0
@@ -79,7 +85,7 @@ class Device(Section):
     python: str | None = None  # ssh: the interpreter on the device
     folder: str = ".cache/edge-vision"  # ssh: where code and models go, relative to the home there
     lock: Annotated[str, Field(pattern=NAME)] = "device"  # devices that share a machine's /tmp need different names
-    runtime: list[Literal["ai-edge-litert", "tflite-runtime", "edgetpu", "onnxruntime", "openvino"]] = []
+    runtime: list[Annotated[str, one_of(*RUNS)]] = []
     threads: list[Annotated[int, Field(ge=1)]] | None = None  # instead of benchmark.threads
     may_change: list[Literal["governor"]] = []
     emulated: bool = False  # figures of time are marked and never plotted as latency
@@ -131,7 +137,7 @@ def plan() -> dict[str, dict]:
 
 def check_runtime(device: Device, format: str) -> None:
     """RunnerError when none of the runtimes that the inventory file lists runs models of this format."""
-    if device.runtime and not any(format in RUNTIMES[name] for name in device.runtime):
+    if device.runtime and not any(format in RUNS[name] for name in device.runtime):
         raise RunnerError(
             f"{INVENTORY / device.name}.yaml: runtime = {device.runtime}: none of them runs a {format} model; "
             f"take it out of {PLAN} or install one"

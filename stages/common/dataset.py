@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import UserError
-from edge.preprocess import read_image, resize, sample_of
+from edge.preprocess import read_image, resize, to_sample
 
 
 @dataclass(frozen=True)
@@ -71,28 +71,33 @@ def evenly(items: Sequence, count: int) -> list:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def load_samples(folder: str | Path, items: list[Item], spec) -> np.ndarray:
-    """The samples as the models get them: uint8 [N, size, size, C].
+class Samples:
+    """Reads the samples of an index as `spec`, the input of params or of a model, wants them.
 
-    spec: the section input of params: rgb pictures have three channels; grey samples as many as `frames`, which are
-    the frames of one clip up to the item's own, `step` apart. What lies before the first frame repeats it.
+    Called with an item, it gives uint8 [H, W, C] as large as the picture: three channels of an rgb picture, or as many
+    grey ones as `frames`. Those are the frames of one clip up to the item's own, `step` apart; before the first there
+    is the first again.
     """
-    folder = Path(folder)
-    clips: dict[str, list[Item]] = {}
-    if any(item.clip for item in items):
-        for item in sorted(read_index(folder), key=lambda item: item.frame):
-            clips.setdefault(item.clip, []).append(item)
-    out = None
-    for i, item in enumerate(items):
-        paths = [folder / item.path]
+
+    def __init__(self, folder: str | Path, spec):
+        self.folder, self.spec = Path(folder), spec
+        self.clips: dict[str, list[Item]] = {}
         if spec.frames > 1:
-            clip = clips.get(item.clip) if item.clip else None
-            if clip is None:
-                raise UserError(f"{folder / item.path}: a picture, but input.frames = {spec.frames}; set it to 1")
+            for item in sorted(read_index(folder), key=lambda item: item.frame):
+                self.clips.setdefault(item.clip, []).append(item)
+
+    def __call__(self, item: Item) -> np.ndarray:
+        shown = [item]
+        if self.spec.frames > 1:
+            if not item.clip:
+                raise UserError(f"{self.folder / item.path}: a picture, but input.frames = {self.spec.frames}; set 1")
+            clip = self.clips[item.clip]
             now = clip.index(item)
-            paths = [folder / clip[max(0, now - spec.step * k)].path for k in reversed(range(spec.frames))]
-        sample = sample_of([resize(read_image(path), spec.size, spec.size) for path in paths], spec.color)
-        if out is None:
-            out = np.empty((len(items), *sample.shape), np.uint8)
-        out[i] = sample
-    return out
+            shown = [clip[max(0, now - self.spec.step * back)] for back in reversed(range(self.spec.frames))]
+        return to_sample([read_image(self.folder / one.path) for one in shown], self.spec.color)
+
+
+def load_samples(folder: str | Path, items: Sequence[Item], spec) -> np.ndarray:
+    """The samples as the models get them: uint8 [N, size, size, C]; spec: the section input of params."""
+    read = Samples(folder, spec)
+    return np.stack([resize(read(item), spec.size, spec.size) for item in items])

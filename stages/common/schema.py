@@ -1,5 +1,6 @@
 """The typed schema of params.yaml: types, ranges, no unknown keys."""
 
+import importlib
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -8,6 +9,12 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+def formats() -> dict:
+    """The table of formats. Fetched when it is needed, not imported: every stage reads this schema, and what runs a
+    model file is no reason to train anew."""
+    return importlib.import_module("edge.inference.runtimes").FORMATS
 
 
 class Section(BaseModel):
@@ -42,8 +49,8 @@ class Input(Section):
 
     @model_validator(mode="after")
     def frames_are_grey(self):
-        if self.color == "rgb" and self.frames > 1:
-            raise ValueError("several frames are grey channels; set color: grey, or frames: 1")
+        if self.color == "rgb" and self.frames != 1:
+            raise ValueError(f"{self.frames} frames of color rgb; set color: grey, only grey frames are stacked")
         return self
 
 
@@ -106,15 +113,22 @@ class Compile(Section):
 
 class Variant(Section):
     model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9/-]*$")]  # a folder below artifacts
-    format: Literal["tflite", "onnx", "openvino", "edgetpu"]
+    format: str
     precision: Literal["float32", "int8"]
     role: Literal["teacher", "student", "baseline"]
     step: Annotated[str, Field(min_length=1)] | None = None  # of compression
 
+    @field_validator("format")
+    @classmethod
+    def known(cls, value):
+        if value not in formats():
+            raise ValueError(f"must be one of {', '.join(formats())}")
+        return value
+
     @model_validator(mode="after")
     def can_be_made(self):
-        if (self.format, self.precision) == ("edgetpu", "float32"):
-            raise ValueError("the Edge TPU computes in int8 only; set precision: int8")
+        if self.precision not in (possible := formats()[self.format].precisions):
+            raise ValueError(f"{self.format} is made in {' or '.join(possible)} only")
         if self.step and self.role != "student":
             raise ValueError("only a student is compressed; leave step out")
         return self

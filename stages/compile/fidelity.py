@@ -1,11 +1,10 @@
 """How far an int8 file lies from the network that was trained: in steps of its output grid (LSB)."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from edge.errors import UserError
+from edge.inference.detector import Detector
 from stages.graph.quantize import QuantNetwork
 
 # onnxruntime rounds otherwise than the simulation, which does XNNPACK's, and a deep network enlarges that: 0.98 to 1
@@ -26,41 +25,41 @@ def simulated(model: QuantNetwork, images: np.ndarray) -> np.ndarray:
     return torch.cat(parts).numpy().reshape(len(images), -1)
 
 
-def device_outputs(runtime, images: np.ndarray) -> np.ndarray:
-    """What an edge runtime returns for them, as steps of the output grid."""
-    spec = runtime.info.quantization["output"]
-    raw = np.stack([runtime.invoke(runtime.prepare(image))[0].reshape(-1) for image in images])
-    return raw if raw.dtype == np.int8 else np.rint(raw / np.float32(spec["scale"])) + spec["zero_point"]
+def device_outputs(detector: Detector, images: np.ndarray) -> np.ndarray:
+    """What the file returns for them on a device, as steps of the output grid."""
+    grid = detector.info.quantization.output
+    raw = np.stack([detector.invoke(detector.prepare(image))[0].reshape(-1) for image in images])
+    return raw if raw.dtype == np.int8 else np.rint(raw / np.float32(grid.scale)) + grid.zero_point
 
 
-def reference_outputs(path: Path, runtime, images: np.ndarray) -> np.ndarray:
+def reference_outputs(detector: Detector, images: np.ndarray) -> np.ndarray:
     """What TFLite's reference kernels return for them: the spread between kernels of one file."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter = Interpreter(str(detector.info.path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     interpreter.allocate_tensors()
     entry, leave = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
     outputs = []
     for image in images:
-        interpreter.set_tensor(entry, runtime.prepare(image))
+        interpreter.set_tensor(entry, detector.prepare(image))
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(leave).reshape(-1))
     return np.stack(outputs)
 
 
-def check(runtime, model: QuantNetwork, images: np.ndarray, limits) -> dict:
+def check(detector: Detector, model: QuantNetwork, images: np.ndarray, limits) -> dict:
     """The fidelity record of an int8 file; UserError when it is outside the limits (compile.fidelity)."""
-    found, wanted = device_outputs(runtime, images), simulated(model, images)
-    kernel = runtime.details["delegate"] or "builtin"
-    record = {"kernel": f"{runtime.details['name']} {kernel}", "images": len(images), **difference(found, wanted)}
+    found, wanted = device_outputs(detector, images), simulated(model, images)
+    kernel = detector.details["delegate"] or "builtin"
+    record = {"kernel": f"{detector.details['name']} {kernel}", "images": len(images), **difference(found, wanted)}
     if kernel == "XNNPACK":
-        record["reference_kernels"] = difference(reference_outputs(runtime.info.path, runtime, images), found)
+        record["reference_kernels"] = difference(reference_outputs(detector, images), found)
     held = {"XNNPACK": {"exact": limits.exact, "within_1": limits.within_1}}
     held["CPUExecutionProvider"] = {"within_1": ONNX_WITHIN_1}
     for key, limit in held.get(kernel, {}).items():
         if record[key] < limit:
             raise UserError(
-                f"{runtime.info.name}: {key} = {record[key]:.4%} of the int8 outputs against the trained network "
+                f"{detector.info.name}: {key} = {record[key]:.4%} of the int8 outputs against the trained network "
                 f"(largest difference {record['max_lsb']} LSB, {record['kernel']}); at least {limit:.4%} must hold "
                 "(compile.fidelity)"
             )

@@ -9,7 +9,6 @@ import numpy as np
 
 from edge.errors import UserError
 from edge.inference.detector import load
-from edge.preprocess import read_image
 from stages.common import atomic, dataset, stage
 from stages.common.metrics import average_precision, image_auroc
 from stages.common.progress import track
@@ -28,8 +27,10 @@ def run(params, variant: str) -> None:
     height, width = info.input.height, info.input.width
     maps = np.empty((len(items), height, width), np.float32)
     scores, decisions = np.empty(len(items), np.float32), np.empty(len(items), bool)
+    read = dataset.Samples(TEST, info.input)
     for i, item in enumerate(track(items, f"evaluate {variant}")):
-        found = detector.predict(read_image(TEST / item.path))
+        detector.reset()
+        found = detector.predict(read(item))
         maps[i], scores[i], decisions[i] = found.map, found.score, found.is_defect
     if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
         raise UserError(f"{info.path}: returns NaN or infinity on the test pictures; build the model again")
@@ -38,17 +39,17 @@ def run(params, variant: str) -> None:
         f"artifacts/eval/{variant}.json",
         {
             "variant": variant,
-            "how": "predicted (its int8 file on the CPU)" if "edgetpu" in info.raw else "measured",
+            "how": "predicted (its int8 file on the CPU)" if info.edgetpu else "measured",
             **accuracy(items, scores, decisions),
             **pixel_accuracy(maps, masks, params.evaluate.aupro_fpr_limit),
             "threshold": info.threshold,
             "threshold_method": info.threshold_method,
             "validation": info.raw.get("validation"),
-            "runtime": runtime_name(detector.runtime.details),
+            "runtime": runtime_name(detector.details),
             "size_bytes": info.size_bytes,
             "params": info.params,
             "macs": info.macs,
-            "fidelity": (info.quantization or {}).get("fidelity"),
+            "fidelity": info.quantization.fidelity if info.quantization else None,
             "edgetpu": info.raw.get("edgetpu"),
         },
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.preprocess import read_image
+from edge.preprocess import read_mask
 from stages.common.dataset import Item
 
 
@@ -21,14 +21,10 @@ def shrink(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def load_mask(folder: str | Path, item: Item, height: int, width: int) -> np.ndarray | None:
-    """The bool mask of `item`, empty for a good picture, None for a defect whose source marks no pixels.
-
-    A pixel is defect above half of the brightest value: masks come as 0/1, as 0/255 and with antialiased edges.
-    """
+    """The bool mask of `item`, empty for a good picture, None for a defect whose source marks no pixels."""
     if item.label == 0:
         return np.zeros((height, width), bool)
     if not item.mask:
         return None
-    path = Path(folder) / item.mask
-    grey = read_image(path).max(axis=2)
-    return shrink(grey > grey.max() / 2, height, width) if grey.any() else None
+    mask = read_mask(Path(folder) / item.mask)
+    return shrink(mask, height, width) if mask.any() else None

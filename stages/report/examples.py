@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from edge.errors import UserError
-from edge.preprocess import read_image
+from edge.preprocess import read_image, read_mask
 from stages.common import dataset
 from stages.report import plots
 from stages.report.formatting import kind
@@ -98,7 +98,7 @@ def read_maps(name: str, items: dict) -> dict[str, np.ndarray]:
 
 def picture(item: dataset.Item) -> tuple[np.ndarray, np.ndarray | None]:
     """The picture and its bool mask, None where it has none."""
-    return read_image(TEST / item.path), read_image(TEST / item.mask).any(axis=2) if item.mask else None
+    return read_image(TEST / item.path), read_mask(TEST / item.mask) if item.mask else None
 
 
 def heat(axes, found: dict, threshold: float, i: int, shape: tuple, mask, label: int) -> None:

@@ -5,17 +5,15 @@ sensor on this machine (source meter) it prints when the windows were, for whoev
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
 import threading
 import time
 
-from edge.inference import runtimes
-from edge.inference.modelfile import ModelError, open_model
+from edge.inference.detector import load
+from edge.inference.timing import noise
 from hardware_runners.runner import energy
-from hardware_runners.runner.remote.measure import PARENT, picture
+from hardware_runners.runner.remote import job
 
 SETTLE_S = 1.0  # after loading and after idling, so that caches and clocks are as they will be
 
@@ -50,9 +48,8 @@ class Sampler(threading.Thread):
 
 def measure(folder: str, threads: int, spec: dict, delegate: str | None = None) -> dict:
     """The figure of energy.figure; {"reason": ...} when the source gives none; the windows alone for a meter."""
-    info = open_model(folder)
-    runtime = runtimes.open_runtime(info, threads, delegate)
-    tensor = runtime.prepare(picture(info.input.height, info.input.width))
+    detector = load(folder, threads, delegate)
+    tensor = detector.prepare(noise(detector.info.input))
     sampler = None
     if spec["source"] != "meter":
         try:
@@ -61,7 +58,7 @@ def measure(folder: str, threads: int, spec: dict, delegate: str | None = None) 
         except (OSError, ValueError) as error:
             return {"reason": f"{spec['source']}: {error}"}
         sampler.start()
-    windows = run_windows(lambda: runtime.invoke(tensor), spec["idle_s"], spec["window_s"])
+    windows = run_windows(lambda: detector.invoke(tensor), spec["idle_s"], spec["window_s"])
     if sampler is None:
         return {"windows": windows}
     sampler.stop()
@@ -97,8 +94,7 @@ def _busy(action, seconds: float) -> int:
     while time.monotonic() < end:
         action()
         n += 1
-        if os.getppid() != PARENT:
-            sys.exit(1)
+        job.end_with_parent()
     return n
 
 
@@ -111,19 +107,11 @@ def joules(sampler: Sampler, start: float, end: float) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     """Prints the figure as JSON; one line on stderr and 1 when the model can't be run."""
-    parser = argparse.ArgumentParser(prog="python -m hardware_runners.runner.remote.power", description=__doc__)
-    parser.add_argument("model", help="the model folder")
+    parser = job.parser("power", __doc__)
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads")
     parser.add_argument("--energy", type=json.loads, required=True, metavar="JSON", help="energy of the inventory file")
-    parser.add_argument("--delegate", choices=["edgetpu"], help="run a TFLite model on this accelerator")
-    arguments = parser.parse_args(argv)
-    try:
-        found = measure(arguments.model, arguments.threads, arguments.energy, arguments.delegate)
-    except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(found))
-    return 0
+    given = parser.parse_args(argv)
+    return job.answer(lambda: measure(given.model, given.threads, given.energy, given.delegate))
 
 
 if __name__ == "__main__":

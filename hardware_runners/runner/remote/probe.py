@@ -7,24 +7,24 @@ import json
 import shutil
 import time
 
+from edge.inference.runtimes import DELEGATES, FORMATS, LIBRARIES
 from hardware_runners.runner import energy
 from hardware_runners.runner.remote import machine
 
-PACKAGES = ("numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime", "openvino")
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 
 def probe() -> dict:
     """The machine, the versions of what it needs (null: absent), the fingerprint, energy sources, free disk in MiB."""
     described = machine.describe()
-    versions = {name: version(name) for name in PACKAGES}
+    versions = {name: version(name) for name in ("numpy", *LIBRARIES)}
     versions["opencv"] = next(filter(None, map(version, OPENCV)), None) or system_opencv()
     state = machine.state()
     return {
         "machine": described,
         "state": state,
         "versions": versions,
-        "edgetpu": machine.has_library("libedgetpu.so.1"),
+        "delegates": {name: machine.has_library(FORMATS[name].accelerator.library) for name in DELEGATES},
         "energy": energy.found(),
         "free_mb": shutil.disk_usage(".").free / 2**20,
         "time": time.time(),

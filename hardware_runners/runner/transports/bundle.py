@@ -10,7 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNNER = "hardware_runners/runner"
-CODE = ("edge", "edge/inference", f"{RUNNER}/remote", f"{RUNNER}/energy")  # the modules, not what is in folders below
+# the modules, not what is in folders below
+CODE = ("edge", "edge/inference", "edge/inference/runtimes", f"{RUNNER}/remote", f"{RUNNER}/energy")
 FILES = (f"{RUNNER}/__init__.py",)
 
 

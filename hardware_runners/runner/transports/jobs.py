@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from edge.inference.runtimes import DELEGATES
 from hardware_runners.runner.devices import Device
+from hardware_runners.runner.energy import SOURCES
 
 MEASURE = "hardware_runners.runner.remote.measure"
 SCORE = "hardware_runners.runner.remote.score"
 POWER = "hardware_runners.runner.remote.power"
-WINDOWED = ("rapl", "jetson", "pmic", "ina2xx", "meter")  # energy sources that need long windows of inference
+WINDOWED = (*SOURCES, "meter")  # energy sources that need long windows of inference
 
 
 def commands(python: str, device: Device, model: str, runs: int, warmup: int, threads: list[int]) -> list[list[str]]:
@@ -28,7 +30,7 @@ def score(python: str, device: Device, model: str, pictures: str) -> list[str]:
 
 
 def _delegate(device: Device) -> list[str]:
-    return ["--delegate", "edgetpu"] if "edgetpu" in device.runtime else []
+    return [word for name in DELEGATES if name in device.runtime for word in ("--delegate", name)]
 
 
 def merge(device: Device, results: list[dict]) -> dict:

@@ -11,19 +11,22 @@ from pathlib import Path
 
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.errors import RunnerError
+from hardware_runners.runner.remote import probe as remote
 from hardware_runners.runner.transports import jobs
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def measure(device: Device, model_folder: str | Path, runs: int, warmup: int, threads: list[int]) -> dict:
+def measure(
+    device: Device, model_folder: str | Path, runs: int, warmup: int, threads: list[int], holder: str = ""
+) -> dict:
     """What the commands of `jobs` printed; RunnerError with the last line of the one that failed."""
     commands = jobs.commands(sys.executable, device, str(model_folder), runs, warmup, threads)
     found = jobs.merge(device, [_run(device, command) for command in commands])
     return {**found, "clock_offset_s": 0.0}
 
 
-def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes]) -> dict:
+def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], holder: str = "") -> dict:
     """What remote.score says about the pictures."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in pictures.items():
@@ -31,6 +34,11 @@ def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes]) 
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         return _run(device, jobs.score(sys.executable, device, str(model_folder), folder))
+
+
+def probe(device: Device) -> dict:
+    """What hardware_runners.runner.remote.probe finds on this machine."""
+    return remote.probe()
 
 
 def _run(device: Device, command: list[str]) -> dict:

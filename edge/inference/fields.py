@@ -1,0 +1,87 @@
+"""Reads one object of a JSON file: every getter checks a field and names it, with what is allowed, when it is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge.errors import ModelError
+
+
+class Fields:
+    """The fields of one object; `parse(fields)` of `object`, `objects` and `optional` makes something of a nested one,
+    and what it has not asked for is an unknown key."""
+
+    def __init__(self, path: Path, values: Any, prefix: str = ""):
+        self.path, self.values, self.prefix = path, values, prefix
+        self._known: set[str] = set()
+        if not isinstance(values, dict):
+            where = prefix.rstrip(".") or "the file"
+            raise ModelError(f"{path}: {where} = {values!r}: must be an object")
+
+    def error(self, key: str, allowed: str) -> ModelError:
+        return ModelError(f"{self.path}: {self.prefix}{key} = {self.values[key]!r}: must be {allowed}")
+
+    def get(self, key: str) -> Any:
+        self._known.add(key)
+        if key not in self.values:
+            raise ModelError(f"{self.path}: {self.prefix}{key}: missing field")
+        return self.values[key]
+
+    def parsed(self, parse: Callable) -> Any:
+        """What `parse` makes of this object; ModelError for a key that it did not ask for."""
+        found = parse(self)
+        unknown = sorted(set(self.values) - self._known)
+        if unknown:
+            raise ModelError(f"{self.path}: {self.prefix}{unknown[0]}: unknown field; remove it or correct its name")
+        return found
+
+    def object(self, key: str, parse: Callable = lambda at: at.mapping()) -> Any:
+        return Fields(self.path, self.get(key), f"{self.prefix}{key}.").parsed(parse)
+
+    def optional(self, key: str, parse: Callable = lambda at: at.mapping()) -> Any:
+        """None where the field is null or absent."""
+        self._known.add(key)
+        return None if self.values.get(key) is None else self.object(key, parse)
+
+    def objects(self, key: str, parse: Callable = lambda at: at.mapping()) -> tuple:
+        if not isinstance(self.get(key), list):
+            raise self.error(key, "a list of objects")
+        nested = (Fields(self.path, value, f"{self.prefix}{key}.{i}.") for i, value in enumerate(self.values[key]))
+        return tuple(at.parsed(parse) for at in nested)
+
+    def mapping(self) -> dict:
+        """The whole object, whatever it holds."""
+        self._known.update(self.values)
+        return dict(self.values)
+
+    def text(self, key: str) -> str:
+        value = self.get(key)
+        if not isinstance(value, str) or not value:
+            raise self.error(key, "a non-empty string")
+        return value
+
+    def choice(self, key: str, *allowed: Any) -> Any:
+        value = self.get(key)
+        if isinstance(value, bool) or value not in allowed:
+            raise self.error(key, " or ".join(repr(a) for a in allowed))
+        return value
+
+    def whole(self, key: str, low: int, high: float = math.inf) -> int:
+        value = self.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self.error(key, f"a whole number of at least {low}" + (f" and at most {high}" if high < 1e9 else ""))
+        return value
+
+    def whole_or_null(self, key: str, low: int = 0) -> int | None:
+        return None if self.get(key) is None else self.whole(key, low)
+
+    def number(self, key: str, low: float = -math.inf, open_low: bool = False) -> float:
+        value = self.get(key)
+        fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not fine or value < low or (open_low and value == low):
+            limit = "" if low == -math.inf else f" {'above' if open_low else 'of at least'} {low:g}"
+            raise self.error(key, f"a finite number{limit}")
+        return float(value)

@@ -1,0 +1,119 @@
+"""What the project has to know about a format of model files; each module of `edge.inference.runtimes` fills in one.
+
+Standard library only: a device without numpy can still be asked what it has."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edge.errors import ModelError
+
+INPUT_STEP = 1 / 255  # a sample's byte stands for [0, 1]; an int8 tensor holds the byte - 128
+
+
+class Tensor(NamedTuple):
+    """A tensor as a runtime finds it in the file; `scale` is None where the file states no quantization."""
+
+    name: str
+    shape: tuple
+    dtype: str  # as numpy names it
+    scale: float | None = None
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
+class Library:
+    """A Python package that runs a format: its name for pip, and the module to import."""
+
+    pip: str
+    module: str
+    not_on: tuple[str, ...] = ()  # processors (as `platform.machine()` starts) that it has no wheel for
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """What a format needs beside the Python package: a shared library, and how it gets onto the device."""
+
+    library: str
+    install: str
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format. `runtime(library, path, threads)` opens a file; it has `inputs` and `outputs` (lists of Tensor),
+    `details` (name, version and delegate, for reports) and `invoke(feeds, wanted)`: an array for each input in, those
+    of the outputs numbered in `wanted` out."""
+
+    name: str  # in params.yaml; of an accelerator also as delegate and in an inventory file
+    title: str
+    files: tuple[str, ...]  # what a model folder holds; the first one is the model file
+    runtime: Any
+    libraries: tuple[Library, ...]  # in the order in which they are tried
+    layout: str  # of the tensors: nhwc | nchw
+    integer_io: bool  # an int8 model takes and returns int8, not float32
+    precisions: tuple[str, ...] = ("float32", "int8")
+    stored_as: str = ""  # the format in model.json, where a file compiled for an accelerator lies beside the model's
+    accelerator: Accelerator | None = None
+    built_on_device: bool = False  # `runtime.build(library, source, target)` makes what is opened; see `built`
+
+    def library(self):
+        """The first of the libraries that is installed, imported; ModelError that says what to install."""
+        for library in self.libraries:
+            try:
+                return importlib.import_module(library.module)
+            except ModuleNotFoundError:
+                continue
+        raise ModelError(f"no {self.title} runtime: pip install {self.pip(platform.machine())}")
+
+    def pip(self, machine: str) -> str:
+        """The package to install on a processor."""
+        return next(entry.pip for entry in self.libraries if not machine.startswith(entry.not_on))
+
+    def input_fields(self, precision: str) -> dict:
+        """What `input` of model.json says about the tensor of a model of that precision."""
+        integer = self.integer_io and precision == "int8"
+        kind = {"dtype": "int8", "zero_point": -128} if integer else {"dtype": "float32", "zero_point": 0}
+        return {"layout": self.layout, "scale": INPUT_STEP, **kind}
+
+    def open(self, path: Path, threads: int, digest: str):
+        """The runtime with the file at `path`, which has this digest."""
+        library = self.library()
+        return self.runtime(library, self.built(library, path, digest) if self.built_on_device else path, threads)
+
+    def built(self, library, source: Path, digest: str) -> Path:
+        """The file that this device makes from a model's: once for each model and version of the library, and kept in
+        ~/.cache/edge-vision/built."""
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-vision" / "built"
+        about = describe(library, None)
+        path = home / f"{digest[:16]}-{about['name']}-{about['version']}-{self.name}"
+        if not path.is_file():
+            home.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            self.runtime.build(library, source, temporary)
+            os.replace(temporary, path)
+        return path
+
+
+def describe(library, delegate: str | None) -> dict:
+    """The details of a runtime: name and version of the library's package."""
+    package = sys.modules[library.__name__.partition(".")[0]]
+    return {
+        "name": package.__name__,
+        "version": getattr(package, "__version__", "unknown"),
+        "delegate": delegate,
+    }
+
+
+def not_a_model(path: Path, name: str, error: Exception) -> ModelError:
+    """The error for a file that a runtime refuses, its message on one line."""
+    return ModelError(f"{path}: not a model that {name} runs: {one_line(error)}")
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

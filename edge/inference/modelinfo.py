@@ -1,0 +1,288 @@
+"""What a `model.json` says, typed and checked field by field: how to feed, read and judge the model beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge.errors import ModelError
+from edge.inference.fields import Fields
+from edge.inference.formats import INPUT_STEP
+from edge.inference.runtimes import STORED
+
+SCHEMA = 2
+NAME = "model.json"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the model takes: a picture [height, width, 3] in RGB, or `frames` grey ones [height, width, frames] of a
+    video, `step` frames apart, the last one being now; `scale` and `zero_point` turn tensor values into [0, 1]."""
+
+    height: int
+    width: int
+    color: str  # rgb | grey
+    frames: int
+    step: int
+    resize: str
+    layout: str  # nhwc | nchw
+    dtype: str  # int8 | float32
+    scale: float
+    zero_point: int
+
+    @property
+    def channels(self) -> int:
+        return 3 if self.color == "rgb" else self.frames
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One of the tensors that the model returns; its values are (raw - zero_point) * scale."""
+
+    name: str
+    meaning: str  # map: of the anomaly; score: one number; embedding: a vector at each place
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """An output that becomes an input of the next inference, the same raw values; zero at first."""
+
+    input: str
+    output: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class ScoreSpec:
+    """How the map becomes one number: `smooth` is a mean filter's side, `sigma` the blur of the shown map in px."""
+
+    rule: str  # max | output
+    smooth: int
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What the integers stand for: (raw - zero_point) * scale."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How an int8 model came about; `output` is the grid of its map, also where the file's own output is float."""
+
+    scheme: str
+    ranges: str
+    output: Grid
+    fidelity: dict | None  # the file against the network that was trained
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Image AUROC of good validation pictures against CutPaste defects, and how many there were of each."""
+
+    auroc: float
+    good: int
+    cutpaste: int
+
+
+@dataclass(frozen=True)
+class EdgeTPUMapping:
+    """What of the model runs on the Edge TPU; `file` is the compiled one, None where the mapping is only predicted."""
+
+    how: str  # compiled | predicted
+    file: str | None
+    ops: int
+    mapped: int
+    predicted_mapped: int | None
+    cpu: tuple[dict, ...]  # op, count or index, why, source
+    subgraphs: int
+    parameter_bytes: int
+    on_chip_bytes: int | None
+    streamed_bytes: int | None
+    min_runtime_version: int | None
+    compiler: str | None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A checked `model.json`; `raw` is the JSON object, `path` the model file, `files` every file with its sha256."""
+
+    folder: Path
+    raw: dict = field(repr=False)
+    path: Path
+    task: str
+    name: str
+    format: str
+    files: dict[str, str]
+    input: InputSpec
+    outputs: tuple[OutputSpec, ...]
+    state: tuple[StateSpec, ...]
+    score: ScoreSpec
+    threshold: float
+    threshold_method: str
+    quantization: Quantization | None
+    validation: Validation | None
+    edgetpu: EdgeTPUMapping | None
+    params: int
+    macs: int
+    made_by: dict
+
+    def output(self, meaning: str) -> OutputSpec | None:
+        """The output of that meaning."""
+        return next((output for output in self.outputs if output.meaning == meaning), None)
+
+    def compiled(self, delegate: str | None) -> Path:
+        """The file to run: the model file, or the one compiled for `delegate`; ModelError when there is none, since a
+        delegate would leave all of the model file to the CPU."""
+        if delegate is None:
+            return self.path
+        name = getattr(getattr(self, delegate, None), "file", None)
+        if not name:
+            raise ModelError(f"{self.folder}: not compiled for {delegate}; build a variant of format {delegate}")
+        return self.folder / name
+
+    @property
+    def own_files(self) -> dict[str, str]:
+        """The files of the model itself: all but one compiled from it."""
+        compiled = self.edgetpu.file if self.edgetpu else None
+        return {name: digest for name, digest in self.files.items() if name != compiled}
+
+    @property
+    def sha256(self) -> str:
+        """What tells this model from others: the digest of its file, of several the digest of their digests."""
+        digests = [digest for _, digest in sorted(self.own_files.items())]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum((self.folder / name).stat().st_size for name in self.own_files)
+
+
+def parse(folder: Path, raw) -> ModelInfo:
+    """The content of the model.json of a folder whose files are not looked at; ModelError names the wrong field."""
+    top = Fields(folder / NAME, raw)
+    info = top.parsed(lambda at: _info(folder, at))
+    if raw["file"] not in info.files:
+        raise top.error("file", f"the name of a file in the model folder: {', '.join(info.files) or 'it has none'}")
+    if info.edgetpu and info.edgetpu.file not in (None, *info.files):
+        raise ModelError(f"{top.path}: edgetpu.file = {info.edgetpu.file!r}: must be a file in the model folder")
+    for meaning, least in (("map", 1), ("score", int(info.score.rule == "output")), ("embedding", 0)):
+        count = sum(output.meaning == meaning for output in info.outputs)
+        if not least <= count <= 1:
+            raise ModelError(f"{top.path}: outputs: {count} of meaning {meaning!r}; there must be one")
+    return info
+
+
+def _info(folder: Path, top: Fields) -> ModelInfo:
+    top.choice("schema", SCHEMA)
+    threshold, method = top.object("threshold", lambda at: (at.number("value"), at.text("method")))
+    params, macs = top.object("cost", lambda at: (at.whole("params", 0), at.whole("macs", 0)))
+    return ModelInfo(
+        folder=folder,
+        raw=top.values,
+        path=folder / top.text("file"),
+        task=top.choice("task", "anomaly"),
+        name=top.text("name"),
+        format=top.choice("format", *STORED),
+        files=top.object("files"),
+        input=top.object("input", _input),
+        outputs=top.objects("outputs", _output),
+        state=top.objects("state", _state),
+        score=top.object("score", _score),
+        threshold=threshold,
+        threshold_method=method,
+        quantization=top.optional("quantization", _quantization),
+        validation=top.optional("validation", _validation),
+        edgetpu=top.optional("edgetpu", _edgetpu),
+        params=params,
+        macs=macs,
+        made_by=top.optional("made_by") or {},
+    )
+
+
+def _input(at: Fields) -> InputSpec:
+    spec = InputSpec(
+        height=at.whole("height", 1),
+        width=at.whole("width", 1),
+        color=at.choice("color", "rgb", "grey"),
+        frames=at.whole("frames", 1),
+        step=at.whole("step", 1),
+        resize=at.choice("resize", "stretch"),
+        layout=at.choice("layout", "nhwc", "nchw"),
+        dtype=at.choice("dtype", "int8", "float32"),
+        scale=at.number("scale", 0, open_low=True),
+        zero_point=at.whole("zero_point", -128, 127),
+    )
+    if spec.color == "rgb" and spec.frames != 1:
+        raise at.error("frames", "1 for rgb; only grey frames are stacked")
+    if not math.isclose(spec.scale, INPUT_STEP, rel_tol=1e-6):
+        raise at.error("scale", f"{INPUT_STEP} (1/255): the picture stands for [0, 1]")
+    zero_point = -128 if spec.dtype == "int8" else 0
+    if spec.zero_point != zero_point:
+        raise at.error("zero_point", f"{zero_point} for {spec.dtype}")
+    return spec
+
+
+def _grid(at: Fields) -> dict:
+    """dtype, scale and zero_point of a tensor; nothing to dequantize in float32: null, or the identity."""
+    dtype = at.choice("dtype", "int8", "float32")
+    if dtype == "int8":
+        zero_point = at.whole("zero_point", -128, 127)
+        return {"dtype": dtype, "scale": at.number("scale", 0, open_low=True), "zero_point": zero_point}
+    for key, identity in (("scale", 1.0), ("zero_point", 0)):
+        if at.get(key) not in (None, identity):
+            raise at.error(key, f"null or {identity} for float32")
+    return {"dtype": dtype, "scale": 1.0, "zero_point": 0}
+
+
+def _output(at: Fields) -> OutputSpec:
+    meaning = at.choice("meaning", "map", "score", "embedding")
+    sides = (at.whole(key, 1, 1 if meaning == "score" else math.inf) for key in ("height", "width"))
+    channels = at.whole("channels", 1, math.inf if meaning == "embedding" else 1)
+    return OutputSpec(at.text("name"), meaning, *sides, channels=channels, **_grid(at))
+
+
+def _state(at: Fields) -> StateSpec:
+    shape = at.get("shape")
+    if not isinstance(shape, list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise at.error("shape", "a list of whole numbers above 0")
+    return StateSpec(at.text("input"), at.text("output"), tuple(shape), **_grid(at))
+
+
+def _score(at: Fields) -> ScoreSpec:
+    spec = ScoreSpec(at.choice("rule", "max", "output"), at.whole("smooth", 1), at.number("sigma", 0))
+    if spec.smooth % 2 == 0:
+        raise at.error("smooth", "an odd number (1: no smoothing)")
+    return spec
+
+
+def _quantization(at: Fields) -> Quantization:
+    grid = at.object("output", lambda o: Grid(o.number("scale", 0, open_low=True), o.whole("zero_point", -128, 127)))
+    return Quantization(at.text("scheme"), at.text("ranges"), grid, at.optional("fidelity"))
+
+
+def _validation(at: Fields) -> Validation:
+    return Validation(at.number("auroc", 0), at.whole("good", 1), at.whole("cutpaste", 1))
+
+
+def _edgetpu(at: Fields) -> EdgeTPUMapping:
+    whole = {key: at.whole(key, 0) for key in ("ops", "mapped", "subgraphs", "parameter_bytes")}
+    texts = {key: None if at.get(key) is None else at.text(key) for key in ("file", "compiler")}
+    maybe = {key: at.whole_or_null(key) for key in ("on_chip_bytes", "streamed_bytes", "min_runtime_version")}
+    known = at.whole("predicted_mapped", 0) if "predicted_mapped" in at.values else None
+    how, cpu = at.choice("how", "compiled", "predicted"), at.objects("cpu")
+    return EdgeTPUMapping(how=how, cpu=cpu, predicted_mapped=known, **whole, **texts, **maybe)

@@ -1,0 +1,49 @@
+"""ONNX files on the CPU, with onnxruntime; an int8 one is in QDQ form and keeps float32 tensors at its ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.inference.formats import Format, Library, Tensor, describe, not_a_model
+
+PROVIDER = "CPUExecutionProvider"
+
+
+class ONNX:
+    """An ONNX file, and external data beside it."""
+
+    def __init__(self, library, path: Path, threads: int):
+        options = library.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only
+        # int8 on x86 without VNNI: exact sums, where the default kernels overflow without a word
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        try:
+            self._session = library.InferenceSession(str(path), options, providers=[PROVIDER])
+        except Exception as error:  # the library's errors share no public base class
+            raise not_a_model(path, "onnxruntime", error) from None
+        self.inputs = [_tensor(found) for found in self._session.get_inputs()]
+        self.outputs = [_tensor(found) for found in self._session.get_outputs()]
+        self.details = describe(library, PROVIDER)
+
+    def invoke(self, feeds: list, wanted: list[int]) -> list:
+        named = {tensor.name: feed for tensor, feed in zip(self.inputs, feeds)}  # noqa: B905 (strict needs Python 3.10)
+        return self._session.run([self.outputs[i].name for i in wanted], named)
+
+
+def _tensor(found) -> Tensor:
+    """`type` is "tensor(float)"; a side that is not fixed is a name or None."""
+    dtype = found.type[len("tensor(") : -1]
+    return Tensor(found.name, tuple(found.shape), "float32" if dtype == "float" else dtype)
+
+
+FORMAT = Format(
+    name="onnx",
+    title="ONNX",
+    files=("model.onnx",),
+    runtime=ONNX,
+    libraries=(Library("onnxruntime", "onnxruntime"),),
+    layout="nchw",
+    integer_io=False,
+)

@@ -1,0 +1,40 @@
+"""OpenVINO IR (model.xml, and the weights in model.bin) on the CPU; int8 lies inside it as FakeQuantize operations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.inference.formats import Format, Library, Tensor, describe, not_a_model
+
+
+class OpenVINO:
+    """An IR, computed in float32 where it is not int8."""
+
+    def __init__(self, library, path: Path, threads: int):
+        settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        try:
+            model = library.Core().compile_model(str(path), "CPU", settings)
+        except RuntimeError as error:
+            raise not_a_model(path, "OpenVINO", error) from None
+        self.inputs, self.outputs = [_tensor(t) for t in model.inputs], [_tensor(t) for t in model.outputs]
+        self._request = model.create_infer_request()
+        self.details = describe(library, "CPU")
+
+    def invoke(self, feeds: list, wanted: list[int]) -> list:
+        self._request.infer(dict(enumerate(feeds)))
+        return [self._request.get_output_tensor(i).data.copy() for i in wanted]
+
+
+def _tensor(found) -> Tensor:
+    return Tensor(found.any_name, tuple(found.shape), found.element_type.to_dtype().name)
+
+
+FORMAT = Format(
+    name="openvino",
+    title="OpenVINO",
+    files=("model.xml", "model.bin"),
+    runtime=OpenVINO,
+    libraries=(Library("openvino", "openvino"),),
+    layout="nchw",
+    integer_io=False,
+)
