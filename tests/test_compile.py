@@ -1,7 +1,6 @@
 """The exported files of one tiny student against the network they come from."""
 
 import collections
-import contextlib
 import copy
 import itertools
 from dataclasses import replace
@@ -13,15 +12,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from exporting import export
 from students import with_bank
 
 from edge.errors import UserError
-from edge.inference.detector import load
-from edge.inference.modelfile import write_model
 from stages.compile import fidelity, int8, onnx_export, tflite
-from stages.compile.__main__ import build
 from stages.compile.edgetpu import variant as edgetpu
 from stages.compile.validation import validate
+from stages.detectors.quantized_student import QuantizedStudent
 from stages.detectors.student_network import architecture
 from stages.graph.batchnorm import fold
 from stages.graph.network import Network, Node
@@ -47,23 +45,19 @@ def built(tmp_path_factory):
     with torch.no_grad():
         model(to_tensor(pictures(4, 0)))
     model.freeze_ranges()
-    for name in ("artifacts/qat", "int8", "onnx", "work"):
-        (root / name).mkdir(parents=True)
-    model.save(root / "artifacts/qat")
-    with contextlib.chdir(root):
-        variant = SimpleNamespace(model="qat", format="tflite", precision="int8")
-        fields, _ = build(variant, SIZE, root / "int8", root / "work", pictures(1, 2))
-        variant = SimpleNamespace(model="qat", format="onnx", precision="float32")
-        onnx_fields, _ = build(variant, SIZE, root / "onnx", root / "work", pictures(1, 2))
-    float_path, folded = root / "work/converted/model_float32.tflite", model.network.eval()
+    detector = QuantizedStudent(model.eval())
+    int8_build, device = export(detector, "tflite", "int8", root, pictures(1, 2))
+    float_build, _ = export(detector, "onnx", "float32", root, pictures(1, 2))
+    float_path, folded = int8_build.work / "converted/model_float32.tflite", int8_build.network
     return SimpleNamespace(
         root=root,
-        model=model.eval(),
+        model=model,
         folded=folded,
-        fields=fields,
-        onnx_fields=onnx_fields,
+        device=device,
+        int8_build=int8_build,
+        float_build=float_build,
         float_path=float_path,
-        int8_path=root / "int8/model.tflite",
+        int8_path=device.info.path,
         names=tflite.match_tensors(float_path, folded, pictures(1, 3).astype(np.float32) / 255),
     )
 
@@ -90,13 +84,13 @@ def test_float_file_computes_what_the_network_does(built):
 
 
 def test_onnx_file_computes_what_the_network_does(built):
-    session = onnxruntime.InferenceSession(built.root / "onnx/model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(built.float_build.folder / "model.onnx", providers=["CPUExecutionProvider"])
     for image in pictures(3, 6):
         batch = to_tensor(image[None]).contiguous()
         with torch.inference_mode():
             expected = built.folded(batch).numpy()
         np.testing.assert_allclose(session.run(None, {"image": batch.numpy()})[0], expected, atol=1e-4)
-    assert [(o["height"], o["width"]) for o in built.onnx_fields["outputs"]] == [(SIZE // 8, SIZE // 8)]
+    assert [(o["height"], o["width"]) for o in built.float_build.outputs(False)] == [(SIZE // 8, SIZE // 8)]
 
 
 def test_every_tensor_is_matched_with_its_node(built):
@@ -167,8 +161,8 @@ def counted(student: Network) -> dict[str, int]:
 def test_cost_of_every_file_is_the_count_from_the_modules(built):
     expected = counted(built.folded)
     assert expected["params"] > 10_000 and expected["macs"] > 1_000_000
-    assert built.folded.cost(SIZE, SIZE) == built.fields["cost"] == built.onnx_fields["cost"] == expected
-    assert onnx_export.cost(onnx.load(built.root / "onnx/model.onnx")) == expected
+    assert built.folded.cost(SIZE, SIZE) == built.int8_build.cost() == built.float_build.cost() == expected
+    assert onnx_export.cost(onnx.load(built.float_build.folder / "model.onnx")) == expected
 
 
 def test_cost_of_matrix_products(tmp_path):
@@ -234,12 +228,7 @@ def test_int8_grids_and_weights_are_the_trained_ones(built):
 @pytest.fixture(scope="module")
 def detector(built):
     """The int8 folder opened as a device opens it."""
-    fields = {k: v for k, v in built.fields.items() if k != "rule"}
-    picture = {"height": SIZE, "width": SIZE, "color": "rgb", "frames": 1, "step": 1, "resize": "stretch"}
-    fields["input"] = fields["input"] | picture
-    info = {"task": "anomaly", "name": "tiny", "threshold": {"value": 0.0, "method": "none"}, "made_by": {}, **fields}
-    write_model(built.root / "int8", info | {"score": {"rule": "max", "smooth": 1, "sigma": 0.0}})
-    return load(built.root / "int8")
+    return built.device
 
 
 def test_device_agrees_with_the_trained_network(built, detector):

@@ -4,21 +4,16 @@ import json
 import tempfile
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import one_line
+from exporting import export
 from students import pictures
 
 from edge.errors import UserError
-from edge.inference.detector import load as load_exported
-from edge.inference.modelfile import write_model
 from stages.compile import fidelity
-from stages.compile.__main__ import describe
-from stages.compile.build import Build
-from stages.compile.exporters import exporter
 from stages.detectors import base
 from stages.detectors.base import MAP, SCORE, Run
 from stages.detectors.registry import all_kinds, find, load
@@ -27,8 +22,6 @@ from stages.training.torch_setup import prepare
 SIZE = 64
 TRAIN, VAL, NEW = pictures(12, SIZE, 1), pictures(6, SIZE, 2), pictures(5, SIZE, 3)
 KINDS = list(all_kinds())
-SCORING = SimpleNamespace(smooth=3, map_sigma=0.0)
-AXES = SimpleNamespace(size=SIZE, color="rgb", frames=1, step=1)
 
 
 def fit(kind: str, train=TRAIN, val=VAL, seed: int = 0):
@@ -117,13 +110,7 @@ def test_a_damaged_or_foreign_folder_is_refused_in_one_line(kind):
 
 def exported(kind: str, form: str, precision: str):
     """The build of a kind as this format, and its file opened as a device does."""
-    folder, work = (Path(tempfile.mkdtemp(dir=".")) for _ in range(2))
-    build = Build(fitted(kind), f"{kind}-{form}", form, precision, pictures(6, SIZE, 4), folder, work)
-    module = exporter(form)
-    build.check(module.NODES_ONLY)
-    more = module.write(build)
-    write_model(folder, describe(build, SimpleNamespace(input=AXES, compile=SCORING), more))
-    return build, load_exported(folder)
+    return export(fitted(kind), form, precision, Path(), pictures(6, SIZE, 4))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,6 @@
 """Int8 files other than the quantization-aware TFLite one: post-training TFLite, ONNX in QDQ form, OpenVINO."""
 
-import contextlib
+from functools import cache
 from types import SimpleNamespace
 
 import cv2
@@ -9,14 +9,16 @@ import onnx
 import openvino
 import pytest
 import torch
+from exporting import export
 from students import with_bank
 
 from edge.errors import UserError
 from edge.inference.detector import load
-from edge.inference.modelfile import ModelError, write_model
+from edge.inference.modelfile import ModelError
 from stages.compile import __main__ as compile_stage
 from stages.compile import fidelity, onnx_int8
-from stages.compile.__main__ import build, int8_model
+from stages.detectors.quantized_student import QuantizedStudent
+from stages.detectors.student import Student
 from stages.detectors.student_network import architecture
 from stages.graph.batchnorm import fold
 from stages.graph.network import Network
@@ -36,36 +38,33 @@ def pictures(count: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A folder with the artifacts of one random student, as compress leaves them."""
-    torch.manual_seed(3)
+    """The folder of the exported files."""
     torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("variants")
+    return tmp_path_factory.mktemp("variants")
+
+
+@cache
+def made(name: str):
+    """A random student as compress leaves it: pruned in float, or on learned ranges."""
+    torch.manual_seed(3)
     student = with_bank(Network(architecture(0.25)), pictures(8, 0))
-    for name in ("pruned", "qat", "pruned-qat", "work"):
-        (root / "artifacts" / name).mkdir(parents=True)
-    student.save(root / "artifacts/pruned")
-    QuantNetwork.calibrated(fold(student), to_tensor(pictures(8, 1))).save(root / "artifacts/qat")
-    QuantNetwork.calibrated(fold(student), to_tensor(pictures(8, 9))).save(root / "artifacts/pruned-qat")
-    return root
+    if name == "pruned":
+        return Student(student, {})
+    return QuantizedStudent(QuantNetwork.calibrated(fold(student), to_tensor(pictures(8, NAMES[name]))))
+
+
+NAMES = {"qat": 1, "pruned-qat": 9}  # the seeds of the pictures that their ranges are of
+
+
+@cache
+def exported(root, model: str, form: str, precision: str):
+    return export(made(model), form, precision, root / model, pictures(8, 1))
 
 
 def opened(root, model: str, form: str, precision: str = "int8"):
-    """The variant, built as the stage builds it and opened as a device opens it; and what it must compute."""
-    folder = root / f"{model}-{form}-{precision}"
-    if not folder.exists():
-        folder.mkdir()
-        with contextlib.chdir(root):
-            variant = SimpleNamespace(model=model, format=form, precision=precision)
-            fields, network = build(variant, SIZE, folder, root / "artifacts/work", pictures(8, 1))
-        fields["input"] |= {"height": SIZE, "width": SIZE, "color": "rgb", "frames": 1, "step": 1, "resize": "stretch"}
-        info = {"task": "anomaly", "name": "tiny", "threshold": {"value": 0.0, "method": "none"}, "made_by": {}}
-        info["score"] = {"rule": fields.pop("rule"), "smooth": 1, "sigma": 0.0}
-        write_model(folder, info | fields)
-        opened.network[folder] = network
-    return load(folder), opened.network[folder]
-
-
-opened.network = {}
+    """The variant opened as a device opens it, and what it must compute."""
+    build, detector = exported(root, model, form, precision)
+    return detector, build.quantized
 
 
 def test_calibration_spans_what_the_float_network_computes():
@@ -98,37 +97,38 @@ def test_calibration_pictures_have_defects_that_good_ones_lack(monkeypatch, tmp_
     """Of even pictures, only a pasted defect has edges: every second one, though not each shows on them."""
     seen, plain = [], np.full((40, SIZE, SIZE, 3), 120, np.uint8)
 
-    def stop(variant, size, folder, work, samples, compiler):
-        seen.append(samples)
-        raise InterruptedError
+    class Stop:
+        def __init__(self, detector, name, form, precision, samples, *_):
+            seen.append(samples)
+            raise InterruptedError
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compile_stage, "read_index", lambda *_: list(range(40)))
-    monkeypatch.setattr(compile_stage, "load_images", lambda _, index, size: plain[: len(index)])
-    monkeypatch.setattr(compile_stage, "build", stop)
+    monkeypatch.setattr(compile_stage, "load_samples", lambda _, index, spec: plain[: len(index)])
+    monkeypatch.setattr(compile_stage, "load", lambda _: None)
+    monkeypatch.setattr(compile_stage, "Build", Stop)
     compile_params = SimpleNamespace(calibration_images=32, fidelity=SimpleNamespace(images=40), edgetpu_compiler=None)
-    params = SimpleNamespace(
-        seed=0, threads=1, input=SimpleNamespace(size=SIZE), compile=compile_params, variants=SimpleNamespace(ptq=None)
-    )
+    variants = SimpleNamespace(ptq=SimpleNamespace(model="student", format="tflite", precision="int8"))
+    params = SimpleNamespace(seed=0, threads=1, input=None, compile=compile_params, variants=variants)
     with pytest.raises(InterruptedError):
         compile_stage.compile_variant(params, "ptq")
     edges = [int(image.std() > 0.5) for image in seen[0]]
     assert len(edges) == 32 and edges[::2] == [0] * 16 and sum(edges[1::2]) >= 5
 
 
-@pytest.mark.parametrize("name", ["qat", "pruned-qat"])
-def test_learned_ranges_are_kept(root, name, monkeypatch):
-    monkeypatch.chdir(root)
-    network, record = int8_model(name, fold(Network.load(f"artifacts/{name}")), pictures(8, 5))
-    expected = QuantNetwork.load(f"artifacts/{name}")
-    assert record["ranges"] == "learned by quantization-aware training"
-    assert all(network.quant[k].range.tolist() == q.range.tolist() for k, q in expected.quant.items())
+@pytest.mark.parametrize("name", list(NAMES))
+def test_learned_ranges_are_kept(root, name):
+    build, _ = exported(root, name, "tflite", "int8")
+    assert build.quantization()["ranges"] == "learned by quantization-aware training"
+    expected = QuantNetwork.calibrated(fold(made("pruned").network), to_tensor(pictures(8, NAMES[name])))
+    assert all(build.quantized.quant[k].range.tolist() == q.range.tolist() for k, q in expected.quant.items())
 
 
 def test_post_training_ranges_come_from_the_given_pictures(root):
-    _, network = opened(root, "pruned", "tflite")
-    expected = QuantNetwork.calibrated(fold(Network.load(root / "artifacts/pruned")), to_tensor(pictures(8, 1)))
-    assert {k: v.range.tolist() for k, v in network.quant.items()} == {
+    build, _ = exported(root, "pruned", "tflite", "int8")
+    assert build.quantization()["ranges"].startswith("post-training: smallest and largest values on 8 training")
+    expected = QuantNetwork.calibrated(fold(made("pruned").network), to_tensor(pictures(8, 1)))
+    assert {k: v.range.tolist() for k, v in build.quantized.quant.items()} == {
         k: v.range.tolist() for k, v in expected.quant.items()
     }
 
@@ -184,9 +184,8 @@ def test_changed_openvino_weights_are_noticed(root):
 
 
 def test_a_graph_without_a_node_is_refused(root):
-    network = QuantNetwork.load(root / "artifacts/qat")
-    opened(root, "qat", "onnx")
-    graph = onnx.load(root / "artifacts/work/model.onnx")
+    build, _ = exported(root, "qat", "onnx", "int8")
+    network, graph = build.quantized, onnx.load(build.float_onnx)
     next(op for op in graph.graph.node if op.output[0].startswith("/neck/")).output[0] = "renamed"
     graph.graph.node.remove(next(op for op in graph.graph.node if op.output[0].startswith("/neck/Clip")))
     with pytest.raises(UserError, match=r"no tensor of the nodes \['neck'\]"):

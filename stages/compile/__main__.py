@@ -41,11 +41,7 @@ def compile_variant(params, name: str) -> None:
             Path(work),
             p.edgetpu_compiler,
         )
-        module = exporter(variant.format)
-        build.check(module.NODES_ONLY)
-        more = module.write(build)
-        info = describe(build, params, more)
-        write_model(folder, info)
+        info = write(build, params)
         detector = load_exported(folder, threads=params.threads)
         if build.quantized:
             images = samples[: p.fidelity.images]
@@ -53,12 +49,15 @@ def compile_variant(params, name: str) -> None:
         write_model(folder, info | validate(detector, val, p.threshold_quantile, params.seed))
 
 
-def describe(build: Build, params, more: dict) -> dict:
-    """The content of model.json before anything was run."""
+def write(build: Build, params) -> dict:
+    """Writes the files of a format and model.json, and returns its content before anything was run."""
+    module = exporter(build.format)
+    build.check(module.NODES_ONLY)
+    more = module.write(build)
     form, spec, p = FORMATS[build.format], params.input, params.compile
     integer = form.integer_io and build.precision == "int8"
     sample = {"height": spec.size, "width": spec.size, "color": spec.color, "frames": spec.frames, "step": spec.step}
-    return {
+    info = {
         "task": "anomaly",
         "name": build.name,
         "file": form.files[0],
@@ -73,6 +72,8 @@ def describe(build: Build, params, more: dict) -> dict:
         "made_by": {tool: version(tool) for tool in TOOLS},
         **more,
     }
+    write_model(build.folder, info)
+    return info
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ def to_tflite(onnx_path: Path, folder: Path) -> Path:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # onnx2tf compares its layers on sample pictures and downloads them unless the file lies in the working folder
+    onnx_path = onnx_path.resolve()  # before the working folder changes
     samples = np.random.default_rng(0).random((20, 128, 128, 3), np.float32)
     np.save(folder / CALIBRATION_FILE, samples)
     with warnings.catch_warnings(), contextlib.chdir(folder):
@@ -29,7 +30,7 @@ def to_tflite(onnx_path: Path, folder: Path) -> Path:
 
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         onnx2tf.convert(
-            input_onnx_file_path=str(onnx_path.resolve()),
+            input_onnx_file_path=str(onnx_path),
             output_folder_path="converted",
             copy_onnx_input_output_names_to_tflite=True,
             not_use_onnxsim=True,

@@ -113,7 +113,7 @@ class PatchCore(Detector, nn.Module):
         """The map, and the score where the module computes it."""
         if self.score == "reweighted":
             return Export(self.eval(), {"map": MAP, "score": SCORE}, "output")
-        return Export(FirstOutput(self.eval()), {"map": MAP})
+        return Export(FirstOutput(self).eval(), {"map": MAP})
 
 
 class FirstOutput(nn.Module):
