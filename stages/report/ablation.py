@@ -25,6 +25,8 @@ def settings(params) -> dict:
         found[section][key] = Path(found[section][key]).name.replace("_", "-")
     for key in ("fidelity", "edgetpu_compiler", "threshold_quantile"):  # decide no AUROC
         del found["compile"][key]
+    if params.input.color == "rgb":  # as records have it that are older than clips
+        found["input"] = {"size": params.input.size}
     found["data"] = {"source": params.data.source, "seed": params.data.seed, "val_fraction": params.data.val_fraction}
     if params.data.source == "synthetic":
         found["data"]["synthetic"] = params.data.synthetic.model_dump()
