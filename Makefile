@@ -1,19 +1,25 @@
-# make repro: the whole pipeline. make test: lint and tests. Both make the virtual environment when it is missing.
+# make repro: the whole pipeline. make test: lint and tests; make test-fast: without the slow ones.
+# All make the virtual environment when it is missing.
 PYTHON ?= python3.11
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: repro test
+.PHONY: repro lint test test-fast
 
 repro: $(VENV)/.installed
 	$(RUN) dvc repro
 
-test: $(VENV)/.installed
+lint: $(VENV)/.installed
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) python -m stages.report.dependencies --check
 	$(RUN) python -m experiments readme --check
+
+test: lint
 	$(RUN) python -m pytest
+
+test-fast: lint
+	$(RUN) python -m pytest -m fast --durations 5
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

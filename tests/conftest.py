@@ -8,6 +8,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """What isn't marked slow is fast: `pytest -m fast`, which `make test-fast` runs."""
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            item.add_marker("fast")
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder with real data/ and weights/ that EDGE_VISION_ASSETS names; skipped only where it is absent."""

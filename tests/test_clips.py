@@ -59,6 +59,7 @@ def test_synthetic_defects_are_the_same_in_every_channel(channels):
     assert (training_pool(alike, 12, 3)[1] == training_pool(three, 12, 3)[1]).all()
 
 
+@pytest.mark.slow
 def test_a_clip_runs_the_whole_chain(tmp_path):
     """The stages themselves, from the index to the page; nothing but the input differs from pictures."""
     changes = {"input__color": "grey", "input__frames": 4, "input__step": 1, "evaluate__aupro_fpr_limit": 0.3}

@@ -21,6 +21,8 @@ from hardware_runners.runner.errors import RunnerError, Unavailable
 from hardware_runners.runner.transports import ssh
 from stages.common import atomic
 
+pytestmark = pytest.mark.slow
+
 DEVICES, ROUNDS, RUNS = 5, 10, 150
 SECONDS = 4.0  # the disturbance comes anywhere in this time, sometimes after the end
 

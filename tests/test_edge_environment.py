@@ -17,6 +17,8 @@ from videos import values, write
 
 import edge
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def device(tmp_path_factory):

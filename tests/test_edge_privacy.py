@@ -174,6 +174,7 @@ def watched(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guarded", [True, False])
 def test_no_unblurred_frame_is_reachable_in_a_video(watched, monkeypatch, tmp_path, capsys, guarded):
     calls = iter(range(100))
@@ -261,6 +262,7 @@ def test_faces_of_the_photographs_are_hidden(assets):
     assert np.mean(everything) >= 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.assets
 def test_a_second_detector_finds_no_hidden_face(assets, tmp_path):
     """Haar cascades, which OpenCV 5 left out, in an environment with OpenCV 4; `edge` runs with both."""

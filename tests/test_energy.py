@@ -267,6 +267,7 @@ def test_estimate_by_hand():
     assert estimate.estimate(1000, 0, "float32")["value_mj"] == pytest.approx(1000 * 4.6e-9)
 
 
+@pytest.mark.slow
 def test_a_local_device_measures_with_a_sensor(tmp_path):
     """The whole way through a process of its own, the sensor a recorded tree; a missing one leaves a reason."""
     tree(tmp_path / "hwmon4", {"name": "ina226", "in1_input": 5000, "curr1_input": 600})

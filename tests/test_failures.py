@@ -13,6 +13,8 @@ import runner_project
 import toy
 import yaml
 
+pytestmark = pytest.mark.slow
+
 ITEM = f"benchmark@pia-{runner_project.VARIANT}"
 
 

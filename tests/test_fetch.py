@@ -207,6 +207,7 @@ def test_tiles_are_grouped_by_frame_number():
 # the real magnetic tiles
 
 
+@pytest.mark.slow
 @pytest.mark.assets
 def test_magnetic_tiles(here, assets):
     items = fetch("mtd", path=str(assets / "data"))

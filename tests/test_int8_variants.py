@@ -25,6 +25,8 @@ from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 LIMITS = SimpleNamespace(exact=0.99, within_1=1.0)
 

@@ -111,6 +111,7 @@ def test_a_trunk_with_other_operations_is_refused():
         narrow.narrow(Network(nodes).eval(), nodes, smooth(1, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.assets
 def test_a_narrower_start_keeps_what_the_full_one_says(assets):
     weights = str(assets / "weights" / "mobilenet-v2-1.0-224")

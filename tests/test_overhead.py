@@ -1,11 +1,14 @@
 """What the way over SSH costs: the p50 of a model above 1 ms, here and through a server on this machine."""
 
+import pytest
 import runner_project
 import ssh_hosts
 
 from hardware_runners.runner import transports
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.transports import ssh
+
+pytestmark = pytest.mark.slow
 
 PAIRS, RUNS = 3, 400
 LOCAL = Device(name="local", transport="local")

@@ -15,6 +15,8 @@ import yaml
 from conftest import ROOT
 from imports import closure
 
+pytestmark = pytest.mark.slow
+
 AFTER_TEACHER = {"distill", "compress", "compile@student-int8", "evaluate@student-int8", "report"}
 BENCHMARKS = {f"benchmark@local-{v}" for v in toy.VARIANTS}
 WATCH = """

@@ -44,6 +44,7 @@ def change(student: Network, images: torch.Tensor, name: str, channel: int) -> f
     return sum(float(((a - b) / b.std()).square().sum()) for a, b in zip(after, before, strict=True))
 
 
+@pytest.mark.slow
 def test_sensitivity_before_a_linear_layer_is_exact():
     """Without the patch features, the channels of `neck` reach the mask through one 1 x 1 convolution: the first order
     is all there is."""
@@ -53,6 +54,7 @@ def test_sensitivity_before_a_linear_layer_is_exact():
     torch.testing.assert_close(found, wanted, rtol=0.25, atol=float(wanted.max()) * 0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["b4_project", "b7_expand", "fine"])
 def test_sensitivity_ranks_channels_as_their_removal_does(name):
     student, images = lively(0.5), smooth(8, 64)

@@ -23,6 +23,7 @@ def test_standard_error_against_another_implementation(good, bad, expected):
     assert score_fusion.standard_error(0.75, good, bad) == pytest.approx(expected, abs=5e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("good", "bad"), [(24, 100), (112, 112)])
 def test_standard_error_against_a_simulation(good, bad):
     """Exponential scores, for which the formula is exact."""

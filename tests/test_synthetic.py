@@ -79,6 +79,7 @@ def test_distance_to_the_mean_image_does_not_find_the_defects():
     assert max(baselines.values()) < 0.7, baselines
 
 
+@pytest.mark.slow
 def test_a_local_texture_detector_finds_the_defects():
     """Nearest neighbours of locally averaged gradients: far simpler than PatchCore, and already good."""
 

@@ -1,0 +1,112 @@
+"""README and docs: short, without dead links, and true where a file of the repository can tell."""
+
+import json
+import re
+import subprocess
+from itertools import pairwise
+
+import pytest
+import yaml
+from conftest import ROOT
+from markdown_it import MarkdownIt
+
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "edge/README.md", ROOT / "hardware_runners/README.md"]
+)
+CODE = ("stages/", "edge/", "experiments/", "hardware_runners/", "tests/", "reports/published/", "docs/")
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+def tokens(page):
+    """The Markdown tokens of a page, those inside paragraphs and headings included."""
+    for token in MarkdownIt().enable("table").parse(page.read_text()):
+        yield token
+        yield from token.children or ()
+
+
+def anchors(page) -> set[str]:
+    """What GitHub calls the headings of a page: small letters, no punctuation, dashes for blanks."""
+    titles = [after.content for token, after in pairwise(tokens(page)) if token.type == "heading_open"]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pages
+def test_links_lead_somewhere(page):
+    links = [token.attrGet("href") or token.attrGet("src") for token in tokens(page)]
+    for link in filter(None, links):
+        if link.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), f"{page.name}: {link}: no such file"
+        assert target.is_relative_to(ROOT), f"{page.name}: {link} leads out of the repository"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {link}: no such heading"
+
+
+@pages
+def test_a_page_is_short_and_finished(page):
+    text = page.read_text()
+    assert len(text.splitlines()) <= (119 if page == ROOT / "README.md" else 200)
+    assert not [line for line in text.splitlines() if "TODO" in line]
+
+
+@pages
+def test_what_a_page_names_exists(page):
+    """Commands, keys of params.yaml and files. The changelog's past may name what is gone."""
+    text = page.read_text().partition("### Removed")[0]
+    for module in set(re.findall(r"python -m (\w+(?:\.\w+)*)(?![.\w])", text)):
+        path = ROOT / module.replace(".", "/")
+        assert (path / "__main__.py").exists() or path.with_suffix(".py").exists(), f"{page.name}: python -m {module}"
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key in set(re.findall(r"-S '?([\w.]+)=", text)):
+        found = params
+        for part in key.split("."):
+            assert part in found, f"{page.name}: {key} is not in params.yaml"
+            found = found[part]
+    for path in set(re.findall(r"`([\w./]+)`", text)):
+        if path.startswith(CODE):
+            assert (ROOT / path).exists(), f"{page.name}: {path}: no such file"
+
+
+def test_every_page_is_reached_from_the_readme():
+    reached, todo = set(), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        reached.add(page)
+        links = [token.attrGet("href") for token in tokens(page)]
+        found = [(page.parent / link.partition("#")[0]).resolve() for link in links if link and ":" not in link]
+        todo += [target for target in found if target.suffix == ".md" and target not in reached]
+    assert set(PAGES) - reached <= {ROOT / "edge/README.md"}  # lies where the code lies, and leads here
+
+
+def test_every_result_that_is_published_is_shown_once():
+    text = "".join(page.read_text() for page in PAGES)
+    for folder in (path.parent for path in ROOT.glob("reports/published/*/summary.json")):
+        kinds = {"published": "summary.json", "ablation": "seeds", "sweep": "sweep", "speedup": "speedup"}
+        for kind, needs in kinds.items():
+            if (folder / needs).exists():
+                assert text.count(f"\n<!-- {kind}:{folder.name} -->\n") == 1, f"{kind}:{folder.name}"
+
+
+def test_the_figures_of_the_first_screen_are_those_of_the_record():
+    rows = {row["variant"]: row for row in json.loads((ROOT / "reports/published/mtd/summary.json").read_text())}
+    teacher, small = rows["teacher-onnx"], rows["pruned-int8"]
+    first = " ".join((ROOT / "README.md").read_text().partition("\n## ")[0].split())
+    p50 = [row["latency_ms"]["p50"] for row in (teacher, small)]
+    size = [row["size_bytes"] for row in (teacher, small)]
+    assert f"it takes {size[0] / 1e6:.1f} MB and {p50[0]:.0f} ms a picture" in first
+    assert f"**{size[1] / 1e3:.0f} kB** and **{p50[1]:.2f} ms**" in first
+    assert f"{size[0] / size[1]:.0f} times smaller and {p50[0] / p50[1]:.0f} times faster" in first
+    assert f"**AUROC of {small['image_auroc']:.3f} instead of {teacher['image_auroc']:.3f}**" in first
+
+
+def test_the_workflow_and_the_hooks_run_what_the_makefile_runs():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    steps = workflow["jobs"]["test"]["steps"]
+    assert ".ci/run" in [step.get("run") for step in steps]
+    script = ROOT / ".ci/run"
+    assert script.stat().st_mode & 0o100 and "make test" in script.read_text().splitlines()
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    done = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for hook in ("ruff check", "ruff format"):
+        assert hook in done.stdout and [h for h in hooks if h["entry"].startswith(f".venv/bin/{hook}")]
