@@ -90,7 +90,7 @@ class Project:
         text = yaml.safe_dump(graph, sort_keys=False)
         for mark in ("BEGIN", "END"):  # a dumped comment is none
             text = text.replace(f"- {mark}\n", f"{getattr(dependencies, mark)}\n")
-        (self.folder / "dvc.yaml").write_text(dependencies.fill(text, params["variants"], {}))
+        (self.folder / "dvc.yaml").write_text(dependencies.fill(text, params["variants"], {}, {}))
         for command in (["git", "init", "-q"], [*toy.dvc_command(), "init", "-q"]):
             subprocess.run(command, cwd=self.folder, check=True, env=toy.environment())
         self.hosts: dict[str, ssh_hosts.Host] = {}

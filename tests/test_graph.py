@@ -8,13 +8,14 @@ from imports import PACKAGES, closure
 
 from stages.report import dependencies
 
-STAGES = ("fetch", "teacher", "distill", "compress", "compile", "evaluate", "benchmark", "report")
+STAGES = ("fetch", "teacher", "baseline", "distill", "compress", "compile", "evaluate", "benchmark", "report")
+CHAIN = tuple(stage for stage in STAGES if stage != "baseline")  # params.yaml has no baseline; see test_baseline.py
 DOWNSTREAM = {  # stage: what follows it
-    "fetch": STAGES,
-    "teacher": STAGES[1:],
-    "distill": STAGES[2:],
-    "compress": STAGES[3:],
-    "compile": STAGES[4:],
+    "fetch": CHAIN,
+    "teacher": CHAIN[1:],
+    "distill": CHAIN[2:],
+    "compress": CHAIN[3:],
+    "compile": CHAIN[4:],
     "evaluate": ("evaluate", "report"),
     "benchmark": ("benchmark", "report"),
     "report": ("report",),
@@ -120,7 +121,7 @@ def test_every_key_reruns_its_stage_and_what_follows(params):
 
 def test_report_lists_every_variant_and_every_plan_item(declared, params, monkeypatch):
     monkeypatch.chdir(ROOT)
-    dependencies.check(params["variants"])
+    dependencies.check(params["variants"], params["baselines"])
     plan = yaml.safe_load((ROOT / "hardware_runners/plan.yaml").read_text())["plan"]
     wanted = {f"artifacts/eval/{v}.{end}" for v in params["variants"] for end in ("json", "npz")}
     wanted |= {f"artifacts/bench/{item}.json" for item in plan}

@@ -57,7 +57,7 @@ def make(folder: Path, **changes) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     plan = {"plan": {f"local-{v}": {"device": "local", "variant": v} for v in VARIANTS}}
     (folder / "hardware_runners/plan.yaml").write_text(yaml.safe_dump(plan))
-    graph = dependencies.fill((folder / "dvc.yaml").read_text(), params["variants"], plan["plan"])
+    graph = dependencies.fill((folder / "dvc.yaml").read_text(), params["variants"], plan["plan"], params["baselines"])
     (folder / "dvc.yaml").write_text(graph)
     for command in (
         ["git", "init", "-q"],

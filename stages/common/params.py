@@ -6,6 +6,7 @@ this takes 0.02 s.
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from edge.errors import UserError
 from stages.common.schema import Schema
 
+T = TypeVar("T", bound=BaseModel)
 LONGEST = 300  # characters of a wrong value that a message repeats
 
 
@@ -28,13 +30,18 @@ def read_yaml(path: str | Path):
 
 def validate(tree, name: str = "params.yaml") -> Schema:
     """The typed params; UserError names each wrong key, its value and what is allowed."""
+    return check(Schema, tree, f"{name}:")
+
+
+def check(model: type[T], tree, where: str) -> T:
+    """`tree` as a `model`; UserError says `where` and names each wrong key, its value and what is allowed."""
     try:
-        return Schema.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise UserError("; ".join(f"{name}: {_explain(e)}" for e in error.errors())) from None
+        raise UserError("; ".join(f"{where} {_explain(e)}" for e in error.errors())) from None
 
 
-def _explain(error: dict) -> str:
+def _explain(error) -> str:
     key = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or correct its name"

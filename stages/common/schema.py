@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -66,6 +67,11 @@ class Teacher(Section):
     coreset_max_patches: Annotated[int, Field(ge=100)]
     projection_dim: Count
     score: Literal["max", "reweighted"]
+
+
+class Baseline(Section):
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # a module of stages/detectors, which types its settings
+    settings: dict
 
 
 class Student(Section):
@@ -159,7 +165,8 @@ class Schema(Section):
     distill: Distill
     compress: Compress
     compile: Compile
-    variants: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")], Variant], Field(min_length=1)]
+    baselines: dict[Name, Baseline]
+    variants: Annotated[dict[Name, Variant], Field(min_length=1)]
     evaluate: Evaluate
     benchmark: Benchmark
     report: Report

@@ -19,6 +19,7 @@ from torch import nn
 
 from edge.errors import UserError
 from stages.common import atomic, manifest
+from stages.common.schema import Section
 from stages.graph.tensors import to_tensor
 
 FILE = "detector.json"
@@ -60,6 +61,7 @@ class Detector(ABC):
     """One kind of detector; subclasses name their `kind` and are found by it (`stages.detectors.load`)."""
 
     kind: ClassVar[str]
+    Settings: ClassVar[type[Section] | None] = None  # of a baseline in params.yaml; None: it needs a source
     kinds: ClassVar[dict[str, type["Detector"]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from stages.common import schema
 from stages.common.progress import track
 from stages.detectors.backbone import FeatureExtractor, build, pretrained, small_resnet_config
 from stages.detectors.base import MAP, SCORE, Detector, Export, Run, check_samples
@@ -39,6 +40,7 @@ class PatchCore(Detector, nn.Module):
     """
 
     kind = "patchcore"
+    Settings = schema.Teacher
 
     def __init__(self, extractor: FeatureExtractor, bank: torch.Tensor, pool: int, score: str, stride: int = 1):
         nn.Module.__init__(self)

@@ -53,7 +53,7 @@ def _many(count: int, name: str) -> str:
 
 def checked(params) -> None:
     """The stage: what DVC brought up to date has to be what the report reads."""
-    dependencies.check(params.variants)
+    dependencies.check(params.variants, params.baselines)
     run(params)
 
 

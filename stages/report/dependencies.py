@@ -27,9 +27,11 @@ def read_plan(variants) -> dict[str, dict]:
     return plan
 
 
-def fill(text: str, variants, plan) -> str:
-    """The text of dvc.yaml with the results of all `variants` and items of the `plan` between the two marks."""
-    files = [f"artifacts/eval/{variant}.{end}" for variant in variants for end in ("json", "npz")]
+def fill(text: str, variants, plan, baselines) -> str:
+    """The text of dvc.yaml with the curves of all `baselines` and the results of all `variants` and items of the `plan`
+    between the two marks."""
+    files = [f"reports/curves/baseline-{name}" for name in baselines]
+    files += [f"artifacts/eval/{variant}.{end}" for variant in variants for end in ("json", "npz")]
     files += [f"artifacts/bench/{item}.json" for item in plan]
     if not LIST.search(text):
         raise UserError(f"{DVC}: report has no lines '{BEGIN}' and '{END}' among its dependencies; put them back")
@@ -37,10 +39,10 @@ def fill(text: str, variants, plan) -> str:
     return LIST.sub(lambda found: "".join(f"{found[1]}{line}\n" for line in lines), text)
 
 
-def check(variants) -> None:
-    """UserError when dvc.yaml lists other results than `variants` and the plan have, in whatever order."""
+def check(variants, baselines) -> None:
+    """UserError when dvc.yaml lists other results than `variants`, `baselines` and the plan have, in whatever order."""
     text = DVC.read_text()
-    if sorted(fill(text, variants, read_plan(variants)).splitlines()) != sorted(text.splitlines()):
+    if sorted(fill(text, variants, read_plan(variants), baselines).splitlines()) != sorted(text.splitlines()):
         raise UserError(f"{DVC}: report lists other results than params.yaml and {PLAN} have; run {COMMAND}")
 
 
@@ -51,12 +53,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     only_check = parser.parse_args(argv).check
     try:
-        variants = params.validate(params.read_yaml("params.yaml")).variants
+        found = params.validate(params.read_yaml("params.yaml"))
         if not DVC.exists():
             raise UserError(f"{DVC}: not found; run from the folder that holds it")
         if only_check:
-            return check(variants)
-        text = fill(DVC.read_text(), variants, read_plan(variants))
+            return check(found.variants, found.baselines)
+        text = fill(DVC.read_text(), found.variants, read_plan(found.variants), found.baselines)
         with atomic.file(DVC) as temporary:
             temporary.write_text(text)
     except UserError as error:

@@ -1,0 +1,41 @@
+"""`python -m stages.baseline <name>`: fits the detector kind that params name into artifacts/baseline/<name>."""
+
+import sys
+from pathlib import Path
+
+from edge.errors import UserError
+from stages.common import atomic
+from stages.common.dataset import load_samples, read_index
+from stages.common.params import check
+from stages.common.stage import fail, main
+from stages.detectors.base import Run
+from stages.detectors.registry import find
+from stages.training import checkpoint
+from stages.training.curves import curves
+from stages.training.torch_setup import prepare
+
+DATA, OUT = Path("data/train"), Path("artifacts/baseline")
+
+
+def fit(params, name: str) -> None:
+    chosen, where = getattr(params.baselines, name), f"baselines.{name}"
+    kind = find(chosen.kind, f"params.yaml: {where}.kind")
+    if kind.Settings is None:
+        raise UserError(
+            f"params.yaml: {where}.kind = {chosen.kind}: needs another detector to learn from; choose another"
+        )
+    settings = check(kind.Settings, chosen.settings, f"params.yaml: {where}.settings")
+    prepare(params.seed, params.threads)
+    train, val = (load_samples(DATA, read_index(DATA, split), params.input) for split in ("train", "val"))
+    stage = f"baseline-{name}"
+    with curves(stage) as log:
+        detector = kind.fit(train, val, settings, Run(params.seed, stage, log))
+    with atomic.directory(OUT / name) as folder:
+        detector.save(folder)
+    checkpoint.clear(stage)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        fail("baseline", "give one of the baselines in params.yaml, e.g. python -m stages.baseline patchcore", 2)
+    main(f"baseline@{sys.argv[1]}", lambda params: fit(params, sys.argv[1]))
