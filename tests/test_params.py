@@ -194,7 +194,9 @@ def mappings(node):
 
 
 def test_tracked_file_is_in_block_style():
-    assert all(not (node.flow_style and node.value) for node in mappings(yaml.compose((ROOT / "params.yaml").read_text())))
+    assert all(
+        not (node.flow_style and node.value) for node in mappings(yaml.compose((ROOT / "params.yaml").read_text()))
+    )
 
 
 def test_every_key_of_the_tracked_file_has_a_comment():
