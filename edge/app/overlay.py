@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-RED, GREEN, WHITE, BLACK = (235, 50, 40), (60, 200, 90), (255, 255, 255), (0, 0, 0)  # RGB
+RED, GREEN, WHITE = (235, 50, 40), (60, 200, 90), (255, 255, 255)  # RGB
 LEAST_WIDTH = 256  # a smaller picture is enlarged so that the text can be read
 GREYS = np.arange(256, dtype=np.uint8)[:, None]
 COLOURS = cv2.cvtColor(cv2.applyColorMap(GREYS, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB).reshape(1, 256, 3)
