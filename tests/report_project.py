@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT
 
 from stages.common import dataset, params, schema
-from stages.distill import sheet
+from stages.distill import examples
 from stages.report import plots
 
 VARIANTS = {  # name: (step of compression, AUROC, bytes)
@@ -62,7 +62,7 @@ def make(root: Path, size=48, draw=weave, types=("crack", "stain", "hole"), per_
     _curve(root / "reports/curves/distill/plots/metrics", "loss")
     _curve(root / "reports/curves/compress/plots/metrics", "loss")
     pictures = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
-    sheet.write(pictures, np.tile(np.eye(32, dtype=bool), (4, 1, 1)), root / plots.DEFECTS)
+    examples.write(pictures, 8, 0, root / plots.DEFECTS)
     variants = {
         name: {"model": name, "precision": "int8" if "int8" in name else "float32", "format": "tflite"}
         | ({"role": "student", "step": step} if step else {"role": "teacher"})
