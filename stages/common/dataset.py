@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,13 +48,11 @@ def read_index(folder: str | Path, split: str | None = None) -> list[Item]:
     folder = Path(folder)
     try:
         with open(folder / "index.csv", newline="") as stream:
-            rows = [
-                Item(**{**row, "label": int(row["label"]), "frame": int(row.get("frame", 0))})
-                for row in csv.DictReader(stream)
-            ]
+            cells: list[dict[str, Any]] = list(csv.DictReader(stream))
     except FileNotFoundError:
         raise UserError(f"{folder}/index.csv: not found; run dvc repro fetch") from None
-    rows = [row for row in rows if split in (None, row.split)]
+    items = [Item(**(row | {"label": int(row["label"]), "frame": int(row.get("frame", 0))})) for row in cells]
+    rows = [item for item in items if split in (None, item.split)]
     if not rows:
         raise UserError(f"{folder}/index.csv: no image in split {split}; check the data section of params.yaml")
     for row in rows:

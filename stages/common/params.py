@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from edge.errors import UserError
 from stages.common.schema import Schema
@@ -34,7 +35,7 @@ def validate(tree, name: str = "params.yaml") -> Schema:
         raise UserError("; ".join(f"{name}: {_explain(e)}" for e in error.errors())) from None
 
 
-def _explain(error: dict) -> str:
+def _explain(error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or correct its name"

@@ -55,7 +55,6 @@ def write(build: Build, params) -> dict:
     build.check(module.NODES_ONLY)
     more = module.write(build)
     form, spec, p = FORMATS[build.format], params.input, params.compile
-    integer = form.integer_io and build.precision == "int8"
     sample = {"height": spec.size, "width": spec.size, "color": spec.color, "frames": spec.frames, "step": spec.step}
     info = {
         "task": "anomaly",
@@ -63,7 +62,7 @@ def write(build: Build, params) -> dict:
         "file": form.files[0],
         "format": form.stored_as or form.name,
         "input": {**sample, "resize": "stretch", **form.input_fields(build.precision)},
-        "outputs": build.outputs(integer),
+        "outputs": build.outputs(form.integer_io),
         "state": [],
         "score": {"rule": build.export.score_rule, "smooth": p.smooth, "sigma": p.map_sigma},
         "threshold": {"value": 0.0, "method": "not set yet"},

@@ -9,7 +9,7 @@ import onnx
 
 from edge.errors import UserError
 from stages.compile import onnx_export
-from stages.detectors.base import Detector
+from stages.detectors.base import Detector, Export
 from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
@@ -34,13 +34,14 @@ class Build:
     edgetpu_compiler: str | None = None
 
     @cached_property
-    def export(self):
+    def export(self) -> Export:
         return self.detector.export()
 
     @cached_property
-    def network(self) -> Network | None:
-        """The network of nodes, folded; None for any other torch module."""
-        return self.export.module if isinstance(self.export.module, Network) else None
+    def network(self) -> Network:
+        """The network of nodes, folded; UserError for any other torch module."""
+        self.check(nodes_only=True)
+        return self.export.module
 
     @cached_property
     def float_onnx(self) -> Path:
@@ -63,20 +64,20 @@ class Build:
 
     def check(self, nodes_only: bool) -> None:
         """UserError where the detector is no network of nodes but format or precision need one."""
-        if self.network is None and (nodes_only or self.precision == "int8"):
+        if (nodes_only or self.precision == "int8") and not isinstance(self.export.module, Network):
             raise UserError(
                 f"variants.{self.name}: a {self.detector.kind} is no network of nodes and can't become {self.format} "
                 f"in {self.precision}; set format: onnx and precision: float32"
             )
 
-    def outputs(self, integer: bool) -> list[dict]:
-        """The outputs of model.json; `integer`: the file returns int8 on the grids of the network."""
+    def outputs(self, integer_io: bool) -> list[dict]:
+        """The outputs of model.json; `integer_io`: a quantized file returns int8 on the grids of the network."""
         found = []
         for value in self.graph.graph.output:
             sides = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
             channels, height, width = (1,) * (3 - len(sides)) + tuple(sides)
             kind = {"dtype": "float32", "scale": 1.0, "zero_point": 0}
-            if integer:
+            if integer_io and self.quantized is not None:
                 scale, zero = self.quantized.quantizer(value.name).scale_zero
                 kind = {"dtype": "int8", "scale": scale, "zero_point": zero}
             shape = {"height": height, "width": width, "channels": channels}
@@ -99,7 +100,7 @@ class Build:
 
     def cost(self) -> dict[str, int]:
         """Parameters and multiply-accumulates of one inference."""
-        if self.network is None:
+        if not isinstance(self.export.module, Network):
             return onnx_export.cost(self.graph)
         size = self.samples.shape[1]
         return self.network.cost(size, size)

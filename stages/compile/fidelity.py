@@ -27,6 +27,8 @@ def simulated(model: QuantNetwork, images: np.ndarray) -> np.ndarray:
 
 def device_outputs(detector: Detector, images: np.ndarray) -> np.ndarray:
     """What the file returns for them on a device, as steps of the output grid."""
+    if detector.info.quantization is None:
+        raise ValueError(f"{detector.info.name}: a float file has no output grid")
     grid = detector.info.quantization.output
     raw = np.stack([detector.invoke(detector.prepare(image))[0].reshape(-1) for image in images])
     return raw if raw.dtype == np.int8 else np.rint(raw / np.float32(grid.scale)) + grid.zero_point

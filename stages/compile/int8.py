@@ -21,7 +21,7 @@ def quantize(float_path: Path, path: Path, model: QuantNetwork, names: dict[str,
     ranges = {}
     for tensor, node in names.items():
         low, high = model.quantizer(node).range.tolist()
-        ranges[tensor] = {"min": np.float32([[[[low]]]]), "max": np.float32([[[[high]]]])}
+        ranges[tensor] = {"min": np.full((1,) * 4, low, np.float32), "max": np.full((1,) * 4, high, np.float32)}
     tool = quantizer.Quantizer(str(float_path))
     tool.load_quantization_recipe(recipe.static_wi8_ai8())
     tool.quantize(ranges, enable_progress_report=False).export_model(str(path), overwrite=True)

@@ -84,13 +84,13 @@ def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, 
             found = interpreter.get_tensor(index)
             if op["op_name"] in helpers:
                 continue
-            node = _closest(found, {k: v for k, v in values.items() if k not in matched.values()}, sizes)
-            if node is None:
+            closest = _closest(found, {k: v for k, v in values.items() if k not in matched.values()}, sizes)
+            if closest is None:
                 raise UserError(
                     f"{path.name}: {op['op_name']} writes {tensors[index]['name']} {list(found.shape)}, which is no "
                     "tensor of the network; the converter changed its layout or order"
                 )
-            matched[tensors[index]["name"]] = node
+            matched[tensors[index]["name"]] = closest
     missing = set(values) - set(matched.values())
     if missing or matched[leave["name"]] not in student.heads:
         raise UserError(f"{path.name}: the converted file lacks {sorted(missing) or student.heads}")

@@ -23,7 +23,8 @@ def bank_size(settings) -> int:
 
 def without_bank(student: Network) -> Network:
     """The part that is trained: `student` without its memory bank, with the outputs `mask` and `embed`."""
-    kept, wanted = [], {"mask", "embed"}
+    kept: list[Node] = []
+    wanted = {"mask", "embed"}
     for node in reversed(student.nodes):
         if node.name in wanted:
             kept.insert(0, node)
@@ -35,11 +36,11 @@ def without_bank(student: Network) -> Network:
 
 def mask_and_embedding(body, samples, progress=lambda x: x) -> tuple[torch.Tensor, torch.Tensor]:
     """Mask [N, 1, h, w] and patch embeddings [N, D, h / 2, w / 2] of samples uint8 [N, S, S, C]."""
-    found = None
+    found: list[torch.Tensor] = []
     with torch.inference_mode():
         for i in progress(range(0, len(samples), 16)):
             outputs = body(to_tensor(samples[i : i + 16]))
-            if found is None:  # all at once: small results between large temporaries would split the heap
+            if not found:  # all at once: small results between large temporaries would split the heap
                 found = [torch.empty(len(samples), *output.shape[1:]) for output in outputs]
             for whole, output in zip(found, outputs, strict=True):
                 whole[i : i + 16] = output

@@ -1,6 +1,7 @@
 """`python -m stages.evaluate <variant>`: the exported file on every test picture, through `edge`."""
 
 import argparse
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def pixel_accuracy(maps: np.ndarray, masks: list, fpr_limit: float) -> dict:
     """The metrics of maps, over good pictures and defects that have a mask; None where no defect has one."""
     known = [i for i, mask in enumerate(masks) if mask is not None]
     truth = np.stack([masks[i] for i in known]) if known else np.zeros(0, bool)
-    found = {"pixel_auroc": None, "aupro": None}
+    found: Mapping[str, float | None] = {"pixel_auroc": None, "aupro": None}
     if truth.any() and not truth.all():
         found = metrics.pixel_metrics(maps if len(known) == len(maps) else maps[known], truth, fpr_limit)
     marked = int(truth.any(axis=(1, 2)).sum()) if known else 0

@@ -41,9 +41,9 @@ class Grid(torch.autograd.Function):
 
 def grid(low: float, high: float) -> tuple[float, int]:
     """Scale and zero point of the int8 grid that spans low..high and holds 0 exactly, in float32 as the file has it."""
-    low, high = np.float32(min(low, 0.0)), np.float32(max(high, 0.0))
-    scale = (high - low) / np.float32(255) or np.float32(1)
-    return float(scale), int(np.clip(np.rint(-128 - low / scale), -128, 127))
+    lowest, highest = np.float32(min(low, 0.0)), np.float32(max(high, 0.0))
+    scale = (highest - lowest) / np.float32(255) or np.float32(1)
+    return float(scale), int(np.clip(np.rint(-128 - lowest / scale), -128, 127))
 
 
 def fake_quant_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,7 +18,8 @@ __all__ = ["Network", "Node", "cost", "nodes_channels"]
 
 def _channels(nodes: Sequence[Node], channels: int) -> dict[str, int]:
     """Channels of every node's output and of the input; UserError for a list that is no network."""
-    found, known = {"input": channels}, {"input": None}
+    found = {"input": channels}
+    known: dict[str, Node | None] = {"input": None}
     for node in nodes:
         kind = KINDS.get(node.kind)
         if kind is None:

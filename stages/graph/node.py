@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from edge.errors import UserError
 
-Padding = str | tuple[int, int, int, int]
+Padding = Literal["same", "valid"] | tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,10 @@ class Node:
             return 0, 0, 0, 0
         if self.padding != "same":
             return self.padding
-        sides = []
-        for size in (height, width):
-            total = max(0, (-(-size // self.stride) - 1) * self.stride + self.kernel - size)
-            sides += [total // 2, total - total // 2]
-        return tuple(sides)
+        down, across = (
+            max(0, (-(-size // self.stride) - 1) * self.stride + self.kernel - size) for size in (height, width)
+        )
+        return down // 2, down - down // 2, across // 2, across - across // 2
 
     def window(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of what its window gives for an input of this size."""
@@ -49,7 +49,7 @@ class Node:
             raise UserError(
                 f"layer {self.name}: a window of {self.kernel} x {self.kernel} does not fit into {height} x {width}"
             )
-        return tuple((size - self.kernel) // self.stride + 1 for size in padded)
+        return (padded[0] - self.kernel) // self.stride + 1, (padded[1] - self.kernel) // self.stride + 1
 
     def to_json(self) -> dict:
         return asdict(self)

@@ -83,10 +83,11 @@ class QuantNetwork(nn.Module):
                 values = folded.activations(part)
                 for name, quant in model.quant.items():
                     quant.widen(values[model.seen.get(name, name)])
-        for name, quant in learned.quant.items() if learned else ():
-            ops = [part.ops[name] if name in part.ops else nn.Identity() for part in (learned.network, folded)]
-            if name in model.quant and all(map(torch.equal, *(op.parameters() for op in ops))):
-                model.quant[name].range.copy_(quant.range)
+        if learned is not None:
+            for name, quant in learned.quant.items():
+                ops = [part.ops[name] if name in part.ops else nn.Identity() for part in (learned.network, folded)]
+                if name in model.quant and all(map(torch.equal, *(op.parameters() for op in ops))):
+                    model.quant[name].range.copy_(quant.range)
         model.freeze_ranges()
         return model.eval()
 

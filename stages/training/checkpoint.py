@@ -26,7 +26,7 @@ def fingerprint(model, data, *settings) -> str:
     for value in [*model.state_dict().values(), *data]:
         array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value)
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:20]
 
 
@@ -51,7 +51,7 @@ class Checkpoint:
             flat = load_file(self.path)
         except (FileNotFoundError, SafetensorError):
             return None
-        groups: dict = {}
+        groups: dict[str, dict[str, torch.Tensor]] = {}
         for name, value in flat.items():
             group, _, rest = name.partition(SEPARATOR)
             groups.setdefault(group, {})[rest] = value

@@ -104,7 +104,7 @@ def vary(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """The picture slightly shifted, brighter or darker; never mirrored, for many products have a handedness."""
     size = image.shape[0]
     dy, dx = np.round(rng.uniform(-0.04, 0.04, 2) * size)
-    shift = np.float32([[1, 0, dx], [0, 1, dy]])
+    shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
     how = {"flags": cv2.INTER_NEAREST, "borderMode": cv2.BORDER_REFLECT_101}
     moved = channelwise(lambda part: cv2.warpAffine(part, shift, (size, size), **how), image)
     return np.clip(moved * rng.uniform(0.9, 1.1) + rng.uniform(-8, 8) + 0.5, 0, 255).astype(np.uint8)

@@ -23,7 +23,8 @@ class EmbeddingTargets:
         if isinstance(teacher, nn.Module):
             teacher.to(memory_format=torch.channels_last)  # faster on a CPU
         self.teacher, self.side, self.dim = teacher, side, dim
-        total, outer, count = 0, 0, 0
+        total = outer = torch.zeros((), dtype=torch.float64)
+        count = 0
         for part in self._raw(images[evenly(range(len(images)), PCA_PICTURES)], progress):
             lines = part.permute(0, 2, 3, 1).reshape(-1, part.shape[1]).double()
             total, outer, count = total + lines.sum(0), outer + lines.t() @ lines, count + len(lines)

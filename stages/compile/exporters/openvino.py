@@ -1,12 +1,13 @@
 """OpenVINO IR (model.xml and model.bin) of the ONNX file, float or int8 in QDQ form."""
 
 from edge.errors import UserError
+from stages.compile.build import Build
 from stages.compile.exporters.onnx import source
 
 NODES_ONLY = True
 
 
-def write(build) -> dict:
+def write(build: Build) -> dict:
     """Float32 weights are kept as they are; int8 grids become FakeQuantize operations."""
     try:
         import openvino
