@@ -1,4 +1,4 @@
-"""The index that `fetch` writes and every later stage reads: one row per image."""
+"""The dataset: an index with one row per image, which `fetch` writes and every later stage reads, and its samples."""
 
 import csv
 import hashlib
@@ -65,17 +65,17 @@ def read_index(folder: str | Path, split: str | None = None) -> list[Item]:
 
 
 def evenly(items: Sequence, count: int) -> list:
-    """`count` of the items, or all, evenly drawn: neighbours in an index are pictures of one series."""
+    """`count` of the items, or all, evenly spaced: neighbours in an index are pictures of one series, much alike."""
     count = min(count, len(items))
     return [items[i * len(items) // count] for i in range(count)]
 
 
 class Samples:
-    """Reads the samples of an index as `spec`, the input of params or of a model, wants them.
+    """Reads the samples of an index in the form that `spec`, the input of params or of a model, asks for.
 
-    Called with an item, it gives uint8 [H, W, C] as large as the picture: three channels of an rgb picture, or as many
-    grey ones as `frames`. Those are the frames of one clip up to the item's own, `step` apart; before the first there
-    is the first again.
+    Called with an item, it returns uint8 [H, W, C] as large as the picture: three channels of an rgb picture, or a grey
+    channel for each of `frames`. These are frames of one clip, `step` apart, the item's own being the last; before the
+    clip begins, its first frame is repeated.
     """
 
     def __init__(self, folder: str | Path, spec):

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from edge.errors import UserError
 from stages.common.schema import Schema
 
-LONGEST = 300  # characters of a wrong value that a message repeats
+LONGEST = 300  # characters; a message does not repeat a longer wrong value
 
 
 def read_yaml(path: str | Path):

@@ -12,7 +12,7 @@ SECONDS = 10.0  # between two lines in a log
 
 
 def track(iterable: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Passes the items on while telling how far the loop is; `total` where the iterable has no length."""
+    """Yields the items and reports progress; `total` for an iterable without a length."""
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""Exports one variant into artifacts/models/<variant>: the model file and its model.json."""
+"""Exports one variant into artifacts/models/<variant>: its files and model.json, checked and with a threshold."""
 
 import sys
 import tempfile
@@ -50,7 +50,8 @@ def compile_variant(params, name: str) -> None:
 
 
 def write(build: Build, params) -> dict:
-    """Writes the files of a format and model.json, and returns its content before anything was run."""
+    """Writes the files of a format and model.json; returns its content, still without fidelity, threshold and
+    validation."""
     module = exporter(build.format)
     build.check(module.NODES_ONLY)
     more = module.write(build)

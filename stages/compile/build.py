@@ -1,4 +1,4 @@
-"""One variant on its way from a detector to a model file: what every exporter reads."""
+"""What every exporter reads of one variant: the detector's network in float, ONNX and int8, with cost and outputs."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,9 +19,9 @@ SCHEME = "int8 weights per channel, 8-bit activations per tensor"
 
 @dataclass
 class Build:
-    """A detector, the format and precision wanted of it, and where the file goes.
+    """A detector, the format and precision that it is exported in, and where the file goes.
 
-    samples: uint8 [N, S, S, C], half with defects, that post-training calibration sees. work: a scratch folder.
+    samples: uint8 [N, S, S, C], half with synthetic defects, for post-training calibration. work: a scratch folder.
     """
 
     detector: Detector
@@ -39,13 +39,13 @@ class Build:
 
     @cached_property
     def network(self) -> Network:
-        """The network of nodes, folded; UserError for any other torch module."""
+        """The network of nodes with batch norm folded; UserError for any other torch module."""
         self.check(nodes_only=True)
         return self.export.module
 
     @cached_property
     def float_onnx(self) -> Path:
-        """The float network as an ONNX file with fixed shapes, which every other format is made from."""
+        """The float network as an ONNX file with fixed shapes, from which every other format is converted."""
         path = self.work / "model.onnx"
         _, size, _, channels = self.samples.shape
         onnx_export.export(self.export.module, size, path, list(self.export.outputs), channels)
@@ -53,11 +53,12 @@ class Build:
 
     @cached_property
     def graph(self) -> onnx.ModelProto:
+        """The content of `float_onnx`."""
         return onnx.load(self.float_onnx)
 
     @cached_property
     def quantized(self) -> QuantNetwork | None:
-        """The network on its int8 grids, learned or calibrated; None for a float file."""
+        """The network with fake quantization, its ranges learned or calibrated; None for a float file."""
         if self.precision != "int8":
             return None
         return self.export.quantized or QuantNetwork.calibrated(self.network, to_tensor(self.samples))
@@ -71,7 +72,7 @@ class Build:
             )
 
     def outputs(self, integer_io: bool) -> list[dict]:
-        """The outputs of model.json; `integer_io`: a quantized file returns int8 on the grids of the network."""
+        """The outputs as model.json lists them; `integer_io`: a quantized file returns int8 on the network's grids."""
         found = []
         for value in self.graph.graph.output:
             sides = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
@@ -85,9 +86,10 @@ class Build:
         return found
 
     def quantization(self) -> dict | None:
-        """Where the int8 grids come from, for model.json.
+        """How the file is quantized and where the int8 ranges come from, for model.json; None for a float file.
 
-        Calibration pictures are half with defects, or the output would end where good pictures do.
+        Half of the calibration pictures have defects: calibrated on good ones alone, the output saturates below the
+        scores of defects.
         """
         if self.quantized is None:
             return None

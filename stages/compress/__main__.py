@@ -1,4 +1,4 @@
-"""Prunes the student and fine-tunes it, and trains both, pruned or not, with fake quantization."""
+"""Prunes and fine-tunes the student; then quantization-aware training of the pruned and of the whole one."""
 
 from pathlib import Path
 from types import SimpleNamespace

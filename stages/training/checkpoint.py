@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from stages.common import atomic
 
 STAGES = Path(__file__).resolve().parents[1]
-CODE = ("graph", "detectors", "training")  # what a training runs
+CODE = ("graph", "detectors", "training")  # the packages whose code a training depends on
 FOLDER = Path(".checkpoints")
 SEPARATOR = "/"
 
 
 def fingerprint(model, data, *settings) -> str:
-    """A hash of everything that a training depends on: first weights, code, data, settings."""
+    """A hash of all that a training depends on: initial weights, code, data, settings, torch version and threads."""
     digest = hashlib.sha256(repr((settings, torch.__version__, torch.get_num_threads())).encode())
     for folder in CODE:
         for path in sorted((STAGES / folder).rglob("*.py")):
@@ -31,7 +31,7 @@ def fingerprint(model, data, *settings) -> str:
 
 
 class Checkpoint:
-    """The file of one training, named by its label and fingerprint; saving it replaces what the label had before."""
+    """The file of one training, named by its label and fingerprint; saving it removes older ones of the label."""
 
     def __init__(self, stage: str, label: str, key: str):
         self.path = FOLDER / stage / f"{label}-{key}.safetensors"

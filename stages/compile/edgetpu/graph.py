@@ -1,4 +1,4 @@
-"""Reads the operators and tensors of a .tflite file, source or compiled, without running it; moves constants inside."""
+"""Reads operators and tensors of a .tflite file, source or compiled; moves constants into its flatbuffer."""
 
 from dataclasses import dataclass
 from math import prod

@@ -1,4 +1,4 @@
-"""Which operators the Edge TPU compiler maps, as rules: each says why an operator stays on the CPU, and who says so.
+"""Rules for which operators the Edge TPU compiler maps: each names the reason to leave one on the CPU, and its source.
 
 Sources: `documented` is the page "TensorFlow models on the Edge TPU" (coral.ai/docs/edgetpu/models-intro: model
 requirements, supported operations, as of compiler 16); `observed` is what compiled models or published logs of the

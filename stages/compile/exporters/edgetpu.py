@@ -8,6 +8,6 @@ NODES_ONLY = True
 
 
 def write(build: Build) -> dict:
-    """The int8 file stays the model, for the CPU; the compiled one lies beside it."""
+    """The int8 file remains the model, for a CPU; the compiled one is beside it."""
     tflite.write(build)
     return {"edgetpu": variant.build(build.folder / "model.tflite", build.folder, build.edgetpu_compiler)}

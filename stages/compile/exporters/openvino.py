@@ -8,7 +8,7 @@ NODES_ONLY = True
 
 
 def write(build: Build) -> dict:
-    """Float32 weights are kept as they are; int8 grids become FakeQuantize operations."""
+    """Float weights stay float32; the QDQ pairs of int8 become FakeQuantize operations."""
     try:
         import openvino
     except ModuleNotFoundError:
