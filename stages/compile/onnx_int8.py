@@ -46,9 +46,8 @@ def quantize(float_path: Path, path: Path, model: QuantNetwork) -> None:
         scale, zero = model.quantizer(node).scale_zero
         grid = {"scale": np.array(scale, np.float32), "zero_point": np.array(zero + 128, np.uint8)}
         grids[tensor] = [{**grid, "quant_type": QuantType.QUInt8}]
-    joined = (
-        model.source.keys() & model.network.layers.keys()
-    )  # the activation must stay in the graph where it doesn't end the range
+    # where the joined range goes beyond that of an activation, the activation must stay in the graph
+    joined = model.source.keys() & model.network.layers.keys()
     logging.getLogger().setLevel(logging.ERROR)  # it advises a preprocessing that has been done
     quantize_static(
         float_path,

@@ -31,7 +31,7 @@ def standard_error(auroc: float, good: int, bad: int) -> float:
 
 def choose_fusion_weight(body, bank: torch.Tensor, val: np.ndarray, seed: int) -> dict:
     """The smallest weight of the mask whose AUROC (good validation pictures against CutPaste defects) is within one
-    standard error of the best: `weight`, the `limit` that it reached, and the AUROC of every candidate (`val_auroc`).
+    standard error of the best: `weight`, that `limit` of the AUROC, and the AUROC of every candidate (`val_auroc`).
 
     The mask was trained on pasted defects, so it does better on CutPaste's than on real ones: where the AUROC can't
     tell weights apart, the distance counts more. bank: [K, D]; val: good samples uint8 [N, S, S, C].
