@@ -64,10 +64,10 @@ def draw(folder: Path, path: Path) -> None:
         axes.set_xlim(min(costs) / 1.5, max(costs) * 1.5)
         axes.margins(y=0.2)
         drawn.append((axes, list(points.values())))
-    for axes, points in drawn:  # the panels share the values that they show: after all of them are known
+    for axes, labelled in drawn:  # the panels share the values that they show: after all of them are known
         plots.log_ticks(axes)
         plots.ticks_up_to_one(axes)
-        plots.place_labels(figure, axes, points)
+        plots.place_labels(figure, axes, labelled)
     names = [f"{i}   {name}" for i, name in enumerate(changes, 1)]
     blank = [Line2D([], [], linestyle="") for _ in names]
     figure.legend(blank, names, loc="outside lower center", ncols=2, fontsize=9, handlelength=0, frameon=False)

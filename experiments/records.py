@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from edge.errors import UserError
 from stages.report.summary import read_json
@@ -14,7 +15,7 @@ NO_INT8 = f"has no AUROC of a variant with the step {INT8}"
 
 def flat(settings: dict, prefix: str = "") -> dict:
     """{"a.b": value} of nested settings."""
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in settings.items():
         out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return out
@@ -43,7 +44,8 @@ def has_int8(record: dict) -> bool:
 
 def by_change(folder: Path) -> dict[str, list[dict]]:
     """The records of a published result by what was changed, the default first, one per seed."""
-    settings, found = base_settings(folder), {}
+    settings = base_settings(folder)
+    found: dict[str, list[dict]] = {}
     for path in [*sorted(folder.glob("seeds/*.json")), *sorted(folder.glob("sweep/*.json"))]:
         record = read_json(path)
         if record["settings"][PICTURES] != settings[PICTURES]:

@@ -13,7 +13,15 @@ from experiments.records import FLOAT, INT8
 from stages.report.ablation import mean_and_deviation
 from stages.report.formatting import count, markdown_list, markdown_table, significant, size
 
-HEAD = ("Changed", "Seeds", "Teacher AUROC", "Float AUROC", "int8 AUROC", "int8 AUPRO", "int8 val AUROC")
+HEAD: tuple[str, ...] = (
+    "Changed",
+    "Seeds",
+    "Teacher AUROC",
+    "Float AUROC",
+    "int8 AUROC",
+    "int8 AUPRO",
+    "int8 val AUROC",
+)
 HEAD += ("MACs", "Size", "p50 ms")
 ACCURACY = ((FLOAT, "image_auroc"), (INT8, "image_auroc"), (INT8, "aupro"), (INT8, "val_auroc"))
 

@@ -1,1 +1,1 @@
-"""Small leaf modules that every stage shares."""
+"""What all stages share and needs no torch: params, dataset index, atomic outputs, metrics, progress."""

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: written beside their place, then renamed."""
+"""Atomic outputs: written beside their place, then renamed, so that they appear whole or not at all."""
 
 import json
 import os

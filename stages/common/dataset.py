@@ -1,10 +1,11 @@
-"""The index that `fetch` writes and every later stage reads: one row per image."""
+"""The dataset: an index with one row per image, which `fetch` writes and every later stage reads, and its samples."""
 
 import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,13 +48,11 @@ def read_index(folder: str | Path, split: str | None = None) -> list[Item]:
     folder = Path(folder)
     try:
         with open(folder / "index.csv", newline="") as stream:
-            rows = [
-                Item(**{**row, "label": int(row["label"]), "frame": int(row.get("frame", 0))})
-                for row in csv.DictReader(stream)
-            ]
+            cells: list[dict[str, Any]] = list(csv.DictReader(stream))
     except FileNotFoundError:
         raise UserError(f"{folder}/index.csv: not found; run dvc repro fetch") from None
-    rows = [row for row in rows if split in (None, row.split)]
+    items = [Item(**(row | {"label": int(row["label"]), "frame": int(row.get("frame", 0))})) for row in cells]
+    rows = [item for item in items if split in (None, item.split)]
     if not rows:
         raise UserError(f"{folder}/index.csv: no image in split {split}; check the data section of params.yaml")
     for row in rows:
@@ -66,17 +65,17 @@ def read_index(folder: str | Path, split: str | None = None) -> list[Item]:
 
 
 def evenly(items: Sequence, count: int) -> list:
-    """`count` of the items, or all, evenly drawn: neighbours in an index are pictures of one series."""
+    """`count` of the items, or all, evenly spaced: neighbours in an index are pictures of one series, much alike."""
     count = min(count, len(items))
     return [items[i * len(items) // count] for i in range(count)]
 
 
 class Samples:
-    """Reads the samples of an index as `spec`, the input of params or of a model, wants them.
+    """Reads the samples of an index in the form that `spec`, the input of params or of a model, asks for.
 
-    Called with an item, it gives uint8 [H, W, C] as large as the picture: three channels of an rgb picture, or as many
-    grey ones as `frames`. Those are the frames of one clip up to the item's own, `step` apart; before the first there
-    is the first again.
+    Called with an item, it returns uint8 [H, W, C] as large as the picture: three channels of an rgb picture, or a grey
+    channel for each of `frames`. These are frames of one clip, `step` apart, the item's own being the last; before the
+    clip begins, its first frame is repeated.
     """
 
     def __init__(self, folder: str | Path, spec):

@@ -1,4 +1,4 @@
-"""A folder that knows the sha256 of its files: DVC checks a damaged cache object out in silence, a stage does not."""
+"""A list of the sha256 of all files in a folder, since DVC silently checks out a damaged object of its cache."""
 
 import json
 from pathlib import Path

@@ -10,12 +10,13 @@ from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from edge.errors import UserError
 from stages.common.schema import Schema
 
 T = TypeVar("T", bound=BaseModel)
-LONGEST = 300  # characters of a wrong value that a message repeats
+LONGEST = 300  # characters; a message does not repeat a longer wrong value
 
 
 def read_yaml(path: str | Path):
@@ -41,7 +42,7 @@ def check(model: type[T], tree, where: str) -> T:
         raise UserError("; ".join(f"{where} {_explain(e)}" for e in error.errors())) from None
 
 
-def _explain(error) -> str:
+def _explain(error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or correct its name"

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -12,8 +12,8 @@ SECONDS = 10.0  # between two lines in a log
 
 
 def track(iterable: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Passes the items on while telling how far the loop is; `total` where the iterable has no length."""
-    if total is None and hasattr(iterable, "__len__"):
+    """Yields the items and reports progress; `total` for an iterable without a length."""
+    if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if sys.stderr.isatty():
         yield from tqdm(iterable, desc=label, total=total)

@@ -13,8 +13,8 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 def formats() -> dict:
-    """The table of formats. Fetched when it is needed, not imported: every stage reads this schema, and what runs a
-    model file is no reason to train anew."""
+    """The table of formats, imported only when it is needed: every stage imports this schema, and a change in what runs
+    a model file must not train anew."""
     return importlib.import_module("edge.inference.runtimes").FORMATS
 
 

@@ -1,8 +1,9 @@
-"""The manners of every stage: validated params and one-line errors (parent.py: it ends with its parent)."""
+"""How a stage runs: with validated params and one-line errors."""
 
 import errno
 import os
 import sys
+from typing import NoReturn
 
 from edge.errors import UserError
 from stages.common import params
@@ -28,6 +29,7 @@ def main(stage: str, run) -> None:
         raise
 
 
-def fail(stage: str, message: str, code: int = 1) -> None:
+def fail(stage: str, message: str, code: int = 1) -> NoReturn:
+    """Prints the message as one line and exits with `code`."""
     print(f"error: {stage}: {message}", file=sys.stderr)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""From trained networks to deployed models, one folder per variant."""
+"""Export of trained detectors as deployed models, one folder per variant."""
 
 from stages.common.parent import end_with_parent
 

@@ -1,4 +1,4 @@
-"""Exports one variant into artifacts/models/<variant>: the model file and its model.json."""
+"""Exports one variant into artifacts/models/<variant>: its files and model.json, checked and with a threshold."""
 
 import sys
 import tempfile
@@ -50,12 +50,12 @@ def compile_variant(params, name: str) -> None:
 
 
 def write(build: Build, params) -> dict:
-    """Writes the files of a format and model.json, and returns its content before anything was run."""
+    """Writes the files of a format and model.json; returns its content, still without fidelity, threshold and
+    validation."""
     module = exporter(build.format)
     build.check(module.NODES_ONLY)
     more = module.write(build)
     form, spec, p = FORMATS[build.format], params.input, params.compile
-    integer = form.integer_io and build.precision == "int8"
     sample = {"height": spec.size, "width": spec.size, "color": spec.color, "frames": spec.frames, "step": spec.step}
     info = {
         "task": "anomaly",
@@ -63,7 +63,7 @@ def write(build: Build, params) -> dict:
         "file": form.files[0],
         "format": form.stored_as or form.name,
         "input": {**sample, "resize": "stretch", **form.input_fields(build.precision)},
-        "outputs": build.outputs(integer),
+        "outputs": build.outputs(form.integer_io),
         "state": [],
         "score": {"rule": build.export.score_rule, "smooth": p.smooth, "sigma": p.map_sigma},
         "threshold": {"value": 0.0, "method": "not set yet"},

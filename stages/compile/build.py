@@ -1,4 +1,4 @@
-"""One variant on its way from a detector to a model file: what every exporter reads."""
+"""What every exporter reads of one variant: the detector's network in float, ONNX and int8, with cost and outputs."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +9,7 @@ import onnx
 
 from edge.errors import UserError
 from stages.compile import onnx_export
-from stages.detectors.base import Detector
+from stages.detectors.base import Detector, Export
 from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
@@ -19,9 +19,9 @@ SCHEME = "int8 weights per channel, 8-bit activations per tensor"
 
 @dataclass
 class Build:
-    """A detector, the format and precision wanted of it, and where the file goes.
+    """A detector, the format and precision that it is exported in, and where the file goes.
 
-    samples: uint8 [N, S, S, C], half with defects, that post-training calibration sees. work: a scratch folder.
+    samples: uint8 [N, S, S, C], half with synthetic defects, for post-training calibration. work: a scratch folder.
     """
 
     detector: Detector
@@ -34,17 +34,18 @@ class Build:
     edgetpu_compiler: str | None = None
 
     @cached_property
-    def export(self):
+    def export(self) -> Export:
         return self.detector.export()
 
     @cached_property
-    def network(self) -> Network | None:
-        """The network of nodes, folded; None for any other torch module."""
-        return self.export.module if isinstance(self.export.module, Network) else None
+    def network(self) -> Network:
+        """The network of nodes with batch norm folded; UserError for any other torch module."""
+        self.check(nodes_only=True)
+        return self.export.module
 
     @cached_property
     def float_onnx(self) -> Path:
-        """The float network as an ONNX file with fixed shapes, which every other format is made from."""
+        """The float network as an ONNX file with fixed shapes, from which every other format is converted."""
         path = self.work / "model.onnx"
         _, size, _, channels = self.samples.shape
         onnx_export.export(self.export.module, size, path, list(self.export.outputs), channels)
@@ -52,31 +53,32 @@ class Build:
 
     @cached_property
     def graph(self) -> onnx.ModelProto:
+        """The content of `float_onnx`."""
         return onnx.load(self.float_onnx)
 
     @cached_property
     def quantized(self) -> QuantNetwork | None:
-        """The network on its int8 grids, learned or calibrated; None for a float file."""
+        """The network with fake quantization, its ranges learned or calibrated; None for a float file."""
         if self.precision != "int8":
             return None
         return self.export.quantized or QuantNetwork.calibrated(self.network, to_tensor(self.samples))
 
     def check(self, nodes_only: bool) -> None:
         """UserError where the detector is no network of nodes but format or precision need one."""
-        if self.network is None and (nodes_only or self.precision == "int8"):
+        if (nodes_only or self.precision == "int8") and not isinstance(self.export.module, Network):
             raise UserError(
                 f"variants.{self.name}: a {self.detector.kind} is no network of nodes and can't become {self.format} "
                 f"in {self.precision}; set format: onnx and precision: float32"
             )
 
-    def outputs(self, integer: bool) -> list[dict]:
-        """The outputs of model.json; `integer`: the file returns int8 on the grids of the network."""
+    def outputs(self, integer_io: bool) -> list[dict]:
+        """The outputs as model.json lists them; `integer_io`: a quantized file returns int8 on the network's grids."""
         found = []
         for value in self.graph.graph.output:
             sides = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
             channels, height, width = (1,) * (3 - len(sides)) + tuple(sides)
             kind = {"dtype": "float32", "scale": 1.0, "zero_point": 0}
-            if integer:
+            if integer_io and self.quantized is not None:
                 scale, zero = self.quantized.quantizer(value.name).scale_zero
                 kind = {"dtype": "int8", "scale": scale, "zero_point": zero}
             shape = {"height": height, "width": width, "channels": channels}
@@ -84,9 +86,10 @@ class Build:
         return found
 
     def quantization(self) -> dict | None:
-        """Where the int8 grids come from, for model.json.
+        """How the file is quantized and where the int8 ranges come from, for model.json; None for a float file.
 
-        Calibration pictures are half with defects, or the output would end where good pictures do.
+        Half of the calibration pictures have defects: calibrated on good ones alone, the output saturates below the
+        scores of defects.
         """
         if self.quantized is None:
             return None
@@ -99,7 +102,7 @@ class Build:
 
     def cost(self) -> dict[str, int]:
         """Parameters and multiply-accumulates of one inference."""
-        if self.network is None:
+        if not isinstance(self.export.module, Network):
             return onnx_export.cost(self.graph)
         size = self.samples.shape[1]
         return self.network.cost(size, size)

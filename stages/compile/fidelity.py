@@ -1,4 +1,4 @@
-"""How far an int8 file lies from the network that was trained: in steps of its output grid (LSB)."""
+"""How far an int8 file is from the fake-quantized network that was trained, in steps of its output grid (LSB)."""
 
 import numpy as np
 import torch
@@ -7,33 +7,38 @@ from edge.errors import UserError
 from edge.inference.detector import Detector
 from stages.graph.quantize import QuantNetwork
 
-# onnxruntime rounds otherwise than the simulation, which does XNNPACK's, and a deep network enlarges that: 0.98 to 1
-# within one step on trained ones. Its overflow on processors without VNNI (x86 before 2019, AMD before Zen 4) gave
-# 0.28: this limit is there to notice it. OpenVINO overflows there by design and is recorded only.
+# the fraction of outputs at most one step apart. onnxruntime's requantization rounds differently from XNNPACK's, which
+# is simulated, and a deep network amplifies that: 0.98 to 1 on trained ones. Where its kernels overflow, on processors
+# without VNNI (x86 before 2019, AMD before Zen 4), it was 0.28: the limit, a choice in between, is there to notice it.
+# OpenVINO overflows there by design and is recorded only.
 ONNX_WITHIN_1 = 0.9
 
 
 def difference(found: np.ndarray, wanted: np.ndarray) -> dict:
-    """Shares of equal outputs and of outputs at most one step apart, and the largest difference."""
+    """The fraction of equal outputs (`exact`), of those at most one step apart, and the largest difference."""
     steps = np.abs(found.astype(np.int64) - wanted.astype(np.int64))
     return {"exact": float((steps == 0).mean()), "within_1": float((steps <= 1).mean()), "max_lsb": int(steps.max())}
 
 
 def simulated(model: QuantNetwork, images: np.ndarray) -> np.ndarray:
-    """The int8 outputs [N, h * w] of the simulated integer network for uint8 images [N, S, S, 3]."""
-    parts = [model.simulate(torch.from_numpy(images[i : i + 8]).permute(0, 3, 1, 2)) for i in range(0, len(images), 8)]
-    return torch.cat(parts).numpy().reshape(len(images), -1)
+    """The int8 outputs [N, h * w] of the simulated integer network for uint8 images [N, S, S, C]."""
+    batches = [
+        model.simulate(torch.from_numpy(images[i : i + 8]).permute(0, 3, 1, 2)) for i in range(0, len(images), 8)
+    ]
+    return torch.cat(batches).numpy().reshape(len(images), -1)
 
 
 def device_outputs(detector: Detector, images: np.ndarray) -> np.ndarray:
-    """What the file returns for them on a device, as steps of the output grid."""
+    """The outputs of the file [N, h * w], run by `edge`, as integers of the output grid; images uint8 [N, S, S, C]."""
+    if detector.info.quantization is None:
+        raise ValueError(f"{detector.info.name}: a float file has no output grid")
     grid = detector.info.quantization.output
     raw = np.stack([detector.invoke(detector.prepare(image))[0].reshape(-1) for image in images])
     return raw if raw.dtype == np.int8 else np.rint(raw / np.float32(grid.scale)) + grid.zero_point
 
 
 def reference_outputs(detector: Detector, images: np.ndarray) -> np.ndarray:
-    """What TFLite's reference kernels return for them: the spread between kernels of one file."""
+    """The same outputs by TFLite's reference kernels, which round differently."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(str(detector.info.path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)

@@ -1,4 +1,4 @@
-"""Float TFLite to full-int8 TFLite on the grids of a quantized student, and the proof that the file has them."""
+"""Float TFLite to full-int8 TFLite with the ranges of a fake-quantized network, and a check of the file."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from stages.graph.quantize import QuantNetwork
 
 
 def quantize(float_path: Path, path: Path, model: QuantNetwork, names: dict[str, str]) -> None:
-    """Writes the int8 file; no calibration data, each tensor gets the range of its node (names: tensor -> node).
+    """Writes the int8 file: the range of each node replaces calibration (names: the node of each tensor).
 
     UserError names a layer that can't be quantized.
     """
@@ -21,7 +21,7 @@ def quantize(float_path: Path, path: Path, model: QuantNetwork, names: dict[str,
     ranges = {}
     for tensor, node in names.items():
         low, high = model.quantizer(node).range.tolist()
-        ranges[tensor] = {"min": np.float32([[[[low]]]]), "max": np.float32([[[[high]]]])}
+        ranges[tensor] = {"min": np.full((1,) * 4, low, np.float32), "max": np.full((1,) * 4, high, np.float32)}
     tool = quantizer.Quantizer(str(float_path))
     tool.load_quantization_recipe(recipe.static_wi8_ai8())
     tool.quantize(ranges, enable_progress_report=False).export_model(str(path), overwrite=True)
@@ -29,7 +29,7 @@ def quantize(float_path: Path, path: Path, model: QuantNetwork, names: dict[str,
 
 
 def check_operations(float_path: Path, names: dict[str, str]) -> None:
-    """UserError for the first layer whose integer arithmetic the simulated network does not know."""
+    """UserError for the first operator whose int8 arithmetic is not simulated."""
     known = sorted({name for kind in KINDS.values() for name in (*kind.tflite, *kind.helpers)})
     interpreter = open_interpreter(float_path)
     tensors = {t["index"]: t["name"] for t in interpreter.get_tensor_details()}
@@ -43,7 +43,7 @@ def check_operations(float_path: Path, names: dict[str, str]) -> None:
 
 
 def check_grids(path: Path, model: QuantNetwork, names: dict[str, str]) -> None:
-    """UserError unless the file is all integer and every activation lies on the grid of its node."""
+    """UserError unless the file is all int8 and every activation has scale and zero point of its node."""
     interpreter = open_interpreter(path)
     tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
     produced = {int(i) for op in operations(interpreter) for i in op["outputs"]}

@@ -1,4 +1,4 @@
-"""Float ONNX to int8 ONNX in QDQ form, on the same grids as the int8 TFLite file."""
+"""Float ONNX to int8 ONNX in QDQ form (QuantizeLinear, DequantizeLinear), on the same grids as the int8 TFLite file."""
 
 import logging
 from pathlib import Path
@@ -11,7 +11,7 @@ from stages.graph.quantize import QuantNetwork
 
 
 class _Blank:
-    """The calibration reader that onnxruntime asks for: one blank picture, since every range is given."""
+    """The calibration data that onnxruntime demands: one blank picture, since every range is given."""
 
     def __init__(self, entry: onnx.ValueInfoProto):
         shape = [d.dim_value for d in entry.type.tensor_type.shape.dim]
@@ -22,7 +22,7 @@ class _Blank:
 
 
 def tensor_nodes(graph: onnx.ModelProto, model: QuantNetwork) -> dict[str, str]:
-    """Maps every computed tensor of the exported graph to the node of the network that writes it."""
+    """The node of the network that writes each tensor of the exported graph; UserError where a node has none."""
     names = {node.name for node in model.network.nodes}
     found = {"image": "input"}
     for op in graph.graph.node:
@@ -46,7 +46,8 @@ def quantize(float_path: Path, path: Path, model: QuantNetwork) -> None:
         scale, zero = model.quantizer(node).scale_zero
         grid = {"scale": np.array(scale, np.float32), "zero_point": np.array(zero + 128, np.uint8)}
         grids[tensor] = [{**grid, "quant_type": QuantType.QUInt8}]
-    joined = model.source.keys() & model.network.layers.keys()  # their grids do not end where their activation does
+    # where the joined range goes beyond that of an activation, the activation must stay in the graph
+    joined = model.source.keys() & model.network.layers.keys()
     logging.getLogger().setLevel(logging.ERROR)  # it advises a preprocessing that has been done
     quantize_static(
         float_path,

@@ -1,4 +1,4 @@
-"""ONNX to float TFLite by onnx2tf, and the proof that every tensor of the file is one of the network's."""
+"""ONNX to float TFLite by onnx2tf, and the check that every tensor of the file is one of the network's."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ from edge.errors import UserError
 from stages.graph.network import Network
 
 CALIBRATION_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
-TOLERANCE = 1e-3  # of the largest value of a tensor
+TOLERANCE = 1e-3  # relative to the largest value of a tensor: a choice
 
 
 def to_tflite(onnx_path: Path, folder: Path) -> Path:
@@ -60,10 +60,10 @@ def operations(interpreter) -> list[dict]:
 
 
 def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, str]:
-    """Maps every computed tensor of a float TFLite file to the node of the folded student with the same values.
+    """The node of the network (batch norm folded) that each computed tensor of a float TFLite file has the values of.
 
-    Comparing values catches what names can't: onnx2tf renames tensors and can lay one out wrongly in silence.
-    image: float32 [1, S, S, 3] in 0..1. UserError when a tensor is no node's, or a node is missing.
+    Values catch what names can't: onnx2tf renames tensors and may silently give one a wrong layout.
+    image: float32 [1, S, S, C] in 0..1. UserError when a tensor is no node's, or a node is missing.
     """
     interpreter = open_interpreter(path)
     tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
@@ -74,7 +74,7 @@ def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, 
         values = student.activations(torch.from_numpy(image).permute(0, 3, 1, 2))
     values = {name: value.permute(0, 2, 3, 1).numpy() for name, value in values.items()}
     sizes = {name: float(np.abs(value).max()) for name, value in values.items()}
-    for node in student.nodes:  # what is left of two large terms has their rounding errors
+    for node in student.nodes:  # a small difference of large terms has their rounding errors
         if student.ops[node.name].cancels:
             sizes[node.name] = max(sizes[name] for name in (node.name, *node.inputs))
     helpers = {name for op in student.ops.values() for name in op.helpers}
@@ -84,13 +84,13 @@ def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, 
             found = interpreter.get_tensor(index)
             if op["op_name"] in helpers:
                 continue
-            node = _closest(found, {k: v for k, v in values.items() if k not in matched.values()}, sizes)
-            if node is None:
+            closest = _closest(found, {k: v for k, v in values.items() if k not in matched.values()}, sizes)
+            if closest is None:
                 raise UserError(
                     f"{path.name}: {op['op_name']} writes {tensors[index]['name']} {list(found.shape)}, which is no "
                     "tensor of the network; the converter changed its layout or order"
                 )
-            matched[tensors[index]["name"]] = node
+            matched[tensors[index]["name"]] = closest
     missing = set(values) - set(matched.values())
     if missing or matched[leave["name"]] not in student.heads:
         raise UserError(f"{path.name}: the converted file lacks {sorted(missing) or student.heads}")
@@ -98,6 +98,7 @@ def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, 
 
 
 def _closest(found: np.ndarray, values: dict[str, np.ndarray], sizes: dict[str, float]) -> str | None:
+    """The name of the value closest to `found`; None where none is within TOLERANCE. sizes: their largest values."""
     best, best_error = None, TOLERANCE
     for name, value in values.items():
         if value.shape == found.shape:

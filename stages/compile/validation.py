@@ -1,4 +1,4 @@
-"""What validation pictures say about an exported file: its threshold, and an AUROC that no test picture enters."""
+"""The threshold of an exported file and its AUROC on validation pictures, without test pictures."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ from stages.training.cutpaste import validation_defects
 
 
 def validate(detector: Detector, good: np.ndarray, quantile: float, seed: int) -> dict:
-    """The fields `threshold` and `validation` of model.json, for good validation pictures uint8 [N, S, S, 3].
+    """The fields `threshold` and `validation` of model.json, from good validation pictures uint8 [N, S, S, C].
 
     The threshold is a quantile of their scores. `auroc` is the image AUROC of them against CutPaste defects, which
-    training does not use: what to compare candidates by before test is opened.
+    training does not use: it compares candidates without test pictures.
     """
     defects = validation_defects(good, seed)
     scores = [detector.predict(image).score for image in track(np.concatenate([good, defects]), "validation")]

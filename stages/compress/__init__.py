@@ -1,4 +1,4 @@
-"""Channel pruning, then quantization-aware training."""
+"""Compression of the student: channel pruning and quantization-aware training."""
 
 from stages.common.parent import end_with_parent
 

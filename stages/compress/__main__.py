@@ -1,4 +1,4 @@
-"""Prunes the student and fine-tunes it, and trains both, pruned or not, with fake quantization."""
+"""Prunes and fine-tunes the student; then quantization-aware training of the pruned and of the whole one."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from stages.common import atomic
 from stages.common.dataset import load_samples, read_index
 from stages.common.stage import main
-from stages.detectors.base import Run
+from stages.detectors.base import Detector, Run
 from stages.detectors.imitation import Imitation
 from stages.detectors.quantized_student import QuantizedStudent
 from stages.detectors.registry import load
@@ -27,10 +27,11 @@ def compress(params) -> None:
     with curves("compress") as log:
         imitation = Imitation(train, val, settings, Run(params.seed, "compress", log, student))
         qat = QuantizedStudent(imitation.quantized(imitation.body, "qat"))
-        pruned, pruned_qat = student, qat
+        pruned: Detector = student
+        pruned_qat = qat
         if settings.prune_ratio:
             body = imitation.pruned()
-            pruned = Student(imitation.with_bank(body, body), student.fusion)
+            pruned = Student(imitation.with_bank(body, body), imitation.student.fusion)
             pruned_qat = QuantizedStudent(imitation.quantized(body, "pruned_qat"))
     for path, detector in ((QAT, qat), (PRUNED, pruned), (PRUNED_QAT, pruned_qat)):
         with atomic.directory(path) as folder:

@@ -1,1 +1,4 @@
-"""What learns from good samples and gives an anomaly map: one module per kind, which is the module's name."""
+"""Anomaly detectors, fitted to good samples alone: a kind is the module of its name, the others are what they share.
+
+Those are the backbone, coreset selection, memory bank, score fusion and the student's network.
+"""

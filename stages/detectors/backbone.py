@@ -1,4 +1,4 @@
-"""Feature extractors: any Hugging Face backbone by name or folder, and a small ResNet to train from nothing."""
+"""Feature extractors: any Hugging Face backbone by name or folder, and a small ResNet to train from scratch."""
 
 import json
 from collections.abc import Sequence
@@ -16,14 +16,17 @@ from edge.errors import UserError
 
 
 def small_resnet_config(channels: int = 3) -> ResNetConfig:
-    """A ResNet of one basic block per stage (0.3 M parameters), light enough to train on a CPU in minutes."""
+    """A ResNet of one basic block per stage (0.3 M parameters; the sizes are a choice), trained on a CPU in minutes."""
     return ResNetConfig(
         num_channels=channels, embedding_size=32, hidden_sizes=[32, 64, 128], depths=[1, 1, 1], layer_type="basic"
     )
 
 
 def build(config, layers: list[int]) -> nn.Module:
-    """The untrained backbone of a config that returns the feature maps of `layers` (stage numbers, or ViT blocks)."""
+    """The untrained backbone of a Hugging Face config; it returns the feature maps of `layers` (stages, or ViT blocks).
+
+    UserError for an architecture without a backbone class, or layers that it doesn't have.
+    """
     if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
         raise UserError(f"teacher.backbone: {config.model_type} has no backbone class; use e.g. a ResNet or DINOv2")
     config.out_features = None
@@ -37,7 +40,8 @@ def build(config, layers: list[int]) -> nn.Module:
 
 
 def pretrained(name: str, layers: list[int]) -> nn.Module:
-    """A backbone with its published weights, from a hub name or a local folder in hub layout."""
+    """A backbone with its published weights, from a hub name or a local folder in hub layout; UserError if there is
+    none."""
     local = Path(name).is_dir()
     if not local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise UserError(f"teacher.backbone = {name}: no such folder; give a folder, a Hugging Face name or simclr")
@@ -53,8 +57,12 @@ def pretrained(name: str, layers: list[int]) -> nn.Module:
 
 
 def local_contrast(images: torch.Tensor, window: int = 17) -> torch.Tensor:
-    """Subtracts the local mean and divides by the local deviation (Jarrett et al., ICCV 2009), so that light and
-    exposure, which a small backbone has no data to learn to ignore, do not reach the features."""
+    """Local contrast normalization (Jarrett et al., ICCV 2009) of images [N, C, H, W]: minus the local mean, divided by
+    the local standard deviation.
+
+    A small backbone has too little data to learn to ignore light and exposure; so they don't reach it. The window of
+    17 pixels and the 0.03 that keeps noise in even areas small are choices.
+    """
 
     def mean(x):
         return F.avg_pool2d(x, window, 1, window // 2, count_include_pad=False)
@@ -64,7 +72,7 @@ def local_contrast(images: torch.Tensor, window: int = 17) -> torch.Tensor:
 
 
 def imagenet(images: torch.Tensor) -> torch.Tensor:
-    """The normalisation that networks pretrained on ImageNet expect; of grey frames they see the last, three times."""
+    """The mean and deviation that networks pretrained on ImageNet expect; of grey frames they see the last as RGB."""
     if images.shape[1] != 3:
         images = images[:, -1:].expand(-1, 3, -1, -1)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -75,10 +83,11 @@ NORMALISATIONS = {"imagenet": imagenet, "local_contrast": local_contrast}
 
 
 class FeatureExtractor(nn.Module):
-    """Backbone plus its input normalisation: samples [N, C, S, S] in 0..1 to a list of feature maps.
+    """Backbone with its input normalisation: samples [N, C, S, S] in 0..1 to feature maps [N, D, h, w], one per layer
+    and scale.
 
-    scales: sizes that the picture is brought to, relative to S; a larger one shows finer detail. The maps are those of
-    the first scale, finest first, then those of the next.
+    scales: the sizes, relative to S, at which the backbone sees a sample; a larger one shows finer detail. The maps of
+    the first scale come first, the finest layer in front.
     """
 
     def __init__(self, backbone: nn.Module, normalisation: str, scales: Sequence[float] = (1.0,)):
@@ -92,7 +101,7 @@ class FeatureExtractor(nn.Module):
         return list(self.backbone(NORMALISATIONS[self.normalisation](images)).feature_maps)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        return [found for scale in self.scales for found in self.at_scale(images, scale)]
+        return [features for scale in self.scales for features in self.at_scale(images, scale)]
 
     def save(self, folder: Path) -> None:
         """Writes config and weights, so that later stages need neither the hub nor the folder it came from."""

@@ -1,4 +1,4 @@
-"""The contract of a detector kind: what learns from good samples, gives an anomaly map and can be exported.
+"""The contract of a detector kind: it is fitted to good samples, returns an anomaly map and can be exported.
 
 A kind is one class in a module of this package whose name is the kind. tests/test_detectors.py puts every kind through
 the same checks: equal seeds give equal detectors, a saved one comes back as it was, damage and unusable samples are
@@ -24,15 +24,15 @@ from stages.graph.tensors import to_tensor
 
 FILE = "detector.json"
 MAP, SCORE, EMBEDDING = "map", "score", "embedding"  # what an output means, as in model.json
-BATCH = 16  # samples at a time
+BATCH = 16  # samples at a time: bounds memory
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a fit needs beside samples and settings.
+    """What `fit` needs beside samples and settings.
 
-    stage: whose checkpoints a training that was killed goes on from. log: called as log(step, **values). source: the
-    detector to learn from, which is the teacher of a student, or the student of its quantized form.
+    stage: the stage whose checkpoints a killed training resumes from. log: called as log(step, **values), for curves.
+    source: the detector to learn from: the teacher of a student, the student of its quantized form.
     """
 
     seed: int
@@ -43,12 +43,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Export:
-    """What `compile` makes a deployed model of.
+    """What `compile` turns into a deployed model.
 
     module: samples float [N, C, S, S] in 0..1 to its outputs; only a `Network` of nodes can become TFLite or int8.
-    outputs: the name of each output in order, and what it means: one MAP, at most one SCORE and EMBEDDING.
-    score_rule: "max" of the smoothed map, or "output" where the module computes the score itself.
-    quantized: the QuantNetwork on int8 grids that training learned; None leaves them to post-training calibration.
+    outputs: the name of each output, in order, and its meaning: one MAP, at most one SCORE and one EMBEDDING.
+    score_rule: "max" of the smoothed map, or "output" where the module computes the image score itself.
+    quantized: the QuantNetwork whose int8 scales and zero points come from quantization-aware training; None: from
+    calibration after training.
     """
 
     module: nn.Module
@@ -58,7 +59,7 @@ class Export:
 
 
 class Detector(ABC):
-    """One kind of detector; subclasses name their `kind` and are found by it (`stages.detectors.load`)."""
+    """One kind of detector; subclasses name their `kind` and are found by it (registry.py)."""
 
     kind: ClassVar[str]
     Settings: ClassVar[type[Section] | None] = None  # of a baseline in params.yaml; None: it needs a source
@@ -71,9 +72,9 @@ class Detector(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
-        """Learns from good samples, uint8 [N, S, S, C]; `val` serves choices alone. `settings`: the stage's params.
+        """Fits to the good samples `train`, uint8 [N, S, S, C]; `val`, more of them, is for choices and scaling only.
 
-        UserError where the samples or settings can't be used.
+        settings: the stage's params. UserError where samples or settings can't be used.
         """
 
     @abstractmethod
@@ -87,7 +88,7 @@ class Detector(ABC):
 
     @abstractmethod
     def export(self) -> Export:
-        """What is deployed."""
+        """What is deployed of the detector."""
 
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, str | None]:
@@ -95,8 +96,8 @@ class Detector(ABC):
         raise NotImplementedError(f"{cls.__name__}.example")
 
     def embed(self, images: torch.Tensor) -> torch.Tensor | None:
-        """Patch embeddings [N, D, h, w] of samples float [N, C, S, S] in 0..1, which a student can be distilled from;
-        None for a kind that has none."""
+        """Patch embeddings [N, D, h, w] of samples float [N, C, S, S] in 0..1, from which a student is distilled; None
+        for a kind that has none."""
         return None
 
     def save(self, folder: Path) -> None:
@@ -110,11 +111,11 @@ class Detector(ABC):
         """Anomaly maps float [N, h, w] of samples uint8 [N, S, S, C], as the exported file gives them."""
         export = self.export()
         module, place = export.quantized or export.module, list(export.outputs.values()).index(MAP)
-        found = []
+        maps = []
         for i in range(0, len(samples), BATCH):
             outputs = module(to_tensor(samples[i : i + BATCH]))
-            found.append((outputs if isinstance(outputs, torch.Tensor) else outputs[place]).flatten(1, -3).squeeze(1))
-        return torch.cat(found)
+            maps.append((outputs if isinstance(outputs, torch.Tensor) else outputs[place]).flatten(1, -3).squeeze(1))
+        return torch.cat(maps)
 
 
 def check_samples(samples: np.ndarray, what: str, least: int = 1) -> None:

@@ -1,10 +1,11 @@
-"""Greedy coreset (k-center) selection: the memory bank of PatchCore, in memory linear in the number of patches."""
+"""Greedy coreset (k-center) selection, which picks the patch embeddings of a memory bank, and k-means."""
 
 import torch
 
 
 def random_projection(features: torch.Tensor, dim: int, generator: torch.Generator) -> torch.Tensor:
-    """Johnson-Lindenstrauss projection [N, D] -> [N, dim], as PatchCore does before it compares distances."""
+    """Random projection [N, D] -> [N, dim] that nearly keeps distances (Johnson-Lindenstrauss), as in PatchCore: the
+    greedy coreset compares shorter vectors."""
     if dim >= features.shape[1]:
         return features
     matrix = torch.randn(features.shape[1], dim, generator=generator) / dim**0.5
@@ -14,9 +15,10 @@ def random_projection(features: torch.Tensor, dim: int, generator: torch.Generat
 def greedy_coreset(
     points: torch.Tensor, count: int, start: int = 0, progress=lambda x: x
 ) -> tuple[list[int], list[float]]:
-    """Indices of `count` points, each the farthest from those before it, and the covering radius after each choice.
+    """Indices of `count` of the points [N, D], each the farthest from those chosen before, and after each choice the
+    covering radius: the largest distance of a point to its nearest chosen one.
 
-    Holds one distance per point, never an N x N matrix (Sener & Savarese, ICLR 2018, algorithm 1).
+    Sener & Savarese, ICLR 2018, algorithm 1. Keeps one distance per point, never an N x N matrix.
     """
     norms = points.square().sum(1)
     nearest = torch.full((len(points),), float("inf"))
@@ -32,10 +34,10 @@ def greedy_coreset(
 
 
 def nearest(points: torch.Tensor, centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared distance [N] of the points [N, D] to the nearest of the centres [K, D], and which it is [N]."""
-    length = centres.square().sum(1)
-    found = [(length - 2 * part @ centres.t()).min(1) for part in points.split(2048)]
-    squared, index = (torch.cat(parts) for parts in zip(*found, strict=True))
+    """Squared distance [N] of the points [N, D] to the nearest of the centres [K, D], and the index of that one [N]."""
+    norms = centres.square().sum(1)
+    minima = [(norms - 2 * chunk @ centres.t()).min(1) for chunk in points.split(2048)]  # 2048: bounds memory
+    squared, index = (torch.cat(chunks) for chunks in zip(*minima, strict=True))
     return (squared + points.square().sum(1)).clamp(min=0), index
 
 

@@ -1,4 +1,4 @@
-"""Training that makes a changed student, pruned or quantized, follow what the student computed before."""
+"""Self-distillation after compression: a pruned or quantized student is trained to reproduce the original's outputs."""
 
 from typing import Any
 
@@ -20,16 +20,18 @@ from stages.training.loop import minimise
 from stages.training.synthetic_defects import training_pool
 from stages.training.torch_setup import accelerator
 
-CALIBRATION = 64  # pictures that batch norm and the sensitivities of the channels are measured on
-FIRST_RANGES = 256  # pictures that the int8 ranges start from
+# choices
+CALIBRATION = 64  # pictures on which pruning measures batch norm statistics and the sensitivity of channels
+FIRST_RANGES = 256  # pictures on which the int8 ranges are calibrated before training with fake quantization
 QAT_RATE = 0.25  # of the learning rate of fine-tuning: fake quantization starts from a trained network
 
 
 class Imitation:
-    """Mask and patch embeddings of the student `run.source` on good pictures and synthetic defects are what its changed
-    forms are trained to give; what comes out gets a memory bank of its own embeddings.
+    """Trains pruned and quantized forms of the student `run.source`.
 
-    settings: the section compress, and `images` and `batch` of distill.
+    Targets are the student's mask and patch embeddings on good pictures, half of them with a synthetic defect. Each
+    trained form then gets a memory bank of its own embeddings. settings: the section compress, and `images` and `batch`
+    of distill. UserError where the source is no student.
     """
 
     def __init__(self, train: np.ndarray, val: np.ndarray, settings: Any, run: Run):
@@ -44,7 +46,7 @@ class Imitation:
         self.device = accelerator()
 
     def follow(self, model, epochs: int, lr: float, label: str, after_epoch=None) -> None:
-        """Trains `model` in place; every output counts in its own deviation."""
+        """Trains `model` in place: smooth L1 loss of mask and embeddings, each divided by its targets' deviation."""
         spread = [float(output.std()) for output in self.wanted]
 
         def loss(pick):
@@ -58,19 +60,25 @@ class Imitation:
         model.cpu()
 
     def with_bank(self, body: Network, computed_by) -> Network:
-        """The whole student again, its memory bank as large as that of the first."""
+        """The deployable student: `body` with a memory bank of its own embeddings, as large as that of the original.
+
+        computed_by: what computes the outputs of `body`: itself or its quantized form.
+        """
         size = nodes_channels(self.student.network.nodes, "bank")
         bank = memory_bank.choose_bank(memory_bank.mask_and_embedding(computed_by, self.train)[1], size, self.run.seed)
         return memory_bank.with_bank(body, computed_by, bank, self.val, self.student.fusion["weight"])
 
     def quantized(self, body: Network, label: str) -> QuantNetwork:
-        """`body` trained with fake quantization, then given its bank; the ranges of the bank are calibrated."""
+        """Quantization-aware training of `body`; then its memory bank, whose int8 ranges are calibrated.
+
+        The ranges of activations follow the first epoch and are fixed from then on.
+        """
         quantized = QuantNetwork(fold(body)).to(memory_format=torch.channels_last)
         quantized.train()
         first = to_tensor(self.samples[:FIRST_RANGES])
         with torch.no_grad():
-            for part in first.split(16):
-                quantized(part)
+            for batch in first.split(16):
+                quantized(batch)
         epochs, lr = self.settings.qat_epochs, self.settings.lr * QAT_RATE
         self.follow(quantized, epochs, lr, label, lambda epoch: quantized.freeze_ranges())
         quantized.freeze_ranges()
@@ -79,7 +87,7 @@ class Imitation:
         return QuantNetwork.calibrated(whole, first, quantized)
 
     def pruned(self) -> Network:
-        """The body without `prune_ratio` of its multiply-accumulates, fine-tuned."""
+        """The student without its memory bank and without `prune_ratio` of its multiply-accumulates, fine-tuned."""
         smaller = prune(
             memory_bank.without_bank(self.student.network),
             self.settings.prune_ratio,

@@ -1,8 +1,9 @@
 """The student's memory bank: a coreset of its own patch embeddings, as layers that every runtime has.
 
-The squared distance of an embedding f to the nearest entry c is |f|² + min(|c|² - 2 c·f): a 1 x 1 convolution with one
-channel per entry, a minimum over channels, and a sum. It is PatchCore (Roth et al., CVPR 2022) inside the graph, which
-a small network learns far better than the distance itself as a function of the picture.
+The squared distance of an embedding f to the nearest embedding c of the bank is |f|² + min(|c|² - 2 c·f): a 1 x 1
+convolution with a channel for each c, a minimum over channels, and a sum. That puts PatchCore (Roth et al., CVPR 2022)
+into the graph. A student that learned the teacher's anomaly map instead was worse (docs/results-mtd.md): a small
+network can't represent the distance to the nearest of thousands of patches as a function of the picture.
 """
 
 import torch
@@ -13,17 +14,20 @@ from stages.graph.channels import DIVISOR, make_divisible
 from stages.graph.network import Network, Node
 from stages.graph.tensors import flatten_patches, to_tensor
 
-CANDIDATES = 100_000  # a bound on time: the greedy coreset compares every candidate with every entry
+# patches that the greedy coreset chooses from: bounds its time, since each is compared with each chosen one; a choice,
+# equal to the default of teacher.coreset_max_patches
+CANDIDATES = 100_000
 
 
 def bank_size(settings) -> int:
-    """The number of entries: what the params of the student say for width 1, scaled as its channels are."""
+    """How many patch embeddings the bank holds: `student.bank` for width 1, scaled like the channels of its layers."""
     return make_divisible(settings.bank * settings.width)
 
 
 def without_bank(student: Network) -> Network:
-    """The part that is trained: `student` without its memory bank, with the outputs `mask` and `embed`."""
-    kept, wanted = [], {"mask", "embed"}
+    """The network that is trained: `student` without its memory bank, with the outputs `mask` and `embed`."""
+    kept: list[Node] = []
+    wanted = {"mask", "embed"}
     for node in reversed(student.nodes):
         if node.name in wanted:
             kept.insert(0, node)
@@ -34,12 +38,12 @@ def without_bank(student: Network) -> Network:
 
 
 def mask_and_embedding(body, samples, progress=lambda x: x) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mask [N, 1, h, w] and patch embeddings [N, D, h / 2, w / 2] of samples uint8 [N, S, S, C]."""
-    found = None
+    """Mask logits [N, 1, h, w] and patch embeddings [N, D, h / 2, w / 2] of samples uint8 [N, S, S, C]."""
+    found: list[torch.Tensor] = []
     with torch.inference_mode():
         for i in progress(range(0, len(samples), 16)):
             outputs = body(to_tensor(samples[i : i + 16]))
-            if found is None:  # all at once: small results between large temporaries would split the heap
+            if not found:  # all at once: small results between large temporaries would split the heap
                 found = [torch.empty(len(samples), *output.shape[1:]) for output in outputs]
             for whole, output in zip(found, outputs, strict=True):
                 whole[i : i + 16] = output
@@ -47,10 +51,10 @@ def mask_and_embedding(body, samples, progress=lambda x: x) -> tuple[torch.Tenso
 
 
 def choose_bank(embeddings: torch.Tensor, size: int, seed: int) -> torch.Tensor:
-    """The memory bank [K, D] for embeddings [N, D, h, w]; K is `size` or, where there are too few, nearly all of them.
+    """The memory bank [K, D] of patch embeddings [N, D, h, w]; K is `size`, or less where there are too few patches.
 
-    A greedy coreset reaches the rare patches; the mean of the patches around each entry (one step of k-means) is free
-    of the noise that the embeddings of a small network have.
+    A greedy coreset reaches the rare patches; one step of k-means then moves each to the mean of the patches nearest to
+    it, which takes out the noise that the embeddings of a small network have. UserError for fewer than 8 patches.
     """
     patches = flatten_patches(embeddings)
     generator = torch.Generator().manual_seed(seed)
@@ -64,22 +68,23 @@ def choose_bank(embeddings: torch.Tensor, size: int, seed: int) -> torch.Tensor:
 
 
 def centre(body: Network, good) -> None:
-    """Moves the embeddings of a body so that their mean over the samples `good` is 0, in place.
+    """Shifts the embeddings of a body, in place, so that their mean over the samples `good` is 0.
 
-    Distances stay the same, and their two terms, which integers hold, become as small as they can be.
+    Distances stay the same, while the terms that they are computed from, |f|² and |c|² - 2 c·f, become smaller: int8
+    resolves them more finely.
     """
     embeddings = mask_and_embedding(body, good)[1]
     body.ops["embed"].conv.bias.data -= embeddings.mean((0, 2, 3))
 
 
 def squared_distance(embeddings: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
-    """To the nearest entry of the bank [K, D], for embeddings [N, D, h, w]: [N, 1, h, w]."""
+    """Squared distance [N, 1, h, w] of patch embeddings [N, D, h, w] to the nearest one of the bank [K, D]."""
     n, _, h, w = embeddings.shape
     return nearest(flatten_patches(embeddings), bank)[0].view(n, 1, h, w)
 
 
 def mask_and_distance(body, bank: torch.Tensor, samples) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mask [N, 1, h, w] and squared distance to the bank [N, 1, h / 2, w / 2] of samples uint8 [N, S, S, C]."""
+    """Mask logits [N, 1, h, w] and squared distance to the bank [N, 1, h / 2, w / 2] of samples uint8 [N, S, S, C]."""
     mask, embeddings = mask_and_embedding(body, samples)
     return mask, squared_distance(embeddings, bank)
 
@@ -87,9 +92,10 @@ def mask_and_distance(body, bank: torch.Tensor, samples) -> tuple[torch.Tensor, 
 def with_bank(body: Network, computed_by, bank: torch.Tensor, val, fusion_weight: float) -> Network:
     """The deployable student: `body` with the memory bank [K, D] and score fusion, and the one output `score`.
 
-    score: `fusion_weight` of the mask and the rest of the squared distance, brought to stride 8; both with mean 0 and
-    deviation 1 on the good samples `val`, uint8 [N, S, S, C]. computed_by: what computes the outputs of `body`, itself
-    or its quantized form.
+    score [N, 1, h, w] at stride 8: `fusion_weight` times the mask plus 1 - `fusion_weight` times the squared distance,
+    enlarged, where both have standard deviation 1 on the good samples `val`, uint8 [N, S, S, C], and the sum has mean
+    0. The scaling is folded into the weights. computed_by: what computes the outputs of `body`: itself or its quantized
+    form. UserError where mask or distance is constant.
     """
     mask, distance = mask_and_distance(computed_by, bank, val)
     if not (mask.std() > 0 and distance.std() > 0):
@@ -110,8 +116,8 @@ def with_bank(body: Network, computed_by, bank: torch.Tensor, val, fusion_weight
     )
     state = dict(body.state_dict())
     state["ops.mask.conv.weight"] = state["ops.mask.conv.weight"] * mask_scale
-    middle = distance_scale * float(distance.mean()) + mask_scale * float(mask.mean())
-    state["ops.mask.conv.bias"] = state["ops.mask.conv.bias"] * mask_scale - middle
+    mean = distance_scale * float(distance.mean()) + mask_scale * float(mask.mean())
+    state["ops.mask.conv.bias"] = state["ops.mask.conv.bias"] * mask_scale - mean
     state["ops.length.conv.weight"] = torch.full((1, bank.shape[1], 1, 1), distance_scale)
     state["ops.length.conv.bias"] = torch.zeros(1)
     state["ops.bank.conv.weight"] = (-2 * distance_scale * bank)[:, :, None, None]

@@ -1,4 +1,4 @@
-"""PatchCore (Roth et al., CVPR 2022): locally aware patch features and their distance to a memory bank."""
+"""PatchCore (Roth et al., CVPR 2022): locally aware patch embeddings and their distance to a memory bank, a coreset."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +18,15 @@ from stages.detectors.coreset import greedy_coreset, random_projection
 from stages.graph.tensors import to_tensor
 from stages.training import simclr
 
-REWEIGHT_NEIGHBOURS = 9
+REWEIGHT_NEIGHBOURS = 9  # b of the paper's eq. 7, which it gives no value for; that of anomalib (num_neighbors)
 
 
 def patch_embeddings(maps: list[torch.Tensor], pool: int, stride: int = 1) -> torch.Tensor:
-    """Each position averaged over its pool x pool neighbourhood, the maps joined at the grid of the first, and there
-    averaged over stride x stride positions: [N, D, h, w]."""
+    """Locally aware patch embeddings [N, D, h, w] of feature maps [N, D', h', w'].
+
+    Each map is averaged over pool x pool neighbourhoods, resized to the first one and joined to it channel by channel;
+    with `stride`, stride x stride positions become their mean, which leaves fewer patches.
+    """
     pooled = [F.avg_pool2d(m, pool, stride=1, padding=pool // 2) for m in maps]
     size = pooled[0].shape[-2:]
     joined = torch.cat(
@@ -33,10 +36,11 @@ def patch_embeddings(maps: list[torch.Tensor], pool: int, stride: int = 1) -> to
 
 
 class PatchCore(Detector, nn.Module):
-    """Images [N, 3, S, S] in 0..1 to anomaly maps [N, 1, h, w] (distance to the nearest bank entry) and scores [N].
+    """Samples [N, C, S, S] in 0..1 to anomaly maps [N, 1, h, w] (distance to the nearest patch embedding of the bank)
+    and image scores [N].
 
-    The score is the maximum of the map, or with `reweighted` the maximum weighted by how usual its nearest entry is
-    (eq. 7 of the paper, b = 9 neighbours).
+    The score is the maximum of the map; with `reweighted` (eq. 7 of the paper) it is higher where the nearest embedding
+    lies far from its own neighbours in the bank, being a rare kind of good patch.
     """
 
     kind = "patchcore"
@@ -49,11 +53,11 @@ class PatchCore(Detector, nn.Module):
         self.register_buffer("bank_norm", bank.square().sum(1))
         neighbours = torch.zeros(0, dtype=torch.long)
         if score == "reweighted":
-            near = min(REWEIGHT_NEIGHBOURS, len(bank))
+            count = min(REWEIGHT_NEIGHBOURS, len(bank))
             neighbours = torch.cat(
-                [_distance(rows, bank).topk(near, largest=False).indices for rows in bank.split(512)]
+                [_distance(chunk, bank).topk(count, largest=False).indices for chunk in bank.split(512)]
             )
-        self.register_buffer("neighbours", neighbours)  # [K, b], itself included
+        self.register_buffer("neighbours", neighbours)  # [K, b], indices into the bank, itself included
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         return patch_embeddings(self.extractor(images), self.pool, self.stride)
@@ -69,8 +73,8 @@ class PatchCore(Detector, nn.Module):
         top, position = distances.max(dim=1)
         if self.score == "reweighted":
             flat = torch.arange(n, device=images.device) * (h * w) + position
-            patch, entry = patches[flat], index[flat]
-            around = (self.bank[self.neighbours[entry]] - patch.unsqueeze(1)).square().sum(2).clamp(min=0).sqrt()
+            patch, closest = patches[flat], index[flat]
+            around = (self.bank[self.neighbours[closest]] - patch.unsqueeze(1)).square().sum(2).clamp(min=0).sqrt()
             scale = top.unsqueeze(1)  # keeps the exponentials finite
             weight = 1 - torch.exp(top - scale.squeeze(1)) / torch.exp(around - scale).sum(1)
             top = weight * top
@@ -81,7 +85,7 @@ class PatchCore(Detector, nn.Module):
 
     @classmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
-        """The memory bank of the training samples. settings: the section teacher; nothing is chosen on `val`."""
+        """Builds the memory bank from the training samples. settings: the section teacher; `val` is not used."""
         check_samples(train, "train")
         generator = torch.Generator().manual_seed(run.seed)
         extractor = feature_extractor(settings, train, run).to(memory_format=torch.channels_last)
@@ -91,7 +95,7 @@ class PatchCore(Detector, nn.Module):
         chosen, radii = greedy_coreset(projected, count, progress=lambda x: track(x, "coreset"))
         for step in range(0, count, max(1, count // 50)):
             run.log(step, coreset_radius=radii[step])
-        print(f"{run.stage}: {total} patches, {count} in the memory bank, {patches.shape[1]} features each")
+        print(f"{run.stage}: {total} patches, {count} in the memory bank, {patches.shape[1]} dimensions each")
         return cls(extractor, patches[chosen], settings.patch_pool, settings.score, settings.patch_stride)
 
     @classmethod
@@ -112,14 +116,14 @@ class PatchCore(Detector, nn.Module):
         return cls(FeatureExtractor.load(folder), bank, **settings).eval()
 
     def export(self) -> Export:
-        """The map, and the score where the module computes it."""
+        """The map, and the score where it is reweighted; else the device takes the maximum of the map."""
         if self.score == "reweighted":
             return Export(self.eval(), {"map": MAP, "score": SCORE}, "output")
         return Export(FirstOutput(self).eval(), {"map": MAP})
 
 
 class FirstOutput(nn.Module):
-    """A module without its other outputs, which an exported file should not compute."""
+    """A module with its first output alone, so that an exported file doesn't compute the others."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
@@ -148,8 +152,9 @@ def feature_extractor(settings, train: np.ndarray, run: Run) -> FeatureExtractor
 
 
 def collect_patches(extractor, train: np.ndarray, settings, generator) -> tuple[torch.Tensor, int]:
-    """Patch embeddings [N, D], at most coreset_max_patches drawn evenly over the samples, and how many there are."""
-    kept, total = [], 0
+    """Patch embeddings [N, D] to choose the coreset from, at most coreset_max_patches, equally many at random of each
+    sample; and how many there were."""
+    drawn, total = [], 0
     quota = max(1, settings.coreset_max_patches // len(train))
     with torch.inference_mode():
         for i in track(range(0, len(train), 8), "patch embeddings"):
@@ -158,8 +163,8 @@ def collect_patches(extractor, train: np.ndarray, settings, generator) -> tuple[
             n, h, w, d = embeddings.shape
             total += n * h * w
             for patches in embeddings.reshape(n, h * w, d):
-                kept.append(patches[torch.randperm(h * w, generator=generator)[:quota]].clone())
-    return torch.cat(kept), total
+                drawn.append(patches[torch.randperm(h * w, generator=generator)[:quota]].clone())
+    return torch.cat(drawn), total
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A student whose int8 grids were learned by quantization-aware training."""
+"""A student whose int8 scales and zero points were learned by quantization-aware training."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from stages.graph.quantize import QuantNetwork
 
 
 class QuantizedStudent(Detector):
-    """A folded network that computes as its int8 file will."""
+    """The student's network, batch norm folded, with the fake quantization that its int8 file will have."""
 
     kind = "quantized_student"
 
@@ -22,7 +22,7 @@ class QuantizedStudent(Detector):
 
     @classmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
-        """Trains the student `run.source` with fake quantization. settings: the section compress, and `images` and
+        """Quantization-aware training of the student `run.source`. settings: the section compress, and `images` and
         `batch` of distill."""
         imitation = Imitation(train, val, settings, run)
         return cls(imitation.quantized(imitation.body, "qat"))

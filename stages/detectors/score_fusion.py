@@ -1,4 +1,7 @@
-"""Score fusion: the weight of the mask beside the distance to the memory bank, by the one-standard-error rule."""
+"""Score fusion: how much the mask counts beside the distance to the memory bank.
+
+The weight is chosen by the one-standard-error rule (Breiman et al., "Classification and Regression Trees", 1984).
+"""
 
 import numpy as np
 import torch
@@ -8,38 +11,49 @@ from stages.common.metrics import image_auroc
 from stages.detectors import memory_bank
 from stages.training.cutpaste import validation_defects
 
-FUSION_WEIGHTS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9)  # about even; both parts always count
+FUSION_WEIGHTS = (
+    0.1,
+    0.2,
+    0.33,
+    0.5,
+    0.67,
+    0.8,
+    0.9,
+)  # of the mask; a choice: about evenly spaced, and mask and distance always count
 
 
 def standard_error(auroc: float, good: int, bad: int) -> float:
-    """Of the AUROC of so many pictures (Hanley & McNeil, Radiology 1982)."""
+    """Standard error of an AUROC over so many good and bad pictures (Hanley & McNeil, Radiology 1982)."""
     both_bad, both_good = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
     spread = (bad - 1) * (both_bad - auroc**2) + (good - 1) * (both_good - auroc**2)
     return ((auroc * (1 - auroc) + spread) / (good * bad)) ** 0.5
 
 
 def choose_fusion_weight(body, bank: torch.Tensor, val: np.ndarray, seed: int) -> dict:
-    """The smallest weight whose AUROC (validation pictures against CutPaste defects) is within one standard error of
-    the best, and what it was chosen from.
+    """The smallest weight of the mask whose AUROC (good validation pictures against CutPaste defects) is within one
+    standard error of the best: `weight`, that `limit` of the AUROC, and the AUROC of every candidate (`val_auroc`).
 
-    The mask has learned pasted defects, so it does better on these than on real ones: where they can't tell weights
-    apart, the distance counts. bank: [K, D]; val: good samples uint8 [N, S, S, C].
+    The mask was trained on pasted defects, so it does better on CutPaste's than on real ones: where the AUROC can't
+    tell weights apart, the distance counts more. bank: [K, D]; val: good samples uint8 [N, S, S, C].
     """
     bad = validation_defects(val, seed)
     normal, defective = (memory_bank.mask_and_distance(body, bank, samples) for samples in (val, bad))
     labels = np.arange(len(val) + len(bad)) >= len(val)
-    found = {weight: image_auroc(labels, fused_scores(weight, normal, defective)) for weight in FUSION_WEIGHTS}
-    best = max(found.values())
+    aurocs = {weight: image_auroc(labels, fused_scores(weight, normal, defective)) for weight in FUSION_WEIGHTS}
+    best = max(aurocs.values())
     limit = best - standard_error(best, len(val), len(bad))
-    chosen = min(weight for weight, auroc in found.items() if auroc >= limit)
-    return {"weight": chosen, "limit": limit, "val_auroc": {str(weight): auroc for weight, auroc in found.items()}}
+    chosen = min(weight for weight, auroc in aurocs.items() if auroc >= limit)
+    return {"weight": chosen, "limit": limit, "val_auroc": {str(weight): auroc for weight, auroc in aurocs.items()}}
 
 
 def fused_scores(weight: float, normal, defective) -> torch.Tensor:
-    """Image scores: the largest 3 x 3 mean of the fused map; both parts in deviations of the good pictures."""
+    """Image scores of the good pictures, then of the defective ones: the largest 3 x 3 mean of the fused map.
+
+    normal, defective: (mask, squared distance) of each, which are divided by their standard deviation on good pictures.
+    """
     maps = []
     for pair in (normal, defective):
-        mask, distance = (part / part_of_good.std() for part, part_of_good in zip(pair, normal, strict=True))
+        mask, distance = (values / good.std() for values, good in zip(pair, normal, strict=True))
         distance = F.interpolate(distance, size=mask.shape[-2:], mode="bilinear", align_corners=False)
         maps.append((1 - weight) * distance + weight * mask)
     padded = F.pad(torch.cat(maps), (1,) * 4, mode="replicate")

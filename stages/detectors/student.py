@@ -1,4 +1,4 @@
-"""The student: a small network that learns the teacher's patch embeddings and a mask, with its own memory bank."""
+"""The student: a small network, distilled from the teacher's patch embeddings, with a mask and its own memory bank."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from stages.training.torch_setup import accelerator, mixed
 
 
 class Student(Detector):
-    """A network of nodes with the one output `score`, and how its score fusion was chosen."""
+    """A network of nodes with the one output `score` (anomaly map at stride 8), and how its score fusion was chosen."""
 
     kind = "student"
 
@@ -32,7 +32,11 @@ class Student(Detector):
 
     @classmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
-        """Distils the teacher `run.source`. settings: the sections student and distill as one."""
+        """Distils the teacher `run.source`, then builds memory bank and score fusion.
+
+        settings: the sections student and distill as one. The loss is the mean squared error against the teacher's
+        embeddings (PCA, targets.py) plus the binary cross entropy of the mask against synthetic defects.
+        """
         check_samples(train, "train", 2)
         check_samples(val, "val")
         size = train.shape[1]
@@ -72,7 +76,7 @@ class Student(Detector):
         embeddings = memory_bank.mask_and_embedding(body, train)[1]
         bank = memory_bank.choose_bank(embeddings, memory_bank.bank_size(settings), run.seed)
         fusion = score_fusion.choose_fusion_weight(body, bank, val, run.seed)
-        print(f"{run.stage}: {len(bank)} entries in the memory bank; fusion weight {fusion['weight']} in the score")
+        print(f"{run.stage}: {len(bank)} patch embeddings in the memory bank; weight of the mask {fusion['weight']}")
         return cls(memory_bank.with_bank(body, body, bank, val, fusion["weight"]), fusion)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The student's first weights: from nothing, or a pretrained MobileNetV2 trunk made narrower or wider."""
+"""The student's initial weights: random, or a pretrained MobileNetV2 trunk made narrower or wider."""
 
 import re
 from pathlib import Path
@@ -14,14 +14,15 @@ from stages.graph.narrow import narrow
 from stages.graph.network import Network, Node
 
 TRUNK = re.compile(r"stem$|b\d+_")  # names of its nodes
-NARROWING = 16  # pictures that a narrower trunk is fitted on
+NARROWING = 16  # pictures that a narrower trunk is fitted on: a choice, bounds time and memory
 
 
 def new_student(init: str, width: float, images: torch.Tensor) -> Network:
-    """A student of `width`; with a pretrained `init` its trunk does what that one's does, as far as its width allows.
+    """A student of `width`; with a pretrained `init` its trunk computes the pretrained features as well as its width
+    allows.
 
-    images: float [N, C, S, S] in 0..1, training samples that batch norm is calibrated on. A pretrained first layer
-    takes the mean of grey frames for all three colours.
+    images: float [N, C, S, S] in 0..1, training samples on which batch norm is calibrated. A pretrained
+    first layer sees the mean of grey frames as all three colours. UserError for an `init` that can't be loaded.
     """
     channels = images.shape[1]
     student = Network(architecture(width), channels)
@@ -56,7 +57,7 @@ def _load(name: str) -> MobileNetV2Model:
 
 
 def _copy_trunk(student: Network, source: MobileNetV2Model) -> None:
-    """Copies stem and blocks 0 to 9, batch norm folded; the network's input range -1..1 becomes 0..1."""
+    """Copies stem and blocks 0 to 9, batch norm folded; the input range becomes 0..1 instead of MobileNetV2's -1..1."""
     layers = [source.conv_stem.first_conv, source.conv_stem.conv_3x3, source.conv_stem.reduce_1x1]
     for block in source.layer:
         layers += [block.expand_1x1, block.conv_3x3, block.reduce_1x1]
@@ -78,7 +79,7 @@ def _copy_trunk(student: Network, source: MobileNetV2Model) -> None:
 def _transplant(source: Network, target: Network) -> None:
     """Copies the trunk `source` into `target`, which is as wide or wider.
 
-    Channels that the source lacks start at random and go nowhere (zero outgoing weights), so the function is kept.
+    Channels that the source lacks start at random with zero outgoing weights, so the features stay the same.
     """
     for name in source.layers:
         old, new = source.ops[name], target.ops[name]

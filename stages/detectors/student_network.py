@@ -1,26 +1,31 @@
-"""The student's network: a MobileNetV2 trunk (Sandler et al., CVPR 2018) up to block 9, a mask and patch embeddings.
+"""The student's network: a MobileNetV2 trunk (Sandler et al., CVPR 2018) up to block 9, a neck and two heads.
 
-Its strides 8 and 16 are joined and give a mask of defects at stride 8 and a patch embedding at stride 16, which
-memory_bank.py compares with a memory bank.
+The neck joins the features of strides 8 and 16. The heads are the logits of a defect mask at stride 8 and patch
+embeddings at stride 16, which memory_bank.py compares with a memory bank.
 """
 
 from stages.graph.channels import make_divisible
 from stages.graph.network import Node
 
+# (expansion, channels, stride) of each inverted residual block: table 2 of the paper
 BLOCKS = [(1, 16, 1)] + [(6, 24, 2), (6, 24, 1)] + [(6, 32, 2)] + [(6, 32, 1)] * 2 + [(6, 64, 2)] + [(6, 64, 1)] * 3
 TAPS = (5, 9)  # blocks whose outputs (strides 8 and 16) the neck joins
 STRIDE, PATCH_STRIDE = 8, 16  # of the mask, and so of the map, and of the patch embeddings
-EMBEDDING = 32  # channels of a patch embedding
+EMBEDDING = 32  # channels of a patch embedding: a choice
 
 
 def architecture(width: float) -> list[Node]:
-    """The nodes of a student whose channels are scaled by `width`; its outputs are `mask` and `embed`."""
+    """The nodes of a student whose channels are scaled by `width`; its outputs are `mask` and `embed`.
+
+    The hidden layer before the embeddings costs 3 % more multiply-accumulates. With it, .77 instead of .73 of the
+    variance of the teacher's embeddings on validation pictures was explained.
+    """
     nodes = [Node("stem", "conv", ("input",), make_divisible(32 * width), 3, 2)]
     tap, before = {}, 32
     for i, (expand, channels, stride) in enumerate(BLOCKS):
         source = previous = nodes[-1].name
         inside, before = make_divisible(before * expand * width), channels
-        stream = make_divisible(channels * width, up=True)  # costs little and carries all that later blocks see
+        stream = make_divisible(channels * width, up=True)  # the residual stream: cheap, and all that later blocks see
         if expand != 1:
             nodes.append(Node(f"b{i}_expand", "conv", (source,), inside))
             source = nodes[-1].name

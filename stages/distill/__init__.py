@@ -1,4 +1,4 @@
-"""The compact student, taught by the teacher."""
+"""Distillation of the teacher into a compact student."""
 
 from stages.common.parent import end_with_parent
 

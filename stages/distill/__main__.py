@@ -1,4 +1,4 @@
-"""Trains the student on the teacher's patch embeddings and on synthetic defect masks, and gives it its memory bank."""
+"""Trains the student on the teacher's patch embeddings and synthetic defect masks, and builds its memory bank."""
 
 from pathlib import Path
 from types import SimpleNamespace

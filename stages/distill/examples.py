@@ -1,4 +1,4 @@
-"""A picture of the synthetic defects that the student was trained with, so that people can judge them."""
+"""A picture of synthetic defects that the student was trained with, for people to judge."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 from stages.common import atomic
 from stages.training.synthetic_defects import training_pool
 
-CELL, COUNT, LINE = 192, 8, (255, 229, 34)  # BGR
+CELL, COUNT, LINE = 192, 8, (255, 229, 34)  # side of a cell in pixels, pictures, colour of the outline (BGR)
 GAP = ((2, 2), (2, 2), (0, 0))  # white around each cell
 
 

@@ -1,6 +1,7 @@
-"""`python -m stages.evaluate <variant>`: the exported file on every test picture, through `edge`."""
+"""`python -m stages.evaluate <variant>`: accuracy of the exported file, run by `edge` on every test picture."""
 
 import argparse
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -79,10 +80,10 @@ def accuracy(items: list[dataset.Item], scores: np.ndarray, decisions: np.ndarra
 
 
 def pixel_accuracy(maps: np.ndarray, masks: list, fpr_limit: float) -> dict:
-    """The metrics of maps, over good pictures and defects that have a mask; None where no defect has one."""
+    """The metrics of maps [N, H, W] over good pictures and defects that have a mask; None where no defect has one."""
     known = [i for i, mask in enumerate(masks) if mask is not None]
     truth = np.stack([masks[i] for i in known]) if known else np.zeros(0, bool)
-    found = {"pixel_auroc": None, "aupro": None}
+    found: Mapping[str, float | None] = {"pixel_auroc": None, "aupro": None}
     if truth.any() and not truth.all():
         found = metrics.pixel_metrics(maps if len(known) == len(maps) else maps[known], truth, fpr_limit)
     marked = int(truth.any(axis=(1, 2)).sum()) if known else 0
@@ -96,7 +97,7 @@ def runtime_name(details: dict) -> str:
 
 
 def small(maps: np.ndarray) -> np.ndarray:
-    """The maps [N, H, W] shrunk by area to at most 64 px, as float16."""
+    """The maps [N, H, W] shrunk to at most SHOWN_SIDE pixels to a side (means of areas), as float16."""
     height, width = maps.shape[1:]
     scale = min(1, SHOWN_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

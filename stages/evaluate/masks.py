@@ -1,4 +1,4 @@
-"""Ground truth at the resolution of a model."""
+"""Ground-truth masks at the resolution of a model."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from stages.common.dataset import Item
 
 
 def shrink(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A bool mask at height x width; where it shrinks, a pixel is defect as soon as any part of it is.
+    """A bool mask [height, width]; where it shrinks, a pixel is a defect if any part of it is.
 
     Nearest neighbour would lose a scratch thinner than the sampling step, and with it a whole region of AUPRO. The
     price is a border up to one pixel wider.

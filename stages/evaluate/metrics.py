@@ -64,10 +64,10 @@ def _region_weights(masks: np.ndarray) -> np.ndarray:
 
 
 def _curve(good: np.ndarray, defect: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points (share of `good` at or above t, weight of `defect` at or above t) as t falls; `good` is ascending.
+    """The points (fraction of `good` at or above t, weight of `defect` at or above t) as t falls; `good` is ascending.
 
-    Between two defect scores the curve runs level, so the points before and at each distinct defect score are all it
-    takes: the many good pixels are sorted once and never walked.
+    Between two defect scores the curve is level, so that the points before and at each distinct defect score suffice:
+    the many good pixels are sorted once and never walked.
     """
     order = np.argsort(-defect, kind="stable")
     gained = np.cumsum(weights[order], dtype=np.float64)

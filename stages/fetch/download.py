@@ -113,8 +113,7 @@ def _raise_if_final(url: str, error: Exception, part: Path, last: bool) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"HTTP {error.code} {error.reason}"
-    if isinstance(error, urllib.error.URLError):
-        error = error.reason
-    if isinstance(error, TimeoutError):
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, TimeoutError):
         return f"no answer within {TIMEOUT:g} s"
-    return f"can't be downloaded: {error or type(error).__name__}; check the network"
+    return f"can't be downloaded: {cause or type(cause).__name__}; check the network"

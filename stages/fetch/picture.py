@@ -76,4 +76,5 @@ def read_whole(path: Path) -> np.ndarray:
 
 def _is_deep(path: Path) -> bool:
     """True when the picture has more than 8 bits per channel."""
-    return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR).dtype != np.uint8
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    return image is not None and image.dtype != np.uint8

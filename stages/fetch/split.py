@@ -27,7 +27,8 @@ def components(members: Iterable, pairs: list[tuple]) -> dict:
 
 def merge(pictures: list[Picture], digests: list[str]) -> list[str]:
     """The group of each picture, groups that hold the same file (equal `digests`) being one."""
-    first, same = {}, []
+    first: dict[str, str] = {}  # digest: the group of the first picture that has it
+    same = []
     for picture, digest in zip(pictures, digests, strict=True):
         same.append((first.setdefault(digest, picture.group), picture.group))
     group = components((picture.group for picture in pictures), same)
@@ -47,13 +48,16 @@ def split(pictures: list[Picture], digests: list[str], data) -> list[tuple[int, 
     or test no defect.
     """
     groups = merge(pictures, digests)
-    in_test, test_file = {}, {}
+    in_test: dict[str, int] = {}  # group, and below digest: the first picture of it in test
+    test_file: dict[str, int] = {}
     for i, picture in enumerate(pictures):
         if picture.origin == "test":
             in_test.setdefault(groups[i], i)
             test_file.setdefault(digests[i], i)
 
-    kept, free, train = [], {}, {}
+    kept: list[tuple[int, str, str]] = []
+    free: dict[str, list[int]] = {}  # by group
+    train: dict[str, list[int]] = {}
     for i, picture in enumerate(pictures):
         group = groups[i]
         if picture.origin == "test" or (group in in_test and picture.origin == "any" and digests[i] not in test_file):

@@ -1,4 +1,4 @@
-"""Batch norm outside of training: statistics measured anew, folded into the convolution, put back after a folding."""
+"""Batch norm outside of training: recalibrated, folded into the convolution, or put back into a folded network."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from stages.graph.network import Network
 
 
 def recalibrate(model: Network, images: torch.Tensor, batch: int = 16) -> None:
-    """Replaces the running statistics by averages over `images`, which a network needs after channels were removed."""
+    """Replaces the running statistics by averages over `images` [N, C, H, W], as a network needs after pruning."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for norm in norms:
@@ -17,18 +17,18 @@ def recalibrate(model: Network, images: torch.Tensor, batch: int = 16) -> None:
         norm.momentum = None  # cumulative average
     model.train()
     with torch.no_grad():
-        for part in images.split(batch):
-            model(part)
+        for chunk in images.split(batch):
+            model(chunk)
     model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
 def reinsert(model: Network, images: torch.Tensor) -> None:
-    """Gives every conv whose norm is still fresh the statistics of `images` and the affine part that undoes them.
+    """Gives every batch norm the statistics of `images`, and the weight and bias that undo them.
 
-    A pretrained network with folded batch norm keeps its function and can be trained and pruned again. The folded
-    bias is expected in `norm.bias`.
+    So a pretrained network whose batch norm was folded computes what it did, and can be trained and pruned again. The
+    batch norms are expected as they are initialized, but for the folded bias in `norm.bias`.
     """
     values = {"input": images}
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How many channels a layer gets: multiples of what integer kernels work in."""
+"""The number of channels of a layer: a multiple of what int8 kernels work in (`make_divisible`)."""
 
 import math
 

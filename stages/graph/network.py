@@ -1,4 +1,4 @@
-"""A network as a list of nodes: pruning, quantization and the check of the exported file walk it without tracing."""
+"""A network as a list of nodes: pruning, quantization and the check of the exported file need no tracing."""
 
 import json
 from collections.abc import Sequence
@@ -17,8 +17,9 @@ __all__ = ["Network", "Node", "cost", "nodes_channels"]
 
 
 def _channels(nodes: Sequence[Node], channels: int) -> dict[str, int]:
-    """Channels of every node's output and of the input; UserError for a list that is no network."""
-    found, known = {"input": channels}, {"input": None}
+    """Channels of every node's output and of the input; UserError for nodes that make no network."""
+    found = {"input": channels}
+    known: dict[str, Node | None] = {"input": None}
     for node in nodes:
         kind = KINDS.get(node.kind)
         if kind is None:
@@ -38,7 +39,7 @@ def nodes_channels(nodes: Sequence[Node], name: str, channels: int = 3) -> int:
 
 
 def cost(nodes: Sequence[Node], height: int, width: int, channels: int = 3) -> dict[str, int]:
-    """Parameters, and multiply-accumulates for one picture, of the folded network."""
+    """`params` and `macs` (multiply-accumulates for one picture) of the network with folded batch norm."""
     depth, sizes, total = _channels(nodes, channels), {"input": (height, width)}, [0, 0]
     for node in nodes:
         kind, given = KINDS[node.kind], {sizes[name] for name in node.inputs}
@@ -51,7 +52,7 @@ def cost(nodes: Sequence[Node], height: int, width: int, channels: int = 3) -> d
 
 
 class Network(nn.Module):
-    """Runs its nodes in order: images [N, channels, H, W] in 0..1 to the heads, or to a dict of every node's output."""
+    """Runs its nodes in order: images [N, channels, H, W] in 0..1 to its heads, the outputs that no node takes."""
 
     def __init__(self, nodes: Sequence[Node], channels: int = 3):
         super().__init__()
@@ -71,10 +72,11 @@ class Network(nn.Module):
         return {name: op.layer for name, op in self.ops.items() if op.layer is not None}
 
     def cost(self, height: int, width: int) -> dict[str, int]:
-        """`params` and `macs` (for one picture) of the folded network."""
+        """`params` and `macs` (multiply-accumulates for one picture) with folded batch norm."""
         return cost(self.nodes, height, width, self.channels)
 
     def activations(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The input and every node's output [N, C, h, w], by name."""
         values = {"input": images}
         for node in self.nodes:
             values[node.name] = self.ops[node.name](*[values[name] for name in node.inputs])
@@ -84,7 +86,7 @@ class Network(nn.Module):
         return self.outputs(self.activations(images))
 
     def outputs(self, values: dict[str, torch.Tensor]):
-        """The heads among the activations: the one that there is, or all in the order of the nodes."""
+        """The heads among the activations: a tensor if there is one, else a list in the order of the nodes."""
         found = [values[name] for name in self.heads]
         return found[0] if len(found) == 1 else found
 

@@ -1,20 +1,22 @@
-"""One entry of a network's list, and what its window means: padding and output size."""
+"""A node of a network, with padding and output size of its window (the kernel of a convolution or pooling)."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from edge.errors import UserError
 
-Padding = str | tuple[int, int, int, int]
+Padding = Literal["same", "valid"] | tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Node:
-    """One operation of a network; `kind` names its class in stages/graph/operations, which says what it uses of these.
+    """One operation; `kind` names its class in stages/graph/operations, which says what it uses of the rest.
 
-    padding: "same" (TensorFlow's SAME: as much as makes the output ceil(size / stride), the odd one at the end),
-    "valid" (none), or zeros in pixels (top, bottom, left, right). act: True or "relu6", "relu", False. options: what a
-    single kind has alone; JSON values, tuples for lists.
+    inputs: names of the nodes that it takes, or "input". padding: "same" (TensorFlow's SAME: the output has
+    ceil(size / stride), an odd pixel of padding goes to the end), "valid" (none), or zeros in pixels (top, bottom,
+    left, right). norm: batch norm. act: True or "relu6", "relu", False. options: settings of one kind alone; JSON
+    values, tuples for lists.
     """
 
     name: str
@@ -35,21 +37,20 @@ class Node:
             return 0, 0, 0, 0
         if self.padding != "same":
             return self.padding
-        sides = []
-        for size in (height, width):
-            total = max(0, (-(-size // self.stride) - 1) * self.stride + self.kernel - size)
-            sides += [total // 2, total - total // 2]
-        return tuple(sides)
+        down, across = (
+            max(0, (-(-size // self.stride) - 1) * self.stride + self.kernel - size) for size in (height, width)
+        )
+        return down // 2, down - down // 2, across // 2, across - across // 2
 
     def window(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of what its window gives for an input of this size."""
+        """Height and width of the output for an input of this size; UserError where the window is larger."""
         top, bottom, left, right = self.pads(height, width)
         padded = height + top + bottom, width + left + right
         if min(padded) < self.kernel:
             raise UserError(
                 f"layer {self.name}: a window of {self.kernel} x {self.kernel} does not fit into {height} x {width}"
             )
-        return tuple((size - self.kernel) // self.stride + 1 for size in padded)
+        return (padded[0] - self.kernel) // self.stride + 1, (padded[1] - self.kernel) // self.stride + 1
 
     def to_json(self) -> dict:
         return asdict(self)

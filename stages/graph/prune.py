@@ -1,7 +1,9 @@
-"""Fisher pruning: the channels that change the output least for the multiply-accumulates they cost are removed.
+"""Fisher pruning of channels: those go that change the output least per multiply-accumulate saved.
 
-Theis et al., "Faster gaze prediction with dense networks and Fisher pruning" (2018). torch-pruning knows which layers
-share their channels and takes the channels out.
+Theis et al., "Faster gaze prediction with dense networks and Fisher pruning" (2018). The torch-pruning library finds
+the layers whose channels can only go together (a residual sum, a depthwise convolution) and removes them. Without 20 %
+of the multiply-accumulates a student on the magnetic tiles kept .934 of a validation AUROC of .940 before fine-tuning;
+ranked by batch norm gains or L2 norms instead it fell to .83 and .73, at 26 %.
 """
 
 from dataclasses import replace
@@ -14,23 +16,25 @@ from stages.graph.batchnorm import recalibrate
 from stages.graph.channels import DIVISOR
 from stages.graph.network import Network, cost
 
-KEPT = 0.25  # share of its channels that every layer keeps
-ROUNDS = 2  # the sensitivities are measured again after each
+# choices
+KEPT = 0.25  # the fraction of its channels that every layer keeps at least
+ROUNDS = 2  # rounds of pruning; sensitivities are measured again before each
 REMOVES = (torch_pruning.prune_conv_out_channels, torch_pruning.prune_depthwise_conv_out_channels)
 
 
 def sensitivity(student: Network, images: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
-    """For every convolution the squared change of the outputs, each measured in its own deviation, to first order, when
-    a channel gives its mean: [channels].
+    """For every convolution the sensitivity of each channel [channels]: the squared change of the outputs, in units of
+    their standard deviations, when the channel is replaced by its mean; to first order, summed over `images`.
 
-    The change of all pixels at once is estimated through random signs (Hutchinson): one backward pass.
+    Random signs for the output's pixels estimate the sum of all their squared changes in one backward pass
+    (Hutchinson's estimator).
     """
     layers, heads = student.layers, student.heads
     names = [n.name for n in student.nodes if n.name in layers and not n.depthwise and n.name not in heads]
     found = {name: torch.zeros(layers[name].out_channels) for name in names}
     generator = torch.Generator().manual_seed(seed)
-    for part in images.split(16):
-        values = student.activations(part)
+    for batch in images.split(16):
+        values = student.activations(batch)
         total = 0
         for head in (values[name] for name in heads):
             signs = torch.randint(0, 2, head.shape, generator=generator) * 2.0 - 1
@@ -44,10 +48,12 @@ def sensitivity(student: Network, images: torch.Tensor, seed: int) -> dict[str, 
 
 
 def coupled(student: Network, image: torch.Tensor) -> list[tuple]:
-    """Groups of layers that share their channels: (graph, a layer of it, how its channels are removed, names of all).
+    """Groups of layers whose channels can only be removed together, as tuples (dependency graph, one of the layers, how
+    its channels are removed, names of all).
 
-    Without those whose channels are outputs, or needed by an operation, or meet behind a concatenation those of a layer
-    of another width; a depthwise layer there is in the group of each layer whose channels it has.
+    Left out are layers whose channels are outputs, or needed by an operation (a minimum over channels), or that would
+    be grouped with one of another width. A depthwise layer behind a concatenation is in the group of each layer whose
+    channels it takes.
     """
     graph = torch_pruning.DependencyGraph().build_dependency(student, image)
     layers, depthwise = student.layers, {n.name for n in student.nodes if n.depthwise}
@@ -74,19 +80,20 @@ def coupled(student: Network, image: torch.Tensor) -> list[tuple]:
 
 
 def writers(student: Network, name: str) -> set[str]:
-    """The layers whose channels the output of node `name` has."""
+    """The layers with weights whose channels arrive at the output of node `name`."""
     if name in student.layers or name == "input":
         return {name} & student.layers.keys()
     inputs = next(n.inputs for n in student.nodes if n.name == name)
     return set().union(*(writers(student, before) for before in inputs))
 
 
-def choose(student: Network, goal: int, size: int, prices: list[torch.Tensor], groups, least: dict) -> list[int]:
-    """How many channels each group gives, cheapest per multiply-accumulate first, until no more than `goal` are left.
+def choose(student: Network, goal: int, size: int, ranked: list[torch.Tensor], groups, least: dict) -> list[int]:
+    """How many channels to remove from each group, DIVISOR at a time and always where the sensitivity per saved
+    multiply-accumulate is lowest, until no more than `goal` of them are left or no layer can give more.
 
-    prices: the sorted sensitivities of each group's channels. least: channels that every layer keeps.
+    ranked: each group's sensitivities in rising order. least: channels that every layer keeps.
     """
-    channels, given = {n.name: n.channels for n in student.nodes if n.name in least}, [0] * len(groups)
+    channels, removed = {n.name: n.channels for n in student.nodes if n.name in least}, [0] * len(groups)
     now = macs(student, channels, size)
     while now > goal:
         options = []
@@ -94,26 +101,26 @@ def choose(student: Network, goal: int, size: int, prices: list[torch.Tensor], g
             fewer = channels | {name: channels[name] - DIVISOR for name in members}
             if all(fewer[name] >= least[name] for name in members):
                 left = macs(student, fewer, size)
-                price = float(prices[i][given[i] : given[i] + DIVISOR].sum())
-                options.append((price / (now - left), i, left, fewer))
+                loss = float(ranked[i][removed[i] : removed[i] + DIVISOR].sum())
+                options.append((loss / (now - left), i, left, fewer))
         if not options:
             break
         _, i, now, channels = min(options, key=lambda option: option[:2])
-        given[i] += DIVISOR
-    return given
+        removed[i] += DIVISOR
+    return removed
 
 
 def macs(student: Network, channels: dict[str, int], size: int) -> int:
-    """Multiply-accumulates of the student with so many channels in its layers."""
+    """Multiply-accumulates of the student with the given number of channels by layer, for a picture size x size."""
     nodes = [replace(n, channels=channels.get(n.name, n.channels)) for n in student.nodes]
     return cost(nodes, size, size, student.channels)["macs"]
 
 
 def prune(student: Network, ratio: float, images: torch.Tensor, seed: int = 0) -> Network:
-    """The body of a student without the share `ratio` of its multiply-accumulates, batch norm recalibrated on `images`.
+    """A student (without its memory bank) less the fraction `ratio` of its multiply-accumulates; batch norm is
+    recalibrated on `images`, fine-tuning is left to the caller.
 
-    images: float [N, 3, S, S] in 0..1. `student` itself is changed. UserError when `ratio` is more than all layers can
-    give.
+    images: float [N, C, S, S] in 0..1. `student` itself is changed. UserError when the layers can't give that much.
     """
     size = images.shape[-1]
     whole = student.cost(size, size)["macs"]

@@ -1,4 +1,4 @@
-"""Fake quantization in TFLite's int8 scheme: what the network will compute on integers, trainable in float."""
+"""A network with fake quantization, trained to compute what TFLite's int8 file will, and its exact simulation."""
 
 import json
 from collections import Counter
@@ -11,18 +11,21 @@ from stages.common import manifest
 from stages.graph.grids import FakeQuant
 from stages.graph.network import Network
 
-INPUT_RANGE = (0.0, 1.0)  # int8 = uint8 - 128
+INPUT_RANGE = (0.0, 1.0)  # scale 1/255, zero point -128: the int8 input is the picture's uint8 - 128
 
 
 class QuantNetwork(nn.Module):
-    """A folded student that computes as its int8 file will; `network` holds the float weights being trained."""
+    """A network with folded batch norm that computes what its int8 file will; `network` holds the float weights.
+
+    quant: the fake quantization of each tensor, by the node that writes it; training or `calibrated` sets the ranges.
+    """
 
     def __init__(self, folded: Network):
         super().__init__()
         self.network = folded
         self.quant = nn.ModuleDict({"input": FakeQuant(fixed=INPUT_RANGE)})
-        self.source: dict[str, str] = {}  # nodes without a grid of their own: whose it is
-        self.seen: dict[str, str] = {}  # nodes whose grid needs to hold no more than another one gives
+        self.source: dict[str, str] = {}  # nodes without a grid of their own: the node whose grid they use
+        self.seen: dict[str, str] = {}  # nodes whose range is calibrated on the output of another node
         readers = Counter(name for node in folded.nodes for name in set(node.inputs))
         for node in folded.nodes:
             op, alone = folded.ops[node.name], [name for name in node.inputs if readers[name] == 1]
@@ -30,7 +33,9 @@ class QuantNetwork(nn.Module):
                 self.source[node.name] = node.inputs[0]
             else:
                 self.quant[node.name] = FakeQuant(op.limit, op.fixed_range)
-            if op.selects:  # values above the largest minimum are in no minimum: they saturate, the grid is finer
+            if (
+                op.selects
+            ):  # values above the largest minimum are never chosen: they may saturate, and the grid is finer
                 self.seen |= dict.fromkeys(alone, node.name)
             if op.joins_grids:
                 free = [name for name in alone if name in self.quant and not self.quant[name].fixed]
@@ -43,10 +48,12 @@ class QuantNetwork(nn.Module):
         return self.quantizer(self.source[name]) if name in self.source else self.quant[name]
 
     def freeze_ranges(self) -> None:
+        """Ends the observation of ranges in training."""
         for quant in self.quant.values():
             quant.observe = False
 
     def activations(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The input and every node's output with fake quantization, by name; images: float [N, C, H, W] in 0..1."""
         values = {"input": self.quant["input"](images)}
         for node in self.network.nodes:
             inputs, grids = [values[name] for name in node.inputs], [self.quantizer(name) for name in node.inputs]
@@ -59,7 +66,8 @@ class QuantNetwork(nn.Module):
 
     @torch.no_grad()
     def integers(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The int8 tensors, as float64, that the runtime (XNNPACK) computes for uint8 images [N, channels, H, W]."""
+        """The int8 tensors that TFLite's XNNPACK kernels compute for uint8 images [N, channels, H, W], exactly: the
+        integers in float64, requantization included."""
         values = {"input": images.double() - 128}
         for node in self.network.nodes:
             inputs, grids = [values[name] for name in node.inputs], [self.quantizer(n).scale_zero for n in node.inputs]
@@ -68,30 +76,32 @@ class QuantNetwork(nn.Module):
         return values
 
     def simulate(self, images: torch.Tensor):
-        """The heads among them."""
+        """The heads among `integers`."""
         return self.network.outputs(self.integers(images))
 
     @classmethod
     def calibrated(cls, folded: Network, images: torch.Tensor, learned: "QuantNetwork | None" = None) -> "QuantNetwork":
-        """Post-training quantization: the smallest and largest value of every tensor over `images` is its range.
+        """Post-training quantization by min-max calibration: the range of a tensor is from its smallest to its largest
+        value over `images`, float [N, channels, H, W] in 0..1.
 
-        learned: a part of the network; the ranges of what computes the same there are kept.
+        learned: a trained network that is part of this one; its ranges are kept where nodes have the same weights.
         """
         model = cls(folded)
         with torch.inference_mode():
-            for part in images.split(16):
-                values = folded.activations(part)
+            for batch in images.split(16):
+                values = folded.activations(batch)
                 for name, quant in model.quant.items():
                     quant.widen(values[model.seen.get(name, name)])
-        for name, quant in learned.quant.items() if learned else ():
-            ops = [part.ops[name] if name in part.ops else nn.Identity() for part in (learned.network, folded)]
-            if name in model.quant and all(map(torch.equal, *(op.parameters() for op in ops))):
-                model.quant[name].range.copy_(quant.range)
+        if learned is not None:
+            for name, quant in learned.quant.items():
+                ops = [net.ops[name] if name in net.ops else nn.Identity() for net in (learned.network, folded)]
+                if name in model.quant and all(map(torch.equal, *(op.parameters() for op in ops))):
+                    model.quant[name].range.copy_(quant.range)
         model.freeze_ranges()
         return model.eval()
 
     def save(self, folder: Path) -> None:
-        """Writes the float weights as a student and the learned ranges beside them."""
+        """Writes the network with its float weights, and the ranges beside it."""
         self.network.save(folder)
         ranges = {name: quant.range.tolist() for name, quant in self.quant.items()}
         (folder / "ranges.json").write_text(json.dumps(ranges, indent=1, sort_keys=True) + "\n")

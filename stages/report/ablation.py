@@ -68,7 +68,7 @@ def record(params, evals: dict, results: list[dict], benches: dict) -> dict:
         }
         for step, name in names.items()
     }
-    teacher = next((evals[name] for name, variant in params.variants.items() if variant.role == "teacher"), {})
+    teacher: dict = next((evals[name] for name, variant in params.variants.items() if variant.role == "teacher"), {})
     machine = next((b.get("machine") or {} for b in benches.values() if device and b["device"] == device), {})
     return {
         "seed": params.seed,

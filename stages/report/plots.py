@@ -280,8 +280,9 @@ def grid(count: int, height: float):
 def energy(ran: list[dict], color: dict, path: Path) -> None:
     """Energy of one inference; measured and estimated figures never share a panel or an axis."""
     known = [result for result in ran if result["energy"]["value_mj"] is not None]
-    ways = {result["how"]["energy"] for result in known}
-    ways = sorted(ways, key=lambda how: (formatting.kind(how) != "measured", how))
+    ways = sorted(
+        {result["how"]["energy"] for result in known}, key=lambda how: (formatting.kind(how) != "measured", how)
+    )
     counts = [sum(result["how"]["energy"] == way for result in known) for way in ways]
     height = 0.5 * sum(counts) + 0.9 * len(ways)
     figure, panels = plt.subplots(

@@ -4,7 +4,15 @@ from stages.report.formatting import NONE, count, kind, markdown_table, score, s
 from stages.report.summary import ACCURACY, COST, PERCENTILES
 
 ACCURACY_HEAD = ("Variant", "AUROC", "AP", "F1", "Pixel AUROC", "AUPRO", "Size", "Params", "MACs")
-DEVICE_HEAD = ("Variant", "Device", "p50 ms", "p90 ms", "p99 ms", "p50 ms by threads", "p50 ms with scoring")
+DEVICE_HEAD: tuple[str, ...] = (
+    "Variant",
+    "Device",
+    "p50 ms",
+    "p90 ms",
+    "p99 ms",
+    "p50 ms by threads",
+    "p50 ms with scoring",
+)
 DEVICE_HEAD += ("Load ms", "First ms", "Memory", "Energy")
 COMPACT_HEAD = ("Variant", "Device", "AUROC", "AUPRO", "F1", "Size", "p50 ms", "p90 ms", "Memory", "Energy")
 

@@ -1,4 +1,4 @@
-"""The accurate, heavy detector (PatchCore) that knows what good looks like."""
+"""The accurate but heavy detector (PatchCore) that the student is distilled from."""
 
 from stages.common.parent import end_with_parent
 

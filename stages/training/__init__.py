@@ -1,1 +1,1 @@
-"""Loops, synthetic defects and checkpoints that several stages train with."""
+"""What detectors are trained with: the loop, checkpoints, synthetic defects, distillation targets, SimCLR."""

@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from stages.common import atomic
 
 STAGES = Path(__file__).resolve().parents[1]
-CODE = ("graph", "detectors", "training")  # what a training runs
+CODE = ("graph", "detectors", "training")  # the packages whose code a training depends on
 FOLDER = Path(".checkpoints")
 SEPARATOR = "/"
 
 
 def fingerprint(model, data, *settings) -> str:
-    """A hash of everything that a training depends on: first weights, code, data, settings."""
+    """A hash of all that a training depends on: initial weights, code, data, settings, torch version and threads."""
     digest = hashlib.sha256(repr((settings, torch.__version__, torch.get_num_threads())).encode())
     for folder in CODE:
         for path in sorted((STAGES / folder).rglob("*.py")):
@@ -26,12 +26,12 @@ def fingerprint(model, data, *settings) -> str:
     for value in [*model.state_dict().values(), *data]:
         array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value)
         digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:20]
 
 
 class Checkpoint:
-    """The file of one training, named by its label and fingerprint; saving it replaces what the label had before."""
+    """The file of one training, named by its label and fingerprint; saving it removes older ones of the label."""
 
     def __init__(self, stage: str, label: str, key: str):
         self.path = FOLDER / stage / f"{label}-{key}.safetensors"
@@ -51,7 +51,7 @@ class Checkpoint:
             flat = load_file(self.path)
         except (FileNotFoundError, SafetensorError):
             return None
-        groups: dict = {}
+        groups: dict[str, dict[str, torch.Tensor]] = {}
         for name, value in flat.items():
             group, _, rest = name.partition(SEPARATOR)
             groups.setdefault(group, {})[rest] = value

@@ -1,4 +1,4 @@
-"""DVCLive curves of a training, kept apart from the model so that plots and weights are separate outputs."""
+"""Training curves by DVCLive, in a folder apart from the model: plots and weights are separate outputs of a stage."""
 
 import logging
 from contextlib import contextmanager

@@ -1,15 +1,20 @@
-"""CutPaste (Li et al., CVPR 2021): the defects of validation, by another generator than the one that training uses."""
+"""CutPaste defects (Li et al., CVPR 2021) for validation: training uses another generator, synthetic_defects.py.
+
+The ranges are choices. Patches are smaller than the paper's (0.3 to 6 % of the picture instead of 2 to 15 %), and the
+size of scars is relative to the picture.
+"""
 
 import cv2
 import numpy as np
 
 from stages.training.synthetic_defects import channelwise
 
-DEFECTS = 100  # at least
+DEFECTS = 100  # pictures with a defect, at least: a choice
 
 
 def cut_paste(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """uint8 [S, S, C] with a piece of itself elsewhere: a patch or a turned scar, in varied brightness and contrast."""
+    """A sample uint8 [S, S, C] with a piece of itself pasted elsewhere, in other brightness and contrast: a patch, or a
+    narrow rotated scar."""
     size = image.shape[0]
     if rng.random() < 0.5:
         area, aspect = rng.uniform(0.003, 0.06), np.exp(rng.uniform(-1.2, 1.2))
@@ -31,7 +36,7 @@ def cut_paste(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def validation_defects(images: np.ndarray, seed: int) -> np.ndarray:
-    """As many pictures with one such defect as there are good ones, or more: uint8 [N, S, S, C]."""
+    """Samples uint8 [N, S, S, C] with one defect each, made of the good ones: as many as those, at least DEFECTS."""
     count = max(len(images), DEFECTS)
     pick = np.random.default_rng([seed, count]).permutation(np.arange(count) % len(images))
     return np.stack([cut_paste(np.random.default_rng([seed, i]), images[k]) for i, k in enumerate(pick)])

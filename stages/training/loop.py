@@ -1,10 +1,18 @@
-"""The one training loop: AdamW, one-cycle learning rate, a curve; killed, it resumes after its last whole epoch."""
+"""The one training loop, for distillation, fine-tuning and quantization-aware training.
+
+AdamW with a one-cycle learning rate (Smith & Topin, 2018). A killed training resumes after its last complete epoch.
+"""
 
 import numpy as np
 import torch
 
 from stages.common.progress import track
 from stages.training.checkpoint import Checkpoint, fingerprint
+
+# choices; torch's defaults are 0.01 and 0.3, and no clipping
+WEIGHT_DECAY = 1e-4
+WARM_UP = 0.15  # the fraction of the steps in which the learning rate rises
+CLIP = 5.0  # largest norm of the gradient
 
 
 def minimise(
@@ -21,11 +29,12 @@ def minimise(
     after_epoch=None,
     settings=(),
 ):
-    """Trains `model` in place on `loss(indices)` over all of `data` in random order.
+    """Trains `model` in place: minimises `loss(indices)` over batches of `data`, in a new random order each epoch.
 
-    data: the arrays and tensors that the loss reads, [N, …] each; settings: the numbers that it depends on.
-    log: called as log(step, **values) about fifty times and after each epoch. after_epoch: called with the number of
-    the epoch that ended; whatever it does, doing it again is harmless.
+    data: the arrays and tensors [N, …] that the loss reads. settings: the numbers that it depends on; with `data` they
+    tell checkpoints apart. lr: the peak learning rate. log: called as log(step, **values) about fifty times and after
+    each epoch. after_epoch: called between epochs with the number of the one that ended; a resumed training calls it
+    again.
     """
     if not epochs:
         return
@@ -33,8 +42,8 @@ def minimise(
     each = count // batch or 1
     steps = epochs * each
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps + 1, pct_start=0.15)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps + 1, pct_start=WARM_UP)
     file = Checkpoint(stage, label, fingerprint(model, data, epochs, batch, lr, seed, settings))
     history: list[tuple[int, float]] = []
     start = 0
@@ -54,7 +63,7 @@ def minimise(
         value = loss(next(order))
         optimizer.zero_grad()
         value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         schedule.step()
         running, since = running + value.item(), since + 1
@@ -75,7 +84,7 @@ def _save(file: Checkpoint, model, optimizer, generator, history) -> None:
 
 
 def _restore(saved: dict, model, optimizer, schedule, generator, history: list) -> int:
-    """Puts everything back as it was after a whole epoch; the number of steps that were done."""
+    """Restores the state after the last complete epoch; returns the number of steps that were done."""
     model.load_state_dict(saved["model"])
     parameters = list(model.parameters())
     moments: dict = {}

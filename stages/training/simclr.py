@@ -1,7 +1,8 @@
-"""SimCLR (Chen et al., ICML 2020): trains a backbone from nothing on crops of the good images, for use offline.
+"""SimCLR (Chen et al., ICML 2020): trains a backbone from scratch on crops of the good images, for use offline.
 
-Two views of a crop differ in light, contrast and a slight shift, zoom and turn. What tells crops apart then is their
-local structure, which is what a patch feature has to describe.
+Two views of a crop differ in light, contrast and a slight shift, zoom and rotation. What tells crops apart then is
+their local structure, which is what patch embeddings have to describe. The ranges of the views, learning rate and
+weight decay are choices.
 """
 
 import math
@@ -10,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-CROP = 48
-TEMPERATURE = 0.1
+CROP = 48  # pixels to a side: a choice, no more than two thirds of the picture
+TEMPERATURE = 0.1  # the paper's for ImageNet
 
 
 def nt_xent(a: torch.Tensor, b: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Normalized temperature-scaled cross entropy of two views [N, D] of the same N crops."""
+    """NT-Xent (normalized temperature-scaled cross entropy) of two views [N, D] of the same N crops."""
     z = F.normalize(torch.cat([a, b]), dim=1)
     similarity = z @ z.t() / temperature
     similarity.fill_diagonal_(float("-inf"))
@@ -25,7 +26,7 @@ def nt_xent(a: torch.Tensor, b: torch.Tensor, temperature: float) -> torch.Tenso
 
 
 def random_views(crops: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    """One random view [N, 3, size, size] of the middle of each crop [N, 3, S, S], S about 1.5 size."""
+    """One random view [N, C, size, size] of the middle of each crop [N, C, S, S], S about 1.5 size."""
     n, side = len(crops), crops.shape[-1]
 
     def uniform(low: float, high: float) -> torch.Tensor:
@@ -46,7 +47,7 @@ def random_views(crops: torch.Tensor, size: int, generator: torch.Generator) -> 
 
 
 def random_crops(images: torch.Tensor, size: int, count: int, generator: torch.Generator) -> torch.Tensor:
-    """`count` square crops of random images at random places."""
+    """`count` crops [count, C, size, size] of random images [N, C, S, S] at random places."""
     room = images.shape[-1] - size + 1
     pick = torch.randint(len(images), (count,), generator=generator).tolist()
     place = torch.randint(room, (count, 2), generator=generator).tolist()
@@ -54,7 +55,7 @@ def random_crops(images: torch.Tensor, size: int, count: int, generator: torch.G
 
 
 def train(extractor, images: torch.Tensor, steps: int, batch: int, seed: int, log, progress=lambda x: x) -> None:
-    """Trains the backbone of `extractor` in place on images [N, 3, S, S] in 0..1; calls `log(step, loss)`."""
+    """Trains the backbone of `extractor` in place on images [N, C, S, S] in 0..1; calls `log(step, loss)`."""
     generator = torch.Generator().manual_seed(seed)
     size = min(CROP, images.shape[-1] * 2 // 3)
     with torch.no_grad():

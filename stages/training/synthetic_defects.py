@@ -1,13 +1,18 @@
-"""Synthetic defects pasted into good pictures, so that a student learns to mark damage."""
+"""Synthetic defects pasted into good pictures, which the student learns to segment (its output `mask`).
+
+As in DRAEM (Zavrtanik et al., ICCV 2021) Perlin noise gives irregular masks; unlike there, no foreign pictures are
+needed to fill them. All ranges and probabilities are choices, of which no comparison is on record; what they look like
+is drawn by distill (reports/curves/distill/defects.png).
+"""
 
 import cv2
 import numpy as np
 
 
 def channelwise(function, sample: np.ndarray) -> np.ndarray:
-    """A function of OpenCV, which takes four channels at most, on a sample [H, W, C] with any number of them."""
-    parts = [function(np.ascontiguousarray(sample[:, :, i : i + 4])) for i in range(0, sample.shape[2], 4)]
-    return np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=2)
+    """Applies a function of OpenCV, which takes at most four channels, to a sample [H, W, C] of any number."""
+    chunks = [function(np.ascontiguousarray(sample[:, :, i : i + 4])) for i in range(0, sample.shape[2], 4)]
+    return np.concatenate([chunk.reshape(*chunk.shape[:2], -1) for chunk in chunks], axis=2)
 
 
 def perlin(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
@@ -27,7 +32,7 @@ def perlin(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
 
 
 def blob(rng, size: int) -> np.ndarray:
-    """A mask of irregular Perlin blobs inside a random window."""
+    """A bool mask [size, size] of irregular blobs: Perlin noise above a threshold, inside a random window."""
     noise = perlin(rng, size, int(rng.choice([4, 8, 16])))
     window = np.zeros((size, size), bool)
     h, w = (rng.uniform(0.12, 0.45, 2) * size).astype(int) + 2
@@ -38,7 +43,7 @@ def blob(rng, size: int) -> np.ndarray:
 
 
 def ellipse(rng, size: int) -> np.ndarray:
-    """A mask of one rotated ellipse."""
+    """A bool mask [size, size] of one rotated ellipse."""
     mask = np.zeros((size, size), np.uint8)
     centre = tuple(int(v) for v in rng.integers(0, size, 2))
     axes = tuple(max(1, int(v)) for v in rng.uniform(0.02, 0.12, 2) * size)
@@ -47,7 +52,7 @@ def ellipse(rng, size: int) -> np.ndarray:
 
 
 def scratch(rng, size: int) -> np.ndarray:
-    """A mask of one thin, slightly bent line."""
+    """A bool mask [size, size] of one thin line with slight bends."""
     mask = np.zeros((size, size), np.uint8)
     point, heading = rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi)
     step = size * rng.uniform(0.02, 0.08)
@@ -61,7 +66,7 @@ def scratch(rng, size: int) -> np.ndarray:
 
 
 def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`image` with one synthetic defect and its mask; strength goes down to the barely visible.
+    """`image` with one synthetic defect, and its mask; some defects are barely visible.
 
     image, donor: uint8 [S, S, C], donor another good picture. Returns uint8 [S, S, C] and bool [S, S].
     """
@@ -73,7 +78,7 @@ def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -
     base = image.astype(np.float32)
     strength = rng.uniform(0.4, 1.0)
     fill = rng.choice(5)
-    if fill == 0:  # texture from elsewhere, turned and scaled
+    if fill == 0:  # texture of the donor, rotated and scaled
         centre = tuple(float(v) for v in rng.uniform(0.3, 0.7, 2) * size)
         turn = cv2.getRotationMatrix2D(centre, rng.uniform(20, 340), np.exp(rng.uniform(-1, 1)))
         other = channelwise(
@@ -82,7 +87,7 @@ def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -
         content = (other - other.mean()) * rng.uniform(0.7, 2.0) + other.mean() + rng.normal(0, 30)
     elif fill == 1:  # darker or brighter
         content = base + float(rng.choice([-1, 1]) * rng.uniform(25, 110))
-    elif fill == 2:  # deformed: the same texture, displaced
+    elif fill == 2:  # the same texture, deformed
         shift = rng.uniform(0.05, 0.15) * size
         yy, xx = np.mgrid[:size, :size].astype(np.float32)
         field = [perlin(rng, size, 8) * shift for _ in range(2)]
@@ -90,10 +95,10 @@ def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -
         content = channelwise(
             lambda part: cv2.remap(part, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), base
         )
-    elif fill == 3:  # smeared: detail gone
+    elif fill == 3:  # blurred
         sigma = rng.uniform(0.02, 0.06) * size
         content = channelwise(lambda part: cv2.GaussianBlur(part, (0, 0), sigma), base) + rng.normal(0, 15)
-    else:  # foreign speckle
+    else:  # foreign texture: speckle
         noise = cv2.GaussianBlur(rng.normal(0, 1, (size, size)).astype(np.float32), (0, 0), rng.uniform(0.5, 3))
         content = base.mean() + rng.normal(0, 40) + (noise / noise.std() * rng.uniform(5, 50))[..., None]
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.4, 1.2))[..., None] * strength
@@ -101,19 +106,19 @@ def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -
 
 
 def vary(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """The picture slightly shifted, brighter or darker; never mirrored, for many products have a handedness."""
+    """Augmentation: the picture slightly shifted, brighter or darker; not mirrored: products have a handedness."""
     size = image.shape[0]
     dy, dx = np.round(rng.uniform(-0.04, 0.04, 2) * size)
-    shift = np.float32([[1, 0, dx], [0, 1, dy]])
+    shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
     how = {"flags": cv2.INTER_NEAREST, "borderMode": cv2.BORDER_REFLECT_101}
     moved = channelwise(lambda part: cv2.warpAffine(part, shift, (size, size), **how), image)
     return np.clip(moved * rng.uniform(0.9, 1.1) + rng.uniform(-8, 8) + 0.5, 0, 255).astype(np.uint8)
 
 
 def training_pool(images: np.ndarray, count: int, seed: int, pool: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """`count` varied pictures uint8 [count, S, S, C], every second one with a defect; masks bool [count, S, S].
+    """`count` augmented pictures uint8 [count, S, S, C], every second one with a defect; masks bool [count, S, S].
 
-    pool: which of the seed's pools; no two of them, and none of another seed, have a picture in common.
+    pool: number of the random stream: pools of another number or seed hold other pictures.
     """
     pictures = np.empty((count, *images.shape[1:]), np.uint8)
     masks = np.zeros(pictures.shape[:3], bool)

@@ -1,4 +1,4 @@
-"""What a student learns from its teacher: patch embeddings, in few dimensions and on the student's grid."""
+"""What a student learns from its teacher: patch embeddings, reduced by PCA and resized to the student's positions."""
 
 import torch
 import torch.nn.functional as F
@@ -8,25 +8,27 @@ from edge.errors import UserError
 from stages.common.dataset import evenly
 from stages.graph.tensors import to_tensor
 
-PCA_PICTURES = 400  # a bound on time; drawn evenly, each gives hundreds of patches
+PCA_PICTURES = 400  # that the PCA is fitted on, evenly drawn; a choice that bounds time: each has hundreds of patches
 
 
 class EmbeddingTargets:
-    """The teacher's patch embeddings on a grid of `side` x `side` positions, projected on `dim` principal components.
+    """The teacher's patch embeddings, resized to `side` x `side` positions and projected on `dim` principal components
+    (PCA), which a small network can learn.
 
-    A small network can learn them. The PCA is of samples uint8 [N, S, S, C]; its components are half whitened (the
-    deviation of each becomes its square root), since light and position vary more than a defect does, and their mean
-    square is 1. UserError for a teacher without patch embeddings.
+    The PCA is fitted on samples uint8 [N, S, S, C]. Its components are half whitened: the standard deviation of each
+    becomes its square root, since light and position vary more than a defect does; then their mean square is scaled to
+    1. UserError for a teacher without patch embeddings.
     """
 
     def __init__(self, teacher, images, side: int, dim: int, progress=lambda x: x):
         if isinstance(teacher, nn.Module):
             teacher.to(memory_format=torch.channels_last)  # faster on a CPU
         self.teacher, self.side, self.dim = teacher, side, dim
-        total, outer, count = 0, 0, 0
-        for part in self._raw(images[evenly(range(len(images)), PCA_PICTURES)], progress):
-            lines = part.permute(0, 2, 3, 1).reshape(-1, part.shape[1]).double()
-            total, outer, count = total + lines.sum(0), outer + lines.t() @ lines, count + len(lines)
+        total = outer = torch.zeros((), dtype=torch.float64)
+        count = 0
+        for batch in self._raw(images[evenly(range(len(images)), PCA_PICTURES)], progress):
+            patches = batch.permute(0, 2, 3, 1).reshape(-1, batch.shape[1]).double()
+            total, outer, count = total + patches.sum(0), outer + patches.t() @ patches, count + len(patches)
         self.mean = total / count
         values, vectors = torch.linalg.eigh(outer / count - self.mean.outer(self.mean))
         kept = min(self.dim, len(values))
@@ -34,6 +36,7 @@ class EmbeddingTargets:
         self.matrix = vectors[:, -kept:].flip(1) * values**-0.25 / values.sqrt().mean().sqrt()
 
     def _raw(self, images, progress):
+        """The teacher's embeddings [n, D, side, side] before the PCA, batch by batch."""
         for i in progress(range(0, len(images), 8)):
             with torch.inference_mode():
                 embeddings = self.teacher.embed(to_tensor(images[i : i + 8]))
@@ -48,11 +51,11 @@ class EmbeddingTargets:
         return F.interpolate(features, size=(self.side, self.side), mode="bilinear", align_corners=False)
 
     def __call__(self, images, progress=lambda x: x) -> torch.Tensor:
-        """[N, dim, side, side] for uint8 images; channels that the teacher has no features for are 0."""
+        """[N, dim, side, side] for images uint8 [N, S, S, C]; components beyond the teacher's dimensions are 0."""
         out, start = torch.zeros(len(images), self.dim, self.side, self.side), 0
         matrix, mean = self.matrix.float(), self.mean.float()
-        for part in self._raw(images, progress):
-            found = (part.permute(0, 2, 3, 1) - mean) @ matrix
-            out[start : start + len(part), : found.shape[-1]] = found.permute(0, 3, 1, 2)
-            start += len(part)
+        for batch in self._raw(images, progress):
+            projected = (batch.permute(0, 2, 3, 1) - mean) @ matrix
+            out[start : start + len(batch), : projected.shape[-1]] = projected.permute(0, 3, 1, 2)
+            start += len(batch)
         return out

@@ -1,4 +1,4 @@
-"""One place that makes torch repeatable and keeps its memory: seed, threads, deterministic kernels, allocator."""
+"""Makes torch's results repeatable (seed, threads, deterministic kernels) and its steps faster (allocator)."""
 
 import ctypes
 import os
@@ -9,7 +9,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def prepare(seed: int, threads: int) -> None:
-    """Fixes what results depend on; the thread count is a param because sums differ with it."""
+    """Fixes all that results depend on; the thread count is a param because the order of sums depends on it."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, deterministic kernels refuse to run
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -23,13 +23,13 @@ def accelerator() -> torch.device:
 
 
 def mixed(device: torch.device):
-    """A context in which a GPU computes in bfloat16 what needs no more (mixed precision); a CPU as always."""
+    """A context for mixed precision (bfloat16) on a GPU; on a CPU it changes nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to reuse the memory of freed tensors: giving it back and having it mapped and zeroed again took half
-    the time of a training step. Elsewhere nothing happens."""
+    """Tells glibc to reuse the memory of freed tensors: returning it, and having it mapped and zeroed again, took half
+    the time of a training step. No effect with other C libraries."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(M_MMAP_MAX, 0)

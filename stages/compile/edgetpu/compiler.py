@@ -107,5 +107,6 @@ def _found(pattern: re.Pattern, text: str, what: str) -> tuple[str, ...]:
     return match.groups()
 
 
-def _bytes(size: tuple[str, str]) -> int:
-    return round(float(size[0]) * UNITS[size[1]])
+def _bytes(size: tuple[str, ...]) -> int:
+    number, unit = size
+    return round(float(number) * UNITS[unit])

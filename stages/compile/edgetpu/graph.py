@@ -1,4 +1,4 @@
-"""Reads the operators and tensors of a .tflite file, source or compiled, without running it; moves constants inside."""
+"""Reads operators and tensors of a .tflite file, source or compiled; moves constants into its flatbuffer."""
 
 from dataclasses import dataclass
 from math import prod
@@ -37,9 +37,11 @@ class Tensor:
         """The number of elements."""
         return prod(self.shape)
 
-    def values(self) -> np.ndarray | None:
-        """The integers of a constant, flat; None where it is no constant or no integer tensor."""
-        return np.frombuffer(self.data, NUMPY[self.dtype]) if self.constant and self.dtype in NUMPY else None
+    def values(self) -> np.ndarray:
+        """The integers of a constant, flat; ValueError where it is no constant or no integer tensor."""
+        if self.data is None or self.dtype not in NUMPY:
+            raise ValueError(f"{self.name} is no constant of integers")
+        return np.frombuffer(self.data, NUMPY[self.dtype])
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ class Op:
     def input(self, index: int) -> Tensor | None:
         """An input by its place, None where the operator has none there."""
         return self.inputs[index] if index < len(self.inputs) else None
+
+    def required(self, index: int) -> Tensor:
+        """An input that the operator can't do without; ValueError where it has none there."""
+        if (tensor := self.input(index)) is None:
+            raise ValueError(f"{self.kind} has no input {index}")
+        return tensor
 
 
 def read(path: Path) -> list[Op]:
@@ -112,7 +120,8 @@ def _outside(buffer, content: bytes) -> bytes:
 def _operators(model, content: bytes) -> list[Op]:
     graph = model.subgraphs[0]
     tensors = [_tensor(t, _at(model.buffers, t.buffer), content) for t in graph.tensors]
-    ops, maker = [], {}
+    ops: list[Op] = []
+    maker: dict[int, int] = {}  # tensor: the operator that makes it
     for index, op in enumerate(graph.operators):
         code = model.operatorCodes[op.opcodeIndex]
         kind = OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]

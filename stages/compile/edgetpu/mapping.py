@@ -40,7 +40,8 @@ def place(ops: list[Op], path: Path) -> list[Placement]:
     operator that needs the result of one that it left on the CPU. Operators on the CPU in front of it are no obstacle
     (observed: movenet's cast and quantize).
     """
-    placed, after = [], []  # after: whether an operator needs anything that the Edge TPU computes
+    placed: list[Placement] = []
+    after: list[bool] = []  # whether an operator needs anything that the Edge TPU computes
     for op in ops:
         try:
             reason = why_not(op)
@@ -60,6 +61,6 @@ def parameter_bytes(placed: list[Placement]) -> int:
     found = {}
     for op in (p.op for p in placed if p.mapped):
         for tensor in op.inputs:
-            if tensor is not None and tensor.constant and (tensor.dtype in EIGHT_BIT or op.kind in WEIGHTED):
+            if tensor is not None and tensor.data is not None and (tensor.dtype in EIGHT_BIT or op.kind in WEIGHTED):
                 found[id(tensor)] = len(tensor.data)
     return sum(found.values())

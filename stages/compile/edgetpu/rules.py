@@ -1,4 +1,4 @@
-"""Which operators the Edge TPU compiler maps, as rules: each says why an operator stays on the CPU, and who says so.
+"""Rules for which operators the Edge TPU compiler maps: each names the reason to leave one on the CPU, and its source.
 
 Sources: `documented` is the page "TensorFlow models on the Edge TPU" (coral.ai/docs/edgetpu/models-intro: model
 requirements, supported operations, as of compiler 16); `observed` is what compiled models or published logs of the
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from stages.compile.edgetpu.graph import Op
+from stages.compile.edgetpu.graph import NUMPY, Op, Tensor
 
 DOCUMENTED, OBSERVED = "documented", "observed"
 ON_CHIP = 8 * 2**20  # bytes of SRAM for parameters and activations ("roughly 8 MB", Edge TPU compiler page)
@@ -34,12 +34,15 @@ class Reason:
     source: str
 
 
+Check = Callable[[Op], Reason | None]
+
+
 @dataclass(frozen=True)
 class Rule:
     """A supported operator: the inputs that must be constants, and what else may speak against it."""
 
     constants: tuple[int, ...] = ()
-    checks: tuple[Callable[[Op], Reason | None], ...] = ()
+    checks: tuple[Check, ...] = ()
 
 
 def why_not(op: Op) -> Reason | None:
@@ -47,7 +50,8 @@ def why_not(op: Op) -> Reason | None:
     rule = RULES.get(op.kind)
     if op.custom or rule is None:
         return Reason("not a supported operation", DOCUMENTED)
-    for check in (partial(_constants, slots=rule.constants), _static, _eight_bit, _three_dimensions, *rule.checks):
+    constants: Check = partial(_constants, slots=rule.constants)
+    for check in (constants, _static, _eight_bit, _three_dimensions, *rule.checks):
         reason = check(op)
         if reason:
             return reason
@@ -63,13 +67,15 @@ def _constants(op: Op, slots: tuple[int, ...]) -> Reason | None:
         if tensor is not None and not tensor.constant:
             return Reason(f"input {slot} ({tensor.name}) is not constant at compile time", DOCUMENTED)
     tensor = next((t for t in op.inputs if t is not None and t.outside), None)
+    if tensor is None:
+        return None
     # published logs: compiler 16 takes a constant that lies there for none ("not constant at compile-time")
-    return tensor and Reason(f"{tensor.name} is stored behind the flatbuffer, where the compiler is blind", OBSERVED)
+    return Reason(f"{tensor.name} is stored behind the flatbuffer, where the compiler is blind", OBSERVED)
 
 
 def _static(op: Op) -> Reason | None:
     tensor = next((t for t in op.activations if any(d < 1 for d in t.shape)), None)
-    return tensor and Reason(f"{tensor.name} {list(tensor.shape)} has no fixed size", DOCUMENTED)
+    return Reason(f"{tensor.name} {list(tensor.shape)} has no fixed size", DOCUMENTED) if tensor else None
 
 
 def _eight_bit(op: Op) -> Reason | None:
@@ -85,13 +91,14 @@ def _eight_bit(op: Op) -> Reason | None:
 
 def _three_dimensions(op: Op) -> Reason | None:
     tensor = next((t for t in op.activations if any(d > 1 for d in t.shape[:-3])), None)
-    return tensor and Reason(f"{tensor.name} {list(tensor.shape)}: only the 3 innermost may be > 1", DOCUMENTED)
+    text = "only the 3 innermost may be > 1"
+    return Reason(f"{tensor.name} {list(tensor.shape)}: {text}", DOCUMENTED) if tensor else None
 
 
 # limits of single operators
 
 
-def _documented(fails: Callable[[Op], bool], text: str) -> Callable[[Op], Reason | None]:
+def _documented(fails: Callable[[Op], bool], text: str) -> Check:
     return lambda op: Reason(text, DOCUMENTED) if fails(op) else None
 
 
@@ -102,11 +109,12 @@ def _option(op: Op, name: str, default: int = 0) -> int:
 def _axes(op: Op, slot: int) -> list[int]:
     """The axes that a constant input names, counted from the front."""
     tensor, rank = op.input(slot), len(_data(op).shape)
-    values = None if tensor is None else tensor.values()
-    return [] if values is None else [int(v) % rank for v in values] if rank else []
+    if tensor is None or tensor.dtype not in NUMPY or not rank:
+        return []
+    return [int(v) % rank for v in tensor.values()]
 
 
-def _data(op: Op):
+def _data(op: Op) -> Tensor:
     """The tensor that an operator works on: its first input that is no constant."""
     return next((t for t in op.inputs if t is not None and not t.constant), op.outputs[0])
 
@@ -120,7 +128,7 @@ def _batch_reduced(op: Op) -> bool:
 
 
 def _batch_padded(op: Op) -> bool:
-    rank, pads = len(_data(op).shape), op.inputs[1].values()
+    rank, pads = len(_data(op).shape), op.required(1).values()
     return any(_touches_batch(axis, rank) for axis in range(rank) if pads[2 * axis : 2 * axis + 2].any())
 
 
@@ -141,13 +149,13 @@ def _constant_joined(op: Op) -> bool:
 
 def _squeezed_inside(op: Op) -> bool:
     """Whether a dimension goes that is not in front: the page allows leading ones only."""
-    before, after = op.inputs[0].shape, op.outputs[0].shape
+    before, after = op.required(0).shape, op.outputs[0].shape
     return before[len(before) - len(after) :] != after
 
 
 def _large_resize(op: Op) -> Reason | None:
     """The page: not mapped "depending on input/output size ... to avoid loss in precision", without a figure."""
-    before, after = op.inputs[0], op.outputs[0]
+    before, after = op.required(0), op.outputs[0]
     factor = max(after.shape[axis] / before.shape[axis] for axis in (1, 2))
     if op.kind == "RESIZE_BILINEAR" and factor > RESIZE_FACTOR:
         return Reason(f"enlarges {factor:.3g} times; more than {RESIZE_FACTOR} loses precision", OBSERVED)
@@ -158,15 +166,15 @@ def _large_resize(op: Op) -> Reason | None:
 
 def _long_paddings(op: Op) -> Reason | None:
     """Published logs: compiler 16 reads paddings as int32 whatever their type, and then pads another axis."""
-    return Reason("paddings are int64, not int32", OBSERVED) if op.inputs[1].dtype == "int64" else None
+    return Reason("paddings are int64, not int32", OBSERVED) if op.required(1).dtype == "int64" else None
 
 
 def _large_transpose(op: Op) -> Reason | None:
     """The page names no limit; measured: large tensors are not brought from channels first to channels last."""
-    shape, order = op.inputs[0].shape, op.inputs[1].values()
-    to_last = len(shape) == 4 and list(order) == [0, 2, 3, 1]
-    if to_last and shape[1] >= TRANSPOSE_CHANNELS and op.inputs[0].size >= TRANSPOSE_ELEMENTS:
-        return Reason(f"{list(shape)} is too large to be brought to channels last", OBSERVED)
+    tensor, order = op.required(0), op.required(1).values()
+    to_last = len(tensor.shape) == 4 and list(order) == [0, 2, 3, 1]
+    if to_last and tensor.shape[1] >= TRANSPOSE_CHANNELS and tensor.size >= TRANSPOSE_ELEMENTS:
+        return Reason(f"{list(tensor.shape)} is too large to be brought to channels last", OBSERVED)
     return None
 
 
@@ -216,7 +224,7 @@ RULES = {
     ),
     "PAD": Rule((1,), (_long_paddings, _documented(_batch_padded, "pads the batch dimension"))),
     "PRELU": Rule(
-        (1,), (_documented(lambda op: not _one_dimension(op.inputs[1].shape), "alpha is not one-dimensional"),)
+        (1,), (_documented(lambda op: not _one_dimension(op.required(1).shape), "alpha is not one-dimensional"),)
     ),
     "QUANTIZE": _PLAIN,
     "REDUCE_MAX": _REDUCTION,
@@ -233,8 +241,8 @@ RULES = {
     "SOFTMAX": Rule(
         (),
         (
-            _documented(lambda op: not _one_dimension(op.inputs[0].shape), "input is not one-dimensional"),
-            _documented(lambda op: op.inputs[0].size > SOFTMAX_LIMIT, f"more than {SOFTMAX_LIMIT} elements"),
+            _documented(lambda op: not _one_dimension(op.required(0).shape), "input is not one-dimensional"),
+            _documented(lambda op: op.required(0).size > SOFTMAX_LIMIT, f"more than {SOFTMAX_LIMIT} elements"),
         ),
     ),
     "SPACE_TO_DEPTH": _PLAIN,
@@ -252,7 +260,7 @@ RULES = {
     "STRIDED_SLICE": Rule(
         (1, 2, 3),
         (
-            _documented(lambda op: bool((op.inputs[3].values() != 1).any()), "a stride is not 1"),
+            _documented(lambda op: bool((op.required(3).values() != 1).any()), "a stride is not 1"),
             _documented(
                 lambda op: _option(op, "ellipsisMask") != 0 or _option(op, "newAxisMask") != 0,
                 "ellipsis or new-axis mask",

@@ -1,5 +1,8 @@
-"""One module per format that writes its files: `NODES_ONLY`, whether it takes nothing but a network of nodes, and
-`write(build) -> {}`, which returns what model.json gets beside the fields of every format."""
+"""One module per format, which writes its files.
+
+`NODES_ONLY`: whether it takes nothing but a network of nodes. `write(build)` returns fields for model.json beside those
+of every format.
+"""
 
 import importlib
 from types import ModuleType

@@ -4,16 +4,17 @@ import shutil
 from pathlib import Path
 
 from stages.compile import onnx_int8
+from stages.compile.build import Build
 
 NODES_ONLY = False
 
 
-def write(build) -> dict:
+def write(build: Build) -> dict:
     shutil.copy(source(build), build.folder / "model.onnx")
     return {}
 
 
-def source(build) -> Path:
+def source(build: Build) -> Path:
     """The ONNX file in the precision of the build."""
     if build.quantized is None:
         return build.float_onnx

@@ -1,13 +1,14 @@
 """OpenVINO IR (model.xml and model.bin) of the ONNX file, float or int8 in QDQ form."""
 
 from edge.errors import UserError
+from stages.compile.build import Build
 from stages.compile.exporters.onnx import source
 
 NODES_ONLY = True
 
 
-def write(build) -> dict:
-    """Float32 weights are kept as they are; int8 grids become FakeQuantize operations."""
+def write(build: Build) -> dict:
+    """Float weights stay float32; the QDQ pairs of int8 become FakeQuantize operations."""
     try:
         import openvino
     except ModuleNotFoundError:

@@ -5,11 +5,12 @@ import shutil
 import numpy as np
 
 from stages.compile import int8, tflite
+from stages.compile.build import Build
 
 NODES_ONLY = True
 
 
-def write(build) -> dict:
+def write(build: Build) -> dict:
     float_path, path = tflite.to_tflite(build.float_onnx, build.work), build.folder / "model.tflite"
     names = tflite.match_tensors(float_path, build.network, build.samples[:1].astype(np.float32) / 255)
     if build.quantized is None:

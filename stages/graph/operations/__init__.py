@@ -1,9 +1,9 @@
-"""The kinds of nodes that a network is made of: every module here is one, found by itself.
+"""The operations that a network is made of, one module for each kind of node.
 
 A new one is a module with `class Negate(Operation, kind="negate")` and in it `forward` (float tensors [N, C, H, W]),
-`simulate` (the same on the integers of an int8 file, as XNNPACK computes it) and `tflite` (the operators it becomes).
-Where it is not like the defaults of base.py (one input, same shape, no weights, an int8 grid of its own), it overrides
-them. No other file changes; tests/test_operations.py asks for a network with it and proves `simulate` to the bit.
+`simulate` (what XNNPACK computes on the integers of an int8 file, requantization included) and `tflite` (the operators
+it becomes). It overrides the defaults of base.py (one input, same shape, no weights, an int8 grid of its own) where it
+differs. No other file changes; tests/test_operations.py asks for a network with it and proves `simulate` to the bit.
 """
 
 import importlib

@@ -10,10 +10,10 @@ from stages.graph.operations.base import Operation
 class Concat(Operation, kind="concat"):
     """The channels of its inputs, in their order.
 
-    TFLite wants one grid for all of them. What only this node reads is written on it from the start; what has other
-    readers, or a grid that its own kernel decides, is brought to it by a QUANTIZE in the file; in that, TFLite's plain
-    kernels are one step apart in 10 % of the outputs. All are exact only where XNNPACK takes it: where no input has a
-    grid less than 1/256 of the joined one.
+    TFLite demands one grid for all of them. An input that no other node takes is computed on that grid; one with other
+    readers, or with a fixed grid, is requantized by a QUANTIZE operator in the file, where TFLite's plain kernels
+    differ from XNNPACK by one step in 10 % of the outputs. The simulation is exact only where XNNPACK runs it: where no
+    input has a scale below 1/256 of the joined one.
     """
 
     arity = None
@@ -41,7 +41,7 @@ class Concat(Operation, kind="concat"):
 
 
 def requantize(x: torch.Tensor, source: tuple[float, int], target: tuple[float, int]) -> torch.Tensor:
-    """From one grid to another as XNNPACK does it: a factor of 8 binary places, rounded half up."""
+    """Requantization from one grid to another as XNNPACK does it: a factor of 8 binary places, rounded half up."""
     if source == target:
         return x
     factor = int(np.rint(np.float32(256) * (np.float32(source[0]) / np.float32(target[0]))))

@@ -17,11 +17,12 @@ ACTIVATIONS = {  # Node.act: highest value (None: there is none)
 class Conv(Operation, kind="conv"):
     """Convolution (Node: channels, kernel, stride, padding, depthwise), batch norm where `norm`, then `act`.
 
-    TFLite's plain kernels requantize in fixed point: one step apart in about 0.05 % of the outputs.
+    TFLite's plain kernels requantize in fixed point and differ from XNNPACK by one step in about 0.05 % of the outputs.
+    The eps of batch norm is MobileNetV2's; its momentum is a choice (statistics over about 20 batches).
     """
 
     tflite = ("CONV_2D", "DEPTHWISE_CONV_2D")
-    helpers = ("PAD",)  # an input with zeros around it
+    helpers = ("PAD",)  # explicit zero padding
 
     def __init__(self, node, channels):
         super().__init__(node, channels)
@@ -93,7 +94,7 @@ class Conv(Operation, kind="conv"):
         self.norm.bias.add_(mean)
 
     def quantized(self, inputs, grids):
-        """Weights on their grids, biases on the int32 grid s_input * s_weight."""
+        """Weights on their int8 grids, biases on the int32 grid of scale s_input * s_weight."""
         weight, scale = fake_quant_weight(self.conv.weight)
         step = scale * grids[0].scale_zero[0]
         bias = Round.apply(self.conv.bias / step) * step
@@ -101,7 +102,7 @@ class Conv(Operation, kind="conv"):
         return self.activated(x)
 
     def simulate(self, inputs, grids, grid):
-        """An exact integer sum, requantized by a float32 factor and rounded half to even."""
+        """An exact int32 sum; requantization by a float32 factor, rounded half to even."""
         scale, zero = grid
         _, weight_scale = fake_quant_weight(self.conv.weight)
         in_scale = torch.tensor(grids[0][0], dtype=torch.float32)

@@ -4,7 +4,7 @@ from stages.graph.operations.base import Operation
 
 
 class Min(Operation, kind="min"):
-    """The smallest of all channels: [N, C, H, W] to [N, 1, H, W], the same on every kernel."""
+    """The smallest of all channels: [N, C, H, W] to [N, 1, H, W], the same in XNNPACK and the plain kernels."""
 
     keeps_grid = True
     selects = True

@@ -10,9 +10,9 @@ from stages.graph.operations.base import Operation
 
 
 class Pool(Operation, kind="pool"):
-    """Mean of a window (Node: kernel, stride, padding "same" or "valid"); what lies outside of the picture is left out.
+    """Mean of a window (Node: kernel, stride, padding "same" or "valid"); padding doesn't count in it.
 
-    XNNPACK takes no int8 average pooling: TFLite's plain kernel runs between its parts.
+    XNNPACK has no int8 average pooling: TFLite's plain kernel runs it, between the subgraphs of XNNPACK.
     """
 
     keeps_grid = True

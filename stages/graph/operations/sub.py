@@ -4,7 +4,7 @@ from stages.graph.operations.add import Add
 
 
 class Sub(Add, kind="sub"):
-    """a - b, of equal shapes; XNNPACK adds with the factor of b negated. Plain kernels: as of add."""
+    """a - b, of equal shapes; XNNPACK adds with the factor of b negated. Plain kernels differ as in add."""
 
     sums = False
     tflite = ("SUB",)

@@ -8,7 +8,8 @@ from stages.graph.operations.base import Operation
 
 
 class Up(Operation, kind="up"):
-    """Bilinear x 2 with half-pixel centres. TFLite's plain kernels: one step apart in 4 % of the outputs."""
+    """Bilinear x 2 with half-pixel centres. TFLite's plain kernels differ from XNNPACK by one step in 4 % of the
+    outputs."""
 
     keeps_grid = True
     cancels = True
@@ -22,7 +23,7 @@ class Up(Operation, kind="up"):
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
     def quantized(self, inputs, grids):
-        """On the integers, halves rounded up: what the kernels do, where all else goes to even."""
+        """On the integers, rounded half up as the kernels do (a grid rounds half to even)."""
         scale, _ = grids[0].scale_zero
         steps = self(Round.apply(inputs[0] / scale))  # multiples of 1/16, exact in float32
         return (steps + (torch.floor(steps + 0.5) - steps).detach()) * scale
