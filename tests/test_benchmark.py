@@ -20,6 +20,8 @@ from hardware_runners.runner.remote import machine
 from hardware_runners.runner.transports import local
 from stages.common.params import read_yaml
 
+pytestmark = pytest.mark.slow
+
 DEVICE = Device.model_validate(
     {"name": "local", "transport": "local", "energy": {"source": "none", "reason": "no sensor"}}
 )

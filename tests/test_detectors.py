@@ -51,6 +51,7 @@ def saved(detector) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_seeds_give_equal_folders(kind):
     first, again = (saved(detector) for detector in (fitted(kind), fit(kind)))

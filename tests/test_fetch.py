@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("here")
 # what is written
 
 
+@pytest.mark.slow
 def test_stage_runs_as_dvc_runs_it(here):
     shutil.copy(ROOT / "params.yaml", here)
     shutil.copy(ROOT / "dvc.yaml", here)

@@ -91,6 +91,7 @@ def test_the_pages_of_this_repository_are_up_to_date(monkeypatch):
     main(["readme", "--check"])
 
 
+@pytest.mark.slow
 def test_the_ablation_over_published_seeds(project, tmp_path, capsys):
     """Mean and deviation against numpy, and the code of each seed."""
     main(["publish", "demo"])
@@ -180,6 +181,7 @@ stages:
 """
 
 
+@pytest.mark.slow
 def test_results_of_other_code_are_refused(repository):
     """What `dvc status` calls changed; neither a device that was away nor a new published record counts."""
     (repository / "dvc.yaml").write_text(STAGES)

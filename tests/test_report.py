@@ -148,6 +148,7 @@ def nothing_pruned(**figures):
     report_project.write(Path("artifacts/eval/pruned-fp32.json"), student | {"variant": "pruned-fp32"} | figures)
 
 
+@pytest.mark.slow
 def test_latencies_of_one_table_are_of_one_device(tmp_path, monkeypatch):
     """The first device that ran every step; none where they share no device."""
     made = report_project.make(tmp_path, per_type=2)
@@ -166,6 +167,7 @@ def test_latencies_of_one_table_are_of_one_device(tmp_path, monkeypatch):
     assert "latency on one thread measured on board" in Path("reports/report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_step_that_changed_nothing_is_left_out(tmp_path, monkeypatch):
     """With prune_ratio 0 `compress` writes the student again; its evaluation is the same to the last digit."""
     made = report_project.make(tmp_path, per_type=2)
@@ -180,6 +182,7 @@ def test_a_step_that_changed_nothing_is_left_out(tmp_path, monkeypatch):
     assert "| pruned-fp32 | pruned |" in Path("reports/report.md").read_text()
 
 
+@pytest.mark.slow
 def test_roles_and_steps_decide_not_names(tmp_path, monkeypatch):
     """Another model, format and precision of every variant change nothing; another role and order do."""
     made = report_project.make(tmp_path, per_type=2)
@@ -204,6 +207,7 @@ def test_roles_and_steps_decide_not_names(tmp_path, monkeypatch):
     assert compared(changed, evals) == ["student-int8", "pruned-fp32"]
 
 
+@pytest.mark.slow
 def test_ablation_over_published_seeds(tmp_path, monkeypatch):
     """Mean and standard deviation of the runs that differ in nothing but their seed, against numpy."""
     made = report_project.make(tmp_path, per_type=2)
@@ -251,6 +255,7 @@ def test_equal_input_gives_equal_bytes(inside):
     assert digests(Path("reports")) == first
 
 
+@pytest.mark.slow
 def test_without_masks_and_without_energy(tmp_path, monkeypatch):
     made = report_project.make(tmp_path, masks=False, per_type=2)
     monkeypatch.chdir(tmp_path)

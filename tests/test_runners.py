@@ -65,6 +65,7 @@ def test_host_keys_are_always_checked():
         assert "known_hosts=" not in text and "client_keys" not in text and "password" not in text, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -128,6 +129,7 @@ def test_bundles_are_named_by_their_content(tmp_path):
     assert not [name for name in sent if name.startswith(("stages", "hardware_runners/runner/transports", "edge/app"))]
 
 
+@pytest.mark.slow
 def test_the_device_gets_everything_once_and_keeps_no_part(project):
     folder = project.hosts["pia"].folder / "device"
     shutil.rmtree(folder, ignore_errors=True)
@@ -143,6 +145,7 @@ def test_the_device_gets_everything_once_and_keeps_no_part(project):
 # the commands
 
 
+@pytest.mark.slow
 def test_enrol_wrote_inventory_plan_and_dependencies(project):
     item = f"pia-{runner_project.VARIANT}"
     plan = yaml.safe_load((project.folder / "hardware_runners/plan.yaml").read_text())["plan"]
@@ -154,6 +157,7 @@ def test_enrol_wrote_inventory_plan_and_dependencies(project):
     assert not list(project.home.glob(".ssh/*_tmp"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -172,6 +176,7 @@ def test_errors_are_one_line(project, arguments, code, message):
     assert {p: p.read_bytes() for p in project.folder.glob("hardware_runners/**/*.yaml")} == before
 
 
+@pytest.mark.slow
 def test_list_probe_doctor(project):
     lines = project.runners("list").stdout.splitlines()
     assert [line.split(":")[0] for line in lines] == ["local", "pia"]
@@ -186,6 +191,7 @@ def test_list_probe_doctor(project):
     project.change("pia", runtime=["onnxruntime"])
 
 
+@pytest.mark.slow
 def test_enrol_again_writes_the_new_fingerprint_alone(project):
     path = project.folder / "hardware_runners/inventory/pia.yaml"
     kept = path.read_text()
@@ -210,6 +216,7 @@ def test_what_a_bare_device_lacks():
     ]
 
 
+@pytest.mark.slow
 def test_an_old_python_there_is_one_line(project, tmp_path):
     """A stand-in that says it is 3.6, as on the first Jetson Nano."""
     old = tmp_path / "python3"
@@ -223,6 +230,7 @@ def test_an_old_python_there_is_one_line(project, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_accuracy_on_the_device(project):
     """The device's scores against an evaluation of the same file, one score changed by hand."""
     path = project.folder / f"artifacts/eval/{runner_project.VARIANT}.npz"

@@ -13,6 +13,8 @@ from conftest import ROOT
 
 from hardware_runners.runner.remote import supervise
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = ROOT / "hardware_runners/runner/remote/supervise.py"
 NAP = "import time; time.sleep(60)"
 
