@@ -190,7 +190,7 @@ from hardware_runners.runner.transports import bundle, jobs
 from stages.common import params
 
 tree = yaml.safe_load(open("params.yaml"))
-tree["variants"] = {"a": {"model": "student", "format": "toy", "precision": "int8"}}
+tree["variants"] = {"a": {"model": "student", "format": "toy", "precision": "int8", "role": "student"}}
 assert params.validate(tree).variants["a"].format == "toy"
 tree["variants"]["a"]["precision"] = "float32"
 try:
