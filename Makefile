@@ -12,6 +12,7 @@ repro: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
+	$(RUN) mypy
 	$(RUN) python -m stages.report.dependencies --check
 	$(RUN) python -m experiments readme --check
 

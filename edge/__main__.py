@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 whatever the verdicts are, 1 after one line on stderr for bad input (2: bad usage)."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        return int(arguments.run(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge.arrays import Image, Mask
 from edge.errors import UserError
 
 
@@ -18,7 +19,7 @@ class ImageError(UserError):
     """A picture that can't be read; the message names the file."""
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path) -> Image:
     """The picture as uint8 [H, W, 3] in RGB, grey pictures with three equal channels; ImageError when it is broken."""
     try:
         data = np.fromfile(path, np.uint8)
@@ -27,26 +28,28 @@ def read_image(path: str | Path) -> np.ndarray:
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise ImageError(f"{path}: not a readable picture; replace or remove it")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return rgb
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path) -> Mask:
     """The defect's pixels as bool [H, W]: whatever is not zero in any channel; ImageError when it is broken."""
-    return read_image(path).any(axis=2)
+    return np.asarray(read_image(path).any(axis=2))
 
 
-def to_grey(image: np.ndarray) -> np.ndarray:
+def to_grey(image: Image) -> Image:
     """The luma (ITU-R BT.601) of a picture [H, W, 3] as [H, W]; equal channels keep their value."""
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    grey: Image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return grey
 
 
-def to_sample(pictures: Sequence[np.ndarray], color: str) -> np.ndarray:
+def to_sample(pictures: Sequence[Image], color: str) -> Image:
     """What a model of that color takes of pictures [H, W, 3] of one size, the last one being now: the last one itself
     (rgb), or all of them in grey, [H, W, T]."""
     return pictures[-1] if color == "rgb" else np.stack([to_grey(picture) for picture in pictures], axis=-1)
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize(image: Image, height: int, width: int) -> Image:
     """Stretches [H, W] or [H, W, C] to height x width, bilinear; a side more than twice as long is first averaged down
     to twice as long, since bilinear alone would skip pixels beyond a factor of two.
 
@@ -69,11 +72,11 @@ class Ring:
 
     def __init__(self, frames: int, step: int):
         self._step, self._length = step, (frames - 1) * step + 1
-        self._kept: deque = deque(maxlen=self._length)
+        self._kept: deque[Image] = deque(maxlen=self._length)
 
-    def push(self, frame: np.ndarray) -> None:
+    def push(self, frame: Image) -> None:
         self._kept.extend([frame] * (1 if self._kept else self._length))
 
-    def sample(self) -> np.ndarray:
+    def sample(self) -> Image:
         """uint8 [H, W, frames]"""
         return np.stack(list(self._kept)[:: self._step], axis=-1)

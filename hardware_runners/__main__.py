@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
     arguments = parser.parse_args(argv)
     try:
-        return arguments.run(arguments)
+        return int(arguments.run(arguments))
     except Unavailable as error:
         return _fail(str(error), 75)
     except RunnerError as error:

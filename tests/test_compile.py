@@ -19,8 +19,11 @@ from edge.errors import UserError
 from stages.compile import fidelity, int8, onnx_export, tflite
 from stages.compile.edgetpu import variant as edgetpu
 from stages.compile.validation import validate
+from stages.detectors.base import Detector, Export
+from stages.detectors.memory_bank import without_bank
 from stages.detectors.quantized_student import QuantizedStudent
-from stages.detectors.student_network import architecture
+from stages.detectors.student import Student
+from stages.detectors.student_network import EMBEDDING, architecture
 from stages.graph.batchnorm import fold
 from stages.graph.network import Network, Node
 from stages.graph.quantize import QuantNetwork
@@ -314,3 +317,36 @@ def test_validation_is_the_quantile_of_the_scores_and_their_auroc():
     assert found["threshold"]["value"] == pytest.approx(8.1)
     assert found["threshold"]["method"] == "0.9 quantile of 10 good validation scores"
     assert found["validation"] == {"auroc": 0.5, "good": 10, "cutpaste": 100}
+
+
+@pytest.mark.parametrize(("form", "precision"), [("tflite", "int8"), ("tflite", "float32"), ("onnx", "int8")])
+def test_a_second_output_reaches_the_device(form, precision, tmp_path):
+    """Map and patch embeddings from one file: what `edge` returns is what the network computes, int8 to the bit."""
+    torch.manual_seed(2)
+    network = fold(without_bank(with_bank(Network(architecture(0.25)), pictures(4, 0))))
+
+    class Both(Student):
+        kind = "both"
+
+        def export(self):
+            return Export(network, {"mask": "map", "embed": "embedding"})
+
+    Detector.kinds.pop("both")
+    build, device = export(Both(network, {}), form, precision, tmp_path, pictures(4, 1))
+    assert [(o["name"], o["meaning"], o["channels"]) for o in build.outputs(False)] == [
+        ("mask", "map", 1),
+        ("embed", "embedding", EMBEDDING),
+    ]
+    for image in pictures(3, 4):
+        found = device.predict(image)
+        with torch.inference_mode():
+            mask, embedding = (part[0].permute(1, 2, 0).numpy() for part in network(to_tensor(image[None])))
+        assert found.raw_map.shape == mask.shape[:2] and found.embedding.shape == embedding.shape
+        likeness = [
+            np.corrcoef(a.ravel(), b.ravel())[0, 1]
+            for a, b in ((found.raw_map, mask[..., 0]), (found.embedding, embedding))
+        ]
+        assert min(likeness) > (0.9 if precision == "int8" else 0.999999), likeness
+    if (form, precision) == ("tflite", "int8"):
+        record = fidelity.check(device, build.quantized, pictures(4, 5), SimpleNamespace(exact=1.0, within_1=1.0))
+        assert set(record["reference_kernels"]) == {"exact", "within_1", "max_lsb"}

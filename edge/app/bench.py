@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from typing import Any
 
 from edge.app import options
 from edge.errors import UserError
@@ -12,7 +14,7 @@ from edge.inference.detector import Detector
 WARMUP = 20
 
 
-def register(commands) -> None:
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("bench", help="measure the time of one inference")
     options.add_model(parser)
     parser.add_argument("--runs", type=int, default=1000, metavar="N", help="timed inferences (default: 1000)")
@@ -20,7 +22,7 @@ def register(commands) -> None:
     parser.set_defaults(run=run)
 
 
-def run(arguments) -> int:
+def run(arguments: argparse.Namespace) -> int:
     if arguments.runs < 2:
         raise UserError(f"--runs {arguments.runs}: must be at least 2")
     result = measure(options.detector(arguments), arguments.runs) | {"threads": arguments.threads}
@@ -36,7 +38,7 @@ def run(arguments) -> int:
     return 0
 
 
-def measure(detector: Detector, runs: int) -> dict:
+def measure(detector: Detector, runs: int) -> dict[str, Any]:
     """Times in ms of the inference alone, and of a sample at the model's size to its score."""
     sample = timing.noise(detector.info.input)
     tensor = detector.prepare(sample)

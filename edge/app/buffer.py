@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
-class Buffer:
+class Buffer(Generic[T]):
     """Holds at most `size` items. A full one drops its oldest and counts it, or, when `lossless`, lets `put` wait.
 
     A lossless buffer wakes its reader when it is half full and its writer when it is half empty: nobody waits for its
@@ -15,12 +19,12 @@ class Buffer:
 
     def __init__(self, size: int, lossless: bool):
         self.size, self.lossless, self.dropped = size, lossless, 0
-        self._items: deque = deque()
+        self._items: deque[T] = deque()
         lock = threading.Lock()
         self._ready, self._room = threading.Condition(lock), threading.Condition(lock)
         self._closed = False
 
-    def put(self, item) -> None:
+    def put(self, item: T) -> None:
         """Adds an item; after `close` it is counted as dropped."""
         with self._ready:
             if self.lossless and len(self._items) >= self.size:
@@ -45,7 +49,7 @@ class Buffer:
             self._ready.notify_all()
             self._room.notify_all()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[T]:
         """The items in order, until the buffer is closed and empty."""
         while True:
             with self._ready:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from edge.arrays import Floats, Image
+
 RED, GREEN, WHITE = (235, 50, 40), (60, 200, 90), (255, 255, 255)  # RGB
 LEAST_WIDTH = 256  # a smaller picture is enlarged so that the text can be read
 GREYS = np.arange(256, dtype=np.uint8)[:, None]
@@ -28,7 +30,7 @@ class Region:
         return round(x * scale_x), round(y * scale_y), round(w * scale_x), round(h * scale_y)
 
 
-def regions(map: np.ndarray, level: float = 0.5, least_area: float = 0.002) -> list[Region]:
+def regions(map: Floats, level: float = 0.5, least_area: float = 0.002) -> list[Region]:
     """The regions of a map that judged a defect, largest first.
 
     The threshold adapts to the map: it lies at `level` of the way from its median (the good surface) to its peak.
@@ -47,9 +49,7 @@ def regions(map: np.ndarray, level: float = 0.5, least_area: float = 0.002) -> l
     return [region for _, region in sorted(found, key=lambda pair: -pair[0])]
 
 
-def draw(
-    image: np.ndarray, map: np.ndarray, threshold: float, shown: list[Region], alarm: bool, text: str
-) -> np.ndarray:
+def draw(image: Image, map: Floats, threshold: float, shown: list[Region], alarm: bool, text: str) -> Image:
     """A new picture uint8 RGB, at least LEAST_WIDTH wide; `image` stays as it is."""
     height, width = image.shape[:2]
     times = math.ceil(LEAST_WIDTH / width)
@@ -65,22 +65,24 @@ def draw(
     return _status(out, alarm, text, thick)
 
 
-def _median(map: np.ndarray) -> float:
+def _median(map: Floats) -> float:
     """The median of every fourth row and column: the map is smooth, and this takes a tenth of the time."""
     return float(np.median(map[::4, ::4]))
 
 
-def _heat(image: np.ndarray, map: np.ndarray, threshold: float) -> np.ndarray:
+def _heat(image: Image, map: Floats, threshold: float) -> Image:
     """The picture with the map blended in: nothing at its median, half at the threshold, all colour at twice that."""
     low = _median(map)
     strength = np.clip((map - low) * (127 / max(threshold - low, 1e-6)), 0, 255).astype(np.uint8)
     strength = cv2.resize(strength, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     opacity = cv2.cvtColor(cv2.multiply(strength, strength, scale=0.7 / 255), cv2.COLOR_GRAY2RGB)
     colour = cv2.LUT(cv2.cvtColor(strength, cv2.COLOR_GRAY2RGB), COLOURS)
-    return cv2.add(cv2.multiply(image, 255 - opacity, scale=1 / 255), cv2.multiply(colour, opacity, scale=1 / 255))
+    seen, glow = cv2.multiply(image, 255 - opacity, scale=1 / 255), cv2.multiply(colour, opacity, scale=1 / 255)
+    blended: Image = cv2.add(seen, glow)
+    return blended
 
 
-def _status(picture: np.ndarray, alarm: bool, text: str, thick: int) -> np.ndarray:
+def _status(picture: Image, alarm: bool, text: str, thick: int) -> Image:
     """The picture in a frame of the state's colour, with a line below it; even sides, for the codec."""
     height, width = picture.shape[:2]
     bar = 2 * round(width / 32) + height % 2

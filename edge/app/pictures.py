@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import sys
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from edge.app import options, overlay, privacy
+from edge.arrays import Image
 from edge.errors import UserError
 from edge.inference.detector import Prediction
 from edge.inference.modelfile import open_model
@@ -19,7 +20,7 @@ from edge.preprocess import ImageError, read_image, to_sample
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
-def register(commands) -> None:
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("predict", help="score pictures and judge them")
     options.add_model(parser)
     parser.add_argument("image", help="a picture, or a folder of them")
@@ -35,7 +36,7 @@ def register(commands) -> None:
     parser.set_defaults(run=info)
 
 
-def predict(arguments) -> int:
+def predict(arguments: argparse.Namespace) -> int:
     """Goes on after a broken picture; 1 when there was one."""
     detector = options.detector(arguments)
     spec = detector.info.input
@@ -78,7 +79,7 @@ def predict(arguments) -> int:
     return 1 if failed else 0
 
 
-def info(arguments) -> int:
+def info(arguments: argparse.Namespace) -> int:
     info = open_model(arguments.model)
     if arguments.json:
         print(json.dumps(info.raw, indent=2, sort_keys=True))
@@ -100,7 +101,7 @@ def info(arguments) -> int:
     return 0
 
 
-def _read(path: Path, guard) -> np.ndarray:
+def _read(path: Path, guard: privacy.Guard | None) -> Image:
     """The picture, through the guard where there is one."""
     image = read_image(path)
     if guard is not None and guard(image) is None:
@@ -118,7 +119,7 @@ def _images(path: Path) -> list[Path]:
     return found
 
 
-def _draw(path: Path, image: np.ndarray, prediction: Prediction, found: list, threshold: float) -> None:
+def _draw(path: Path, image: Image, prediction: Prediction, found: list[overlay.Region], threshold: float) -> None:
     text = f"{prediction.score:.2f} / {threshold:.2f}"
     picture = overlay.draw(image, prediction.map, threshold, found, prediction.is_defect, text)
     try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from edge.arrays import Image
 from edge.errors import UserError
 
 MODES = ("blur", "pixelate", "fill")
@@ -36,7 +38,7 @@ class FaceFinder:
         finally:
             cv2.utils.logging.setLogLevel(level)
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: Image) -> np.ndarray:
         scale = min(1.0, self.longest / max(image.shape[:2]))
         if scale < 1:
             image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -53,16 +55,24 @@ class Guard:
     `margin` of its size on each side and stays for `hold` frames, because a finder misses a turning head now and then.
     """
 
-    def __init__(self, mode: str = "blur", find=None, zones=(), on_failure: str = "drop", margin=0.25, hold: int = 0):
+    def __init__(
+        self,
+        mode: str = "blur",
+        find: Callable[[Image], np.ndarray] | None = None,
+        zones: Iterable[tuple[float, float, float, float]] = (),
+        on_failure: str = "drop",
+        margin: float = 0.25,
+        hold: int = 0,
+    ):
         if mode not in MODES:
             raise UserError(f"privacy mode {mode!r}: must be one of {', '.join(MODES)}")
         if on_failure not in ("drop", "blur"):
             raise UserError(f"on_failure {on_failure!r}: must be drop or blur")
         self.mode, self.find, self.zones, self.on_failure, self.margin = mode, find, tuple(zones), on_failure, margin
-        self._recent: deque = deque(maxlen=hold + 1)
+        self._recent: deque[np.ndarray] = deque(maxlen=hold + 1)
         self.counts = {"faces": 0, "failures": 0}
 
-    def __call__(self, frame: np.ndarray) -> np.ndarray | None:
+    def __call__(self, frame: Image) -> Image | None:
         height, width = frame.shape[:2]
         try:
             boxes = self._faces(frame)
@@ -82,7 +92,7 @@ class Guard:
             self._hide(frame, x * width, y * height, (x + w) * width, (y + h) * height)
         return frame
 
-    def _faces(self, frame: np.ndarray) -> np.ndarray:
+    def _faces(self, frame: Image) -> np.ndarray:
         if self.find is None:
             return np.empty((0, 4))
         boxes = np.asarray(self.find(frame), float).reshape(-1, 4)
@@ -90,7 +100,7 @@ class Guard:
             raise ValueError("the face detector returned boxes that are no numbers")
         return boxes
 
-    def _hide(self, frame: np.ndarray, left, top, right, bottom) -> None:
+    def _hide(self, frame: Image, left: float, top: float, right: float, bottom: float) -> None:
         """Replaces a box by a few averages of it: the cells grow with the face, so a large face keeps no more detail
         than a small one, and what they average out can't be computed back."""
         left, top = max(0, int(np.floor(left))), max(0, int(np.floor(top)))
@@ -131,7 +141,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--on-failure", choices=("drop", "blur"), default="drop", help="the frame when the finder fails")
 
 
-def from_options(arguments, hold: int = 0) -> Guard | None:
+def from_options(arguments: argparse.Namespace, hold: int = 0) -> Guard | None:
     """The guard that the options ask for, None without --privacy; UserError when they contradict each other."""
     if not arguments.privacy:
         if arguments.face_model or arguments.zone:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from edge.app import truth
 from edge.app.writer import Writer
+from edge.arrays import Image
 from edge.errors import UserError
 from edge.preprocess import read_image, read_mask, resize
 
@@ -19,7 +23,7 @@ CREEP = 0.015  # the line never stands still: so far a resting part drifts, as a
 VISIBLE = 0.25  # a defect counts from this share of its pixels
 
 
-def register(commands) -> None:
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("sample-video", help="make a video of parts whose truth is known")
     parser.add_argument("output", help="the video; the truth file lies beside it, ending in .csv")
     parser.add_argument("--data", default="data/test", metavar="DIR", help="folder with index.csv (default: data/test)")
@@ -28,7 +32,7 @@ def register(commands) -> None:
     parser.set_defaults(run=run)
 
 
-def run(arguments) -> int:
+def run(arguments: argparse.Namespace) -> int:
     if arguments.parts < 2:
         raise UserError(f"--parts {arguments.parts}: must be at least 2")
     rows = write(arguments.output, arguments.data, arguments.parts, arguments.seed)
@@ -37,7 +41,7 @@ def run(arguments) -> int:
     return 0
 
 
-def write(output: str | Path, data: str | Path, parts: int, seed: int) -> list[dict]:
+def write(output: str | Path, data: str | Path, parts: int, seed: int) -> list[dict[str, Any]]:
     """Writes the video and its truth file, and returns the rows of the latter."""
     rng = np.random.default_rng(seed)
     line = _line(Path(data), parts, rng)
@@ -55,7 +59,7 @@ def write(output: str | Path, data: str | Path, parts: int, seed: int) -> list[d
     return rows
 
 
-def _line(data: Path, parts: int, rng) -> list[tuple[np.ndarray, np.ndarray, str]]:
+def _line(data: Path, parts: int, rng: np.random.Generator) -> list[tuple[Image, Image, str]]:
     """Picture, mask (uint8) and defect type ("" for good) of each part; runs of good parts, then one to three bad."""
     try:
         with open(data / "index.csv", newline="", encoding="utf-8") as stream:
@@ -86,7 +90,7 @@ def _line(data: Path, parts: int, rng) -> list[tuple[np.ndarray, np.ndarray, str
     return line
 
 
-def _positions(parts: int):
+def _positions(parts: int) -> Iterator[tuple[float, bool]]:
     """(place of the camera in parts, whether the line moves on) of each frame."""
     for part in range(parts):
         for step in range(REST):
@@ -96,7 +100,7 @@ def _positions(parts: int):
                 yield part + CREEP + (1 - 2 * CREEP) * step / (MOVE + 1), True
 
 
-def _look(line, position: float) -> tuple[np.ndarray, np.ndarray, str]:
+def _look(line: list[tuple[Image, Image, str]], position: float) -> tuple[np.ndarray, Image, str]:
     """What the camera sees: the picture, the mask in it and the type of the defect that is visible enough, or ""."""
     height, width = line[0][0].shape[:2]
     left = round(position * width)

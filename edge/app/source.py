@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from edge.app.privacy import Guard
+from edge.arrays import Image
 from edge.errors import UserError
 
 FAILED_READS = 5  # in a row: a live source is lost
@@ -36,7 +38,14 @@ class Source:
     skipped, frames that the guard withheld, reconnections.
     """
 
-    def __init__(self, where: str, guard: Guard | None = None, loop=False, realtime=False, open=open_video):
+    def __init__(
+        self,
+        where: str | Path | int,
+        guard: Guard | None = None,
+        loop: bool = False,
+        realtime: bool = False,
+        open: Callable[[str], cv2.VideoCapture] = open_video,
+    ):
         self.where, self.guard, self.loop, self._open = str(where), guard, loop, open
         self.live = self.where.isdigit() or "://" in self.where
         self.realtime = realtime or self.live
@@ -52,7 +61,7 @@ class Source:
         sides = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self.frame_bytes = max(1, int(3 * math.prod(sides)))
 
-    def frames(self, stop: threading.Event):
+    def frames(self, stop: threading.Event) -> Iterator[tuple[int, float, Image]]:
         start = time.monotonic()
         try:
             while not stop.is_set():
@@ -73,7 +82,7 @@ class Source:
         finally:
             self._capture.release()
 
-    def _until_it_ends(self, stop: threading.Event):
+    def _until_it_ends(self, stop: threading.Event) -> Iterator[Image]:
         """The frames of one opening. A file says how many it holds, so each of them that can't be read is a broken one;
         a live source is given up after several failed reads in a row."""
         expected = 0 if self.live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
@@ -96,16 +105,18 @@ class Source:
                 self.counts["corrupt"] += failed if seen == expected else failed - 1
                 return
 
-    def _read(self) -> np.ndarray | None:
+    def _read(self) -> Image | None:
         """One decoded frame in RGB, None when there is none or it is broken."""
         if not self._capture.grab():
             return None
         fine, frame = self._capture.retrieve()
         if not fine or frame is None or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             return None
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, frame)  # in place: no second copy of what the guard will hide
+        # in place: no second copy of what the guard will hide
+        rgb: Image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, frame)
+        return rgb
 
-    def _protect(self, frame: np.ndarray) -> bool:
+    def _protect(self, frame: Image) -> bool:
         """Hides what must be hidden, in place; False when the frame has to go."""
         self.counts["in"] += 1
         if self.guard is None or self.guard(frame) is not None:

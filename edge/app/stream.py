@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 
-import numpy as np
-
-from edge.app.buffer import Buffer
+from edge.app.buffer import Buffer, T
+from edge.app.privacy import Guard
 from edge.app.source import Source
 from edge.app.trigger import Alarm, Motion, Rate
+from edge.arrays import Floats, Image
 from edge.inference.detector import Detector, Prediction, load
 from edge.preprocess import Ring, to_grey
 
@@ -26,7 +28,7 @@ class Frame:
 
     index: int
     seconds: float
-    image: np.ndarray = field(repr=False)
+    image: Image = field(repr=False)
     prediction: Prediction
     alarm: bool
     fresh: bool
@@ -41,7 +43,7 @@ class Frame:
         return self.prediction.is_defect
 
     @property
-    def map(self) -> np.ndarray:
+    def map(self) -> Floats:
         """The anomaly map, float32 at the model's input size; computed where it is shown, not where time is short."""
         return self.prediction.map
 
@@ -61,16 +63,18 @@ class Stream:
         self._rate = Rate(rate) if rate else None
         self._alarm = Alarm(steady)
         size = LIVE_QUEUE if source.realtime else int(min(QUEUE, max(LIVE_QUEUE, QUEUE_BYTES // source.frame_bytes)))
-        self._captured, self._judged = (Buffer(size, not source.realtime) for _ in range(2))
+        self._captured: Buffer[tuple[int, float, Image]] = Buffer(size, not source.realtime)
+        self._judged: Buffer[Frame] = Buffer(size, not source.realtime)
         self._stop = threading.Event()
         self._error: Exception | None = None
         self._counts = {"inferred": 0, "skipped_by_rate": 0, "skipped_by_motion": 0, "out": 0}
-        self._threads = [threading.Thread(target=self._run, args=a, daemon=True) for a in self._steps()]
+        steps = (self._capture, self._captured), (self._infer, self._judged)
+        self._threads = [threading.Thread(target=self._run, args=step, daemon=True) for step in steps]
         for thread in self._threads:
             thread.start()
 
     @property
-    def counts(self) -> dict:
+    def counts(self) -> dict[str, int]:
         """After the end: in = out + withheld + dropped."""
         dropped = self._captured.dropped + self._judged.dropped
         return {**self.source.counts, **self._counts, "dropped": dropped}
@@ -90,10 +94,10 @@ class Stream:
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Frame]:
         for frame in self._judged:
             self._counts["out"] += 1
             yield frame
@@ -102,10 +106,7 @@ class Stream:
         if self._error:
             raise self._error
 
-    def _steps(self):
-        return (self._capture, self._captured), (self._infer, self._judged)
-
-    def _run(self, step, target: Buffer) -> None:
+    def _run(self, step: Callable[[Buffer[T]], None], target: Buffer[T]) -> None:
         try:
             step(target)
         except Exception as error:
@@ -115,14 +116,14 @@ class Stream:
         finally:
             target.close()
 
-    def _capture(self, target: Buffer) -> None:
+    def _capture(self, target: Buffer[tuple[int, float, Image]]) -> None:
         for item in self.source.frames(self._stop):
             target.put(item)
 
-    def _infer(self, target: Buffer) -> None:
+    def _infer(self, target: Buffer[Frame]) -> None:
         detector, spec = self.detector, self.detector.info.input
         ring = Ring(spec.frames, spec.step) if spec.color == "grey" else None
-        times: deque = deque(maxlen=WINDOW)
+        times: deque[float] = deque(maxlen=WINDOW)
         detector.reset()
         for index, seconds, image in self._captured:
             in_time = self._in_time(seconds)
@@ -145,7 +146,7 @@ class Stream:
             return False
         return True
 
-    def _moved(self, image: np.ndarray) -> bool:
+    def _moved(self, image: Image) -> bool:
         if self._motion and not self._motion(image):
             self._counts["skipped_by_motion"] += 1
             return False
@@ -153,11 +154,21 @@ class Stream:
 
 
 def stream(
-    model, where, *, threads: int = 1, delegate=None, guard=None, loop=False, realtime=False, **options
+    model: str | Path | Detector,
+    where: str | Path | int,
+    *,
+    threads: int = 1,
+    delegate: str | None = None,
+    guard: Guard | None = None,
+    loop: bool = False,
+    realtime: bool = False,
+    motion: float = 0,
+    rate: float = 0,
+    steady: int = 5,
 ) -> Stream:
     """The stream of a model folder (or a loaded detector) over a video file, an address or a camera's number.
 
-    `guard` hides faces; `options` are those of `Stream`.
+    `guard` hides faces; `motion`, `rate` and `steady` are those of `Stream`.
     """
     detector = model if isinstance(model, Detector) else load(model, threads, delegate)
-    return Stream(detector, Source(where, guard, loop, realtime), **options)
+    return Stream(detector, Source(where, guard, loop, realtime), motion, rate, steady)

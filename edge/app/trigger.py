@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from edge.arrays import Image
+
 
 class Motion:
     """True when a cell of a 16 x 16 grid changed its mean by more than `level` grey values since the last True.
@@ -17,9 +19,9 @@ class Motion:
 
     def __init__(self, level: float):
         self.level = level
-        self._last = None
+        self._last: np.ndarray | None = None
 
-    def __call__(self, image: np.ndarray) -> bool:
+    def __call__(self, image: Image) -> bool:
         cells = cv2.resize(image, (self.GRID, self.GRID), interpolation=cv2.INTER_AREA).astype(np.int16)
         if self._last is not None and np.abs(cells - self._last).max() <= self.level:
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from edge.inference import scoring
 COLUMNS = ("frame", "label", "defect", "moving", "x", "y", "width", "height")
 
 
-def write(path: Path, rows: list[dict]) -> None:
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
     """One row per frame: label 0 or 1, the defect's type and box in pixels, whether the line is moving on."""
     with open(path, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")

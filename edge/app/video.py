@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter
+from types import FrameType
+from typing import Any
 
 import cv2
 
 from edge.app import options, overlay, privacy, truth
 from edge.app.stream import Frame, Stream, stream
 from edge.app.writer import Writer
+from edge.arrays import Image
 from edge.errors import UserError
 
 HOLD = 5  # frames that a face stays hidden after it was seen last
 COLUMNS = ("frame", "seconds", "score", "verdict", "alarm", "fresh")
 
 
-def register(commands) -> None:
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("video", help="watch a video file, a network stream or a camera")
     options.add_model(parser)
     parser.add_argument("input", help="a video file, an address (rtsp://...) or the number of a camera")
@@ -48,7 +53,7 @@ def register(commands) -> None:
     parser.set_defaults(run=run)
 
 
-def run(arguments) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Watches until the source ends, the window is closed or a signal comes; 0, or an error for bad input."""
     _check(arguments)
     labels = truth.read(arguments.truth) if arguments.truth else None
@@ -63,7 +68,7 @@ def run(arguments) -> int:
         with _signals(frames, watched), output as writer:
             watched.all(frames, writer, keep_scores=labels is not None)
     summary = watched.summary(frames, guard)
-    if arguments.output:
+    if writer is not None:
         summary["output"] = {"path": arguments.output, "written": writer.written, "dropped": writer.dropped}
     if labels is not None:
         summary["frame_auroc"] = truth.auroc(labels, watched.scores, arguments.truth)
@@ -77,9 +82,10 @@ def run(arguments) -> int:
 class _Watched:
     """Goes through the frames in the caller's thread and keeps what the summary needs."""
 
-    def __init__(self, arguments):
+    def __init__(self, arguments: argparse.Namespace):
         self.arguments = arguments
-        self.ended_by, self.defects, self.alarms, self.scores = "end of video", 0, 0, {}
+        self.ended_by, self.defects, self.alarms = "end of video", 0, 0
+        self.scores: dict[int, float] = {}
         self._rows = csv.writer(sys.stdout, lineterminator="\n") if arguments.csv else None
 
     def all(self, frames: Stream, writer: Writer | None, keep_scores: bool) -> None:
@@ -111,7 +117,7 @@ class _Watched:
         self.ended_by = why
         frames.stop()
 
-    def summary(self, frames: Stream, guard) -> dict:
+    def summary(self, frames: Stream, guard: privacy.Guard | None) -> dict[str, Any]:
         counts = frames.counts
         return {
             "input": self.arguments.input,
@@ -125,7 +131,7 @@ class _Watched:
             "privacy": {"mode": guard.mode, **guard.counts} if guard else None,
         }
 
-    def _picture(self, frame: Frame):
+    def _picture(self, frame: Frame) -> Image:
         map, threshold = frame.map, frame.prediction.info.threshold
         level, area = self.arguments.region_level, self.arguments.region_area
         shown = overlay.regions(map, level, area) if frame.is_defect else []
@@ -134,10 +140,10 @@ class _Watched:
 
 
 @contextmanager
-def _signals(frames: Stream, watched: _Watched):
+def _signals(frames: Stream, watched: _Watched) -> Iterator[None]:
     """SIGTERM and SIGINT end the capture; what is under way is still written and the file closed."""
 
-    def end(number, _):
+    def end(number: int, _: FrameType | None) -> None:
         watched.end(frames, signal.Signals(number).name)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -148,7 +154,7 @@ def _signals(frames: Stream, watched: _Watched):
             signal.signal(number, handler)
 
 
-def _show(picture) -> bool:
+def _show(picture: Image) -> bool:
     """Shows the picture; True when the user wants to end."""
     try:
         cv2.imshow("edge", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -157,7 +163,7 @@ def _show(picture) -> bool:
         raise UserError("--show: this OpenCV has no window; pip install opencv-python, or use --output") from None
 
 
-def _check(arguments) -> None:
+def _check(arguments: argparse.Namespace) -> None:
     for name in ("motion", "rate", "segment"):
         if getattr(arguments, name) < 0:
             raise UserError(f"--{name} {getattr(arguments, name):g}: must not be negative")
@@ -167,7 +173,7 @@ def _check(arguments) -> None:
         raise UserError(f"{arguments.output}: is the input; choose another output")
 
 
-def _text(summary: dict) -> str:
+def _text(summary: dict[str, Any]) -> str:
     lines = [
         f"{key:<18} {value}" for key, value in summary.items() if not isinstance(value, dict) and value is not None
     ]

@@ -6,12 +6,12 @@ import threading
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from edge.app.buffer import Buffer
+from edge.arrays import Image
 from edge.errors import UserError
 
-CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
+CODECS = {".mp4": cv2.VideoWriter.fourcc(*"mp4v"), ".avi": cv2.VideoWriter.fourcc(*"MJPG")}
 QUEUE = 8
 
 
@@ -30,8 +30,9 @@ class Writer:
         if not self.path.parent.is_dir():
             raise UserError(f"{path}: the folder {self.path.parent} does not exist")
         self._length = max(1, round(segment * 60 * fps)) if segment else 0  # frames of a segment
-        self._file, self._size = None, None
-        self._queue = Buffer(QUEUE, lossless)
+        self._file: cv2.VideoWriter | None = None
+        self._size: tuple[int, int] | None = None
+        self._queue: Buffer[Image] = Buffer(QUEUE, lossless)
         self._error: UserError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -40,7 +41,7 @@ class Writer:
     def dropped(self) -> int:
         return self._queue.dropped
 
-    def put(self, picture: np.ndarray) -> None:
+    def put(self, picture: Image) -> None:
         if self._error:
             raise self._error
         self._queue.put(picture)
@@ -48,7 +49,7 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *failure) -> None:
+    def __exit__(self, *failure: object) -> None:
         self._queue.close()
         self._thread.join()
         if self._error and not any(failure):
@@ -57,11 +58,12 @@ class Writer:
     def _run(self) -> None:
         try:
             for picture in self._queue:
-                if self._file is None or (self._length and self.written % self._length == 0):
-                    self._next(picture.shape[1::-1])
+                file = self._file
+                if file is None or (self._length and self.written % self._length == 0):
+                    file = self._next(picture.shape[1::-1])
                 if picture.shape[1::-1] != self._size:  # a camera may come back with another size
                     picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
-                self._file.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                file.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
                 self.written += 1
         except UserError as error:
             self._error = error
@@ -70,15 +72,14 @@ class Writer:
             if self._file is not None:
                 self._file.release()
 
-    def _next(self, size: tuple[int, int]) -> None:
+    def _next(self, size: tuple[int, int]) -> cv2.VideoWriter:
         """Finishes the open file and begins the next; all segments have the size of the first."""
         if self._file is not None:
             self._file.release()
         path, self._size = self.path, self._size or size
         if self._length:
             path = path.with_name(f"{path.stem}-{self.written // self._length:04d}{path.suffix}")
-        self._file = cv2.VideoWriter(
-            str(path), cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()]), self.fps, self._size
-        )
+        self._file = cv2.VideoWriter(str(path), CODECS[path.suffix.lower()], self.fps, self._size)
         if not self._file.isOpened():
             raise UserError(f"{path}: can't be written; check the folder's rights and free space")
+        return self._file

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edge.errors import ModelError
+
+T = TypeVar("T")
 
 
 class Fields:
@@ -30,7 +32,7 @@ class Fields:
             raise ModelError(f"{self.path}: {self.prefix}{key}: missing field")
         return self.values[key]
 
-    def parsed(self, parse: Callable) -> Any:
+    def parsed(self, parse: Callable[[Fields], T]) -> T:
         """What `parse` makes of this object; ModelError for a key that it did not ask for."""
         found = parse(self)
         unknown = sorted(set(self.values) - self._known)
@@ -38,21 +40,21 @@ class Fields:
             raise ModelError(f"{self.path}: {self.prefix}{unknown[0]}: unknown field; remove it or correct its name")
         return found
 
-    def object(self, key: str, parse: Callable = lambda at: at.mapping()) -> Any:
+    def object(self, key: str, parse: Callable[[Fields], T]) -> T:
         return Fields(self.path, self.get(key), f"{self.prefix}{key}.").parsed(parse)
 
-    def optional(self, key: str, parse: Callable = lambda at: at.mapping()) -> Any:
+    def optional(self, key: str, parse: Callable[[Fields], T]) -> T | None:
         """None where the field is null or absent."""
         self._known.add(key)
         return None if self.values.get(key) is None else self.object(key, parse)
 
-    def objects(self, key: str, parse: Callable = lambda at: at.mapping()) -> tuple:
+    def objects(self, key: str, parse: Callable[[Fields], T]) -> tuple[T, ...]:
         if not isinstance(self.get(key), list):
             raise self.error(key, "a list of objects")
         nested = (Fields(self.path, value, f"{self.prefix}{key}.{i}.") for i, value in enumerate(self.values[key]))
         return tuple(at.parsed(parse) for at in nested)
 
-    def mapping(self) -> dict:
+    def mapping(self) -> dict[str, Any]:
         """The whole object, whatever it holds."""
         self._known.update(self.values)
         return dict(self.values)
@@ -63,8 +65,11 @@ class Fields:
             raise self.error(key, "a non-empty string")
         return value
 
-    def choice(self, key: str, *allowed: Any) -> Any:
-        value = self.get(key)
+    def text_or_null(self, key: str) -> str | None:
+        return None if self.get(key) is None else self.text(key)
+
+    def choice(self, key: str, *allowed: T) -> T:
+        value: T = self.get(key)
         if isinstance(value, bool) or value not in allowed:
             raise self.error(key, " or ".join(repr(a) for a in allowed))
         return value

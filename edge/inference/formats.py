@@ -10,8 +10,10 @@ import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol, cast
 
+from edge.arrays import Raw
 from edge.errors import ModelError
 
 INPUT_STEP = 1 / 255  # a sample's byte stands for [0, 1]; an int8 tensor holds the byte - 128
@@ -21,10 +23,29 @@ class Tensor(NamedTuple):
     """A tensor as a runtime finds it in the file; `scale` is None where the file states no quantization."""
 
     name: str
-    shape: tuple
+    shape: tuple[int | str | None, ...]  # a side that is not fixed is a name or None
     dtype: str  # as numpy names it
     scale: float | None = None
     zero_point: int = 0
+
+
+class Runtime(Protocol):
+    """An opened model file: `invoke` takes an array for each input and gives those of the outputs in `wanted`."""
+
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    details: dict[str, str | None]  # name, version and delegate, for reports
+
+    def __init__(self, library: ModuleType, path: Path, threads: int): ...
+
+    def invoke(self, feeds: list[Raw], wanted: list[int]) -> list[Raw]: ...
+
+
+class BuiltRuntime(Runtime, Protocol):
+    """One whose file `build` makes on the device."""
+
+    @staticmethod
+    def build(library: ModuleType, source: Path, target: Path) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -46,23 +67,21 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class Format:
-    """One format. `runtime(library, path, threads)` opens a file; it has `inputs` and `outputs` (lists of Tensor),
-    `details` (name, version and delegate, for reports) and `invoke(feeds, wanted)`: an array for each input in, those
-    of the outputs numbered in `wanted` out."""
+    """One format; `runtime(library, path, threads)` opens a file."""
 
     name: str  # in params.yaml; of an accelerator also as delegate and in an inventory file
     title: str
     files: tuple[str, ...]  # what a model folder holds; the first one is the model file
-    runtime: Any
+    runtime: type[Runtime]
     libraries: tuple[Library, ...]  # in the order in which they are tried
     layout: str  # of the tensors: nhwc | nchw
     integer_io: bool  # an int8 model takes and returns int8, not float32
     precisions: tuple[str, ...] = ("float32", "int8")
     stored_as: str = ""  # the format in model.json, where a file compiled for an accelerator lies beside the model's
     accelerator: Accelerator | None = None
-    built_on_device: bool = False  # `runtime.build(library, source, target)` makes what is opened; see `built`
+    built_on_device: bool = False  # `runtime` is a BuiltRuntime; see `built`
 
-    def library(self):
+    def library(self) -> ModuleType:
         """The first of the libraries that is installed, imported; ModelError that says what to install."""
         for library in self.libraries:
             try:
@@ -75,18 +94,18 @@ class Format:
         """The package to install on a processor."""
         return next(entry.pip for entry in self.libraries if not machine.startswith(entry.not_on))
 
-    def input_fields(self, precision: str) -> dict:
+    def input_fields(self, precision: str) -> dict[str, Any]:
         """What `input` of model.json says about the tensor of a model of that precision."""
         integer = self.integer_io and precision == "int8"
         kind = {"dtype": "int8", "zero_point": -128} if integer else {"dtype": "float32", "zero_point": 0}
         return {"layout": self.layout, "scale": INPUT_STEP, **kind}
 
-    def open(self, path: Path, threads: int, digest: str):
+    def open(self, path: Path, threads: int, digest: str) -> Runtime:
         """The runtime with the file at `path`, which has this digest."""
         library = self.library()
         return self.runtime(library, self.built(library, path, digest) if self.built_on_device else path, threads)
 
-    def built(self, library, source: Path, digest: str) -> Path:
+    def built(self, library: ModuleType, source: Path, digest: str) -> Path:
         """The file that this device makes from a model's: once for each model and version of the library, and kept in
         ~/.cache/edge-vision/built."""
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-vision" / "built"
@@ -95,12 +114,12 @@ class Format:
         if not path.is_file():
             home.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            self.runtime.build(library, source, temporary)
+            cast("type[BuiltRuntime]", self.runtime).build(library, source, temporary)
             os.replace(temporary, path)
         return path
 
 
-def describe(library, delegate: str | None) -> dict:
+def describe(library: ModuleType, delegate: str | None) -> dict[str, str | None]:
     """The details of a runtime: name and version of the library's package."""
     package = sys.modules[library.__name__.partition(".")[0]]
     return {

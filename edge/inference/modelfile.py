@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from edge.errors import ModelError
 from edge.inference.fields import Fields
@@ -41,7 +42,7 @@ def open_model(folder: str | Path) -> ModelInfo:
     return info
 
 
-def write_model(folder: str | Path, info: dict) -> ModelInfo:
+def write_model(folder: str | Path, info: dict[str, Any]) -> ModelInfo:
     """Writes `folder/model.json` for the files already there; `schema`, `files` and, where there is none, an
     empty `state` are filled in here."""
     folder = Path(folder)
@@ -69,7 +70,7 @@ def sha256(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _from_version_1(folder: Path, raw: dict, found: dict[str, str]) -> dict:
+def _from_version_1(folder: Path, raw: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
     """The same model as version 2 says it; version 1 had one digest for the model file and OpenVINO's weights, one
     output, and a score that it did not describe."""
     at = Fields(folder / NAME, raw)
@@ -79,10 +80,10 @@ def _from_version_1(folder: Path, raw: dict, found: dict[str, str]) -> dict:
             raise ModelError(f"{folder / name}: not found, although {at.path} names it in 'file'")
     if sha256([folder / name for name in names]) != at.text("sha256"):
         raise ModelError(f"{folder / names[0]}: content differs from sha256 in {at.path}; copy or build it again")
-    picture = {**at.object("input"), "frames": 1, "step": 1}
+    picture = {**at.object("input", Fields.mapping), "frames": 1, "step": 1}
     picture.pop("channels", None)
-    outputs = [{**at.object("output"), "meaning": "map", "channels": 1}]
-    if at.object("score").get("rule") == "output":
+    outputs = [{**at.object("output", Fields.mapping), "meaning": "map", "channels": 1}]
+    if at.object("score", Fields.mapping).get("rule") == "output":
         number = {"height": 1, "width": 1, "channels": 1, "dtype": "float32", "scale": 1.0, "zero_point": 0}
         outputs.append({"name": "score", "meaning": "score", **number})
     kept = {key: value for key, value in raw.items() if key not in ("sha256", "output")}

@@ -6,6 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edge.errors import ModelError
 from edge.inference.fields import Fields
@@ -87,7 +88,7 @@ class Quantization:
     scheme: str
     ranges: str
     output: Grid
-    fidelity: dict | None  # the file against the network that was trained
+    fidelity: dict[str, Any] | None  # the file against the network that was trained
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class EdgeTPUMapping:
     ops: int
     mapped: int
     predicted_mapped: int | None
-    cpu: tuple[dict, ...]  # op, count or index, why, source
+    cpu: tuple[dict[str, Any], ...]  # op, count or index, why, source
     subgraphs: int
     parameter_bytes: int
     on_chip_bytes: int | None
@@ -122,7 +123,7 @@ class ModelInfo:
     """A checked `model.json`; `raw` is the JSON object, `path` the model file, `files` every file with its sha256."""
 
     folder: Path
-    raw: dict = field(repr=False)
+    raw: dict[str, Any] = field(repr=False)
     path: Path
     task: str
     name: str
@@ -139,7 +140,7 @@ class ModelInfo:
     edgetpu: EdgeTPUMapping | None
     params: int
     macs: int
-    made_by: dict
+    made_by: dict[str, Any]
 
     def output(self, meaning: str) -> OutputSpec | None:
         """The output of that meaning."""
@@ -150,7 +151,7 @@ class ModelInfo:
         delegate would leave all of the model file to the CPU."""
         if delegate is None:
             return self.path
-        name = getattr(getattr(self, delegate, None), "file", None)
+        name: str | None = getattr(getattr(self, delegate, None), "file", None)
         if not name:
             raise ModelError(f"{self.folder}: not compiled for {delegate}; build a variant of format {delegate}")
         return self.folder / name
@@ -172,7 +173,7 @@ class ModelInfo:
         return sum((self.folder / name).stat().st_size for name in self.own_files)
 
 
-def parse(folder: Path, raw) -> ModelInfo:
+def parse(folder: Path, raw: Any) -> ModelInfo:
     """The content of the model.json of a folder whose files are not looked at; ModelError names the wrong field."""
     top = Fields(folder / NAME, raw)
     info = top.parsed(lambda at: _info(folder, at))
@@ -198,7 +199,7 @@ def _info(folder: Path, top: Fields) -> ModelInfo:
         task=top.choice("task", "anomaly"),
         name=top.text("name"),
         format=top.choice("format", *STORED),
-        files=top.object("files"),
+        files=top.object("files", Fields.mapping),
         input=top.object("input", _input),
         outputs=top.objects("outputs", _output),
         state=top.objects("state", _state),
@@ -210,7 +211,7 @@ def _info(folder: Path, top: Fields) -> ModelInfo:
         edgetpu=top.optional("edgetpu", _edgetpu),
         params=params,
         macs=macs,
-        made_by=top.optional("made_by") or {},
+        made_by=top.optional("made_by", Fields.mapping) or {},
     )
 
 
@@ -237,30 +238,30 @@ def _input(at: Fields) -> InputSpec:
     return spec
 
 
-def _grid(at: Fields) -> dict:
+def _grid(at: Fields) -> tuple[str, float, int]:
     """dtype, scale and zero_point of a tensor; nothing to dequantize in float32: null, or the identity."""
     dtype = at.choice("dtype", "int8", "float32")
     if dtype == "int8":
         zero_point = at.whole("zero_point", -128, 127)
-        return {"dtype": dtype, "scale": at.number("scale", 0, open_low=True), "zero_point": zero_point}
+        return dtype, at.number("scale", 0, open_low=True), zero_point
     for key, identity in (("scale", 1.0), ("zero_point", 0)):
         if at.get(key) not in (None, identity):
             raise at.error(key, f"null or {identity} for float32")
-    return {"dtype": dtype, "scale": 1.0, "zero_point": 0}
+    return dtype, 1.0, 0
 
 
 def _output(at: Fields) -> OutputSpec:
     meaning = at.choice("meaning", "map", "score", "embedding")
-    sides = (at.whole(key, 1, 1 if meaning == "score" else math.inf) for key in ("height", "width"))
+    height, width = (at.whole(key, 1, 1 if meaning == "score" else math.inf) for key in ("height", "width"))
     channels = at.whole("channels", 1, math.inf if meaning == "embedding" else 1)
-    return OutputSpec(at.text("name"), meaning, *sides, channels=channels, **_grid(at))
+    return OutputSpec(at.text("name"), meaning, height, width, channels, *_grid(at))
 
 
 def _state(at: Fields) -> StateSpec:
     shape = at.get("shape")
     if not isinstance(shape, list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         raise at.error("shape", "a list of whole numbers above 0")
-    return StateSpec(at.text("input"), at.text("output"), tuple(shape), **_grid(at))
+    return StateSpec(at.text("input"), at.text("output"), tuple(shape), *_grid(at))
 
 
 def _score(at: Fields) -> ScoreSpec:
@@ -272,7 +273,7 @@ def _score(at: Fields) -> ScoreSpec:
 
 def _quantization(at: Fields) -> Quantization:
     grid = at.object("output", lambda o: Grid(o.number("scale", 0, open_low=True), o.whole("zero_point", -128, 127)))
-    return Quantization(at.text("scheme"), at.text("ranges"), grid, at.optional("fidelity"))
+    return Quantization(at.text("scheme"), at.text("ranges"), grid, at.optional("fidelity", Fields.mapping))
 
 
 def _validation(at: Fields) -> Validation:
@@ -280,9 +281,17 @@ def _validation(at: Fields) -> Validation:
 
 
 def _edgetpu(at: Fields) -> EdgeTPUMapping:
-    whole = {key: at.whole(key, 0) for key in ("ops", "mapped", "subgraphs", "parameter_bytes")}
-    texts = {key: None if at.get(key) is None else at.text(key) for key in ("file", "compiler")}
-    maybe = {key: at.whole_or_null(key) for key in ("on_chip_bytes", "streamed_bytes", "min_runtime_version")}
-    known = at.whole("predicted_mapped", 0) if "predicted_mapped" in at.values else None
-    how, cpu = at.choice("how", "compiled", "predicted"), at.objects("cpu")
-    return EdgeTPUMapping(how=how, cpu=cpu, predicted_mapped=known, **whole, **texts, **maybe)
+    return EdgeTPUMapping(
+        ops=at.whole("ops", 0),
+        mapped=at.whole("mapped", 0),
+        subgraphs=at.whole("subgraphs", 0),
+        parameter_bytes=at.whole("parameter_bytes", 0),
+        file=at.text_or_null("file"),
+        compiler=at.text_or_null("compiler"),
+        on_chip_bytes=at.whole_or_null("on_chip_bytes"),
+        streamed_bytes=at.whole_or_null("streamed_bytes"),
+        min_runtime_version=at.whole_or_null("min_runtime_version"),
+        predicted_mapped=at.whole("predicted_mapped", 0) if "predicted_mapped" in at.values else None,
+        how=at.choice("how", "compiled", "predicted"),
+        cpu=at.objects("cpu", Fields.mapping),
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from edge.arrays import Floats
+
 
 def image_score(map: np.ndarray, rule: str = "max", smooth: int = 3, output: float | None = None) -> float:
     """The score of one picture from its float map [h, w]: the maximum after a mean filter of side `smooth` (odd,
@@ -38,11 +40,11 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return float((rank[labels].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
-def anomaly_map(map: np.ndarray, height: int, width: int, sigma: float) -> np.ndarray:
+def anomaly_map(map: np.ndarray, height: int, width: int, sigma: float) -> Floats:
     """The map [h, w] as float32 [height, width] to show and to compare with masks: bilinear, then a Gaussian blur of
     `sigma` pixels (0: none), cut off at 4 sigma, borders replicated."""
-    map = cv2.resize(np.asarray(map, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    if sigma <= 0:
-        return map
-    side = 2 * int(4 * sigma + 0.5) + 1
-    return cv2.GaussianBlur(map, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
+    shown: Floats = cv2.resize(np.asarray(map, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    if sigma > 0:
+        side = 2 * int(4 * sigma + 0.5) + 1
+        shown = cv2.GaussianBlur(shown, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
+    return shown

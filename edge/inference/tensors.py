@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from edge.errors import ModelError
-from edge.inference.formats import Tensor
-from edge.inference.modelinfo import ModelInfo, OutputSpec
+from edge.inference.formats import Runtime, Tensor
+from edge.inference.modelinfo import InputSpec, ModelInfo, OutputSpec, StateSpec
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Places:
     state_outputs: list[int]
 
 
-def find(info: ModelInfo, runtime) -> Places:
+def find(info: ModelInfo, runtime: Runtime) -> Places:
     """Where the runtime has the sample, the outputs and the states; ModelError when one is absent or differs."""
     state_inputs = [_named(info, "input", state.input, runtime.inputs) for state in info.state]
     state_outputs = [_named(info, "output", state.output, runtime.outputs) for state in info.state]
@@ -34,14 +34,14 @@ def find(info: ModelInfo, runtime) -> Places:
     sides = (spec.height, spec.width)
     shape = (1, *sides, spec.channels) if spec.layout == "nhwc" else (1, spec.channels, *sides)
     _check(info, "input", runtime.inputs[samples[0]], [shape], spec)
-    outputs = []
+    outputs: list[int] = []
     for output in info.outputs:
         outputs.append(_place(info, output, runtime.outputs, [*outputs, *state_outputs]))
         _check(info, f"output {output.name}", runtime.outputs[outputs[-1]], _shapes(info, output), output)
     return Places(samples[0], outputs, state_inputs, state_outputs)
 
 
-def _shapes(info: ModelInfo, output: OutputSpec) -> list[tuple]:
+def _shapes(info: ModelInfo, output: OutputSpec) -> list[tuple[int, ...]]:
     """The shapes that an output may have; empty for a score, which is any tensor of one element."""
     height, width, channels = output.height, output.width, output.channels
     nhwc, nchw = (1, height, width, channels), (1, channels, height, width)
@@ -52,7 +52,7 @@ def _shapes(info: ModelInfo, output: OutputSpec) -> list[tuple]:
 
 def _fits(info: ModelInfo, output: OutputSpec, tensor: Tensor) -> bool:
     if output.meaning == "score":
-        return all(isinstance(side, int) for side in tensor.shape) and math.prod(tensor.shape) == 1
+        return math.prod(side if isinstance(side, int) else 0 for side in tensor.shape) == 1
     return tuple(tensor.shape) in _shapes(info, output)
 
 
@@ -78,7 +78,9 @@ def _listed(tensors: list[Tensor]) -> str:
     return ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in tensors)
 
 
-def _check(info: ModelInfo, what: str, tensor: Tensor, shapes: list[tuple], spec) -> None:
+def _check(
+    info: ModelInfo, what: str, tensor: Tensor, shapes: list[tuple[int, ...]], spec: InputSpec | OutputSpec | StateSpec
+) -> None:
     """ModelError unless the tensor has one of the shapes (any, where none is given), type and quantization."""
     if (shapes and tuple(tensor.shape) not in shapes) or tensor.dtype != spec.dtype:
         declared = f"{spec.dtype} {list(shapes[0]) if shapes else ''}".strip()

@@ -7,18 +7,19 @@ from time import perf_counter_ns
 
 import numpy as np
 
+from edge.arrays import Image
 from edge.inference.modelinfo import InputSpec
 
 SEED = 0  # of the sample that every measurement gets
 
 
-def noise(spec: InputSpec) -> np.ndarray:
+def noise(spec: InputSpec) -> Image:
     """A fixed sample of noise at the model's size, uint8."""
     shape = (spec.height, spec.width, spec.channels)
     return np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
 
 
-def timed(runs: int, action: Callable, between: Callable = lambda: None) -> list[float]:
+def timed(runs: int, action: Callable[[], object], between: Callable[[], object] = lambda: None) -> list[float]:
     """The times of `runs` calls of `action` in ms; `between` is called after each, outside the time."""
     samples = []
     for _ in range(runs):
@@ -34,7 +35,7 @@ def since(start: int) -> float:
     return (perf_counter_ns() - start) / 1e6
 
 
-def summary(samples: list[float]) -> dict:
+def summary(samples: list[float]) -> dict[str, float]:
     """Percentiles (linear interpolation), mean and sample standard deviation."""
     p50, p90, p99 = (float(p) for p in np.percentile(samples, [50, 90, 99]))
     return {"p50": p50, "p90": p90, "p99": p99, "mean": float(np.mean(samples)), "std": float(np.std(samples, ddof=1))}

@@ -5,9 +5,11 @@ wrote, picture by picture, and keeps the result in artifacts/accuracy, which nei
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ TEST = Path("data/test")
 OUT = Path("artifacts/accuracy")
 
 
-def run(arguments) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Prints and writes how the device's scores differ from those here; 1 when a verdict differs."""
     device, variant = devices.read(arguments.name), arguments.variant
     try:
@@ -50,7 +52,7 @@ def spread(labels: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate(out)
 
 
-def compare(labels: np.ndarray, here: np.ndarray, there: np.ndarray, threshold: float) -> dict:
+def compare(labels: np.ndarray, here: np.ndarray, there: np.ndarray, threshold: float) -> dict[str, Any]:
     """AUROC on both sides, the largest difference of a score, and how many verdicts differ."""
     return {
         "images": len(labels),

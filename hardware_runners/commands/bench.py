@@ -6,6 +6,7 @@ that failed, `dvc status` stays dirty and the next run measures just what is mis
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from hardware_runners.runner.errors import RunnerError
 LAST = ("benchmark", "report")  # the stages that are run here one by one
 
 
-def run(arguments) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """0: everything is measured; 75: a device was not available; 1: something is wrong."""
     plan = devices.plan()
     wanted = arguments.devices or sorted({entry["device"] for entry in plan.values()})
@@ -66,7 +67,7 @@ def _dvc(prefix: str, *arguments: str) -> int:
     if not prefix:
         return subprocess.run(command, check=False).returncode
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        for line in process.stdout:
+        for line in process.stdout or ():
             if line.strip():
                 print(f"{prefix}{line}", end="", flush=True)
     return process.returncode

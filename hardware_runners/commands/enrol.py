@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,7 +19,7 @@ from hardware_runners.runner.devices import Device
 from hardware_runners.runner.errors import RunnerError
 
 
-def run(arguments) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Writes nothing unless the device answered."""
     name = arguments.name
     path = devices.INVENTORY / f"{name}.yaml"
@@ -45,7 +47,7 @@ def run(arguments) -> int:
     return 0
 
 
-def new_device(arguments) -> Device:
+def new_device(arguments: argparse.Namespace) -> Device:
     """A device with nothing but an address; RunnerError when name or address can't be one."""
     user, _, host = arguments.address.rpartition("@")
     address = {"host": host, "port": arguments.port, "user": user or None}
@@ -53,7 +55,7 @@ def new_device(arguments) -> Device:
     return devices.check(tree, "enrol")
 
 
-def show(name: str, found: dict) -> None:
+def show(name: str, found: dict[str, Any]) -> None:
     """What was found, for people."""
     for key, value in found["fingerprint"].items():
         print(f"{name}: {key}: {value if value is not None else 'none'}")
@@ -70,14 +72,14 @@ def choose(wanted: list[str] | None, runtimes: list[str]) -> list[str]:
     return [name for name, variant in variants.items() if (name in wanted if wanted else variant["format"] in formats)]
 
 
-def inventory_text(device: Device, runtimes: list[str], found: dict) -> str:
+def inventory_text(device: Device, runtimes: list[str], found: dict[str, Any]) -> str:
     """The inventory file, the fingerprint at its end."""
     source = found["energy"][0] if found["energy"] else "none"
     energy = {"source": source} if found["energy"] else {"source": "none", "reason": "no energy source for this device"}
     tree = {
         "name": device.name,
         "transport": "ssh",
-        "ssh": device.ssh.model_dump(exclude_none=True),
+        "ssh": device.address.model_dump(exclude_none=True),
         "python": device.python,
         "runtime": runtimes,
         "energy": energy,
@@ -86,7 +88,7 @@ def inventory_text(device: Device, runtimes: list[str], found: dict) -> str:
     return head + yaml.safe_dump(tree, sort_keys=False) + fingerprint_text(found)
 
 
-def fingerprint_text(found: dict) -> str:
+def fingerprint_text(found: dict[str, Any]) -> str:
     return yaml.safe_dump({"fingerprint": found["fingerprint"]}, sort_keys=False)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from typing import Any
 
 from edge.inference.formats import Format
-from edge.inference.runtimes import DELEGATES, FORMATS
+from edge.inference.runtimes import ACCELERATORS, FORMATS
 from hardware_runners.runner import devices, energy, fingerprint, transports
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.errors import RunnerError
@@ -15,7 +17,7 @@ ROOM_MB = 200
 DEFAULT = "tflite"  # the format that a device without a list of runtimes is expected to run
 
 
-def list_devices(arguments) -> int:
+def list_devices(arguments: argparse.Namespace) -> int:
     """One line per device."""
     plan = devices.plan()
     for name in devices.names():
@@ -31,7 +33,7 @@ def list_devices(arguments) -> int:
     return 0
 
 
-def probe(arguments) -> int:
+def probe(arguments: argparse.Namespace) -> int:
     """Prints what the device says; RunnerError when it is not the enrolled one."""
     device = devices.read(arguments.name)
     found = transports.probe(device)
@@ -41,7 +43,7 @@ def probe(arguments) -> int:
     return 0
 
 
-def doctor(arguments) -> int:
+def doctor(arguments: argparse.Namespace) -> int:
     """One line for each thing that a measurement needs; 1 when one is missing."""
     device = devices.read(arguments.name)
     problems = diagnose(device, transports.probe(device))
@@ -52,15 +54,15 @@ def doctor(arguments) -> int:
     return 1 if problems else 0
 
 
-def diagnose(device: Device, found: dict) -> list[str]:
+def diagnose(device: Device, found: dict[str, Any]) -> list[str]:
     """What the device lacks and the command, to be run there, that brings it."""
-    versions, python = found["versions"], device.python or "python3"
+    versions, python = found["versions"], device.interpreter
     out = []
     if tuple(int(part) for part in found["machine"]["python"].split(".")[:2]) < (3, 9):
         out.append(f"Python 3.9 or newer (it has {found['machine']['python']}): sudo apt install python3")
     out += [f"{name}: {python} -m pip install {package}" for name, package in PIP.items() if not versions[name]]
     for name in device.runtime or [FORMATS[DEFAULT].pip(found["machine"]["architecture"])]:
-        if name in DELEGATES:
+        if name in ACCELERATORS:
             out += accelerator(FORMATS[name], found, python)
         elif not versions[name]:
             out.append(f"{name}: {python} -m pip install {name}")
@@ -77,11 +79,11 @@ def diagnose(device: Device, found: dict) -> list[str]:
     return out
 
 
-def accelerator(wanted: Format, found: dict, python: str) -> list[str]:
+def accelerator(wanted: Format, found: dict[str, Any], python: str) -> list[str]:
     """What the device lacks to run models on an accelerator."""
     out = []
     if not found["delegates"][wanted.name]:
-        out.append(f"{wanted.title} runtime: {wanted.accelerator.install}")
+        out.append(f"{wanted.title} runtime: {ACCELERATORS[wanted.name].install}")
     if not any(found["versions"][library.pip] for library in wanted.libraries):
         package = wanted.pip(found["machine"]["architecture"])
         out.append(f"a library for it: {python} -m pip install {package}")

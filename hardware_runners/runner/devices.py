@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from edge.inference.runtimes import RUNS
 from hardware_runners.runner.energy import SOURCES
@@ -58,7 +59,7 @@ class Energy(Section):
     scope: str | None = None  # meter: what it measures, e.g. wall or 5 V rail
 
     @model_validator(mode="after")
-    def complete(self):
+    def complete(self) -> Energy:
         if self.source == "meter" and (self.file is None) == (self.port is None):
             raise ValueError("source: meter needs either file or port")
         return self
@@ -94,10 +95,19 @@ class Device(Section):
     fingerprint: dict[str, str | int | float | None] | None = None
 
     @model_validator(mode="after")
-    def reachable(self):
+    def reachable(self) -> Device:
         if self.transport == "ssh" and (self.ssh is None or self.python is None):
             raise ValueError("transport: ssh needs ssh.host and python")
         return self
+
+    @property
+    def address(self) -> Address:
+        """Where it is: without `ssh`, here."""
+        return self.ssh or Address(host="localhost")
+
+    @property
+    def interpreter(self) -> str:
+        return self.python or "python3"
 
 
 def read(name: str) -> Device:
@@ -112,7 +122,7 @@ def read(name: str) -> Device:
     return device
 
 
-def check(tree, where: str | Path) -> Device:
+def check(tree: object, where: str | Path) -> Device:
     """The typed content of an inventory file; RunnerError names each wrong key, its value and what is allowed."""
     try:
         return Device.model_validate(tree)
@@ -125,10 +135,10 @@ def names() -> list[str]:
     return sorted(path.stem for path in INVENTORY.glob("*.yaml"))
 
 
-def plan() -> dict[str, dict]:
+def plan() -> dict[str, dict[str, str]]:
     """The plan: item -> {device, variant}; RunnerError when an entry is no such pair."""
     tree = read_yaml(PLAN)
-    entries = (tree.get("plan") if isinstance(tree, dict) else None) or {}
+    entries: dict[str, dict[str, str]] = (tree.get("plan") if isinstance(tree, dict) else None) or {}
     for item, entry in entries.items():
         if not isinstance(entry, dict) or set(entry) != {"device", "variant"}:
             raise RunnerError(f"{PLAN}: plan.{item} = {entry!r}: must have the keys device and variant and no others")
@@ -144,7 +154,7 @@ def check_runtime(device: Device, format: str) -> None:
         )
 
 
-def read_yaml(path: Path):
+def read_yaml(path: Path) -> Any:
     """The content of a YAML file; RunnerError when it is missing or broken."""
     try:
         return yaml.safe_load(path.read_text())
@@ -154,7 +164,7 @@ def read_yaml(path: Path):
         raise RunnerError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _explain(error: dict) -> str:
+def _explain(error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "the file"
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or correct its name"

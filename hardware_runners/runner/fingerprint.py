@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.errors import RunnerError
 
 
-def compare(device: Device, found: dict) -> None:
+def compare(device: Device, found: dict[str, Any]) -> None:
     """RunnerError that names every key of the enrolled fingerprint that differs now; not the governor where each run
     sets it, since another run may have done so just now."""
     enrolled = device.fingerprint or {}
@@ -18,5 +20,5 @@ def compare(device: Device, found: dict) -> None:
     if changed:
         raise RunnerError(
             f"device {device.name}: changed since it was enrolled: {'; '.join(changed)}; "
-            f"if that is right: python -m hardware_runners enrol {device.name} {device.ssh.host} --again"
+            f"if that is right: python -m hardware_runners enrol {device.name} {device.address.host} --again"
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from edge.inference.modelfile import ModelInfo
+from typing import Any
+
+from edge.inference.modelinfo import ModelInfo
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.energy import estimate
 from hardware_runners.runner.errors import RunnerError, Unavailable
 
 
-def row(device: Device, variant: str, info: ModelInfo, measured: dict) -> dict:
+def row(device: Device, variant: str, info: ModelInfo, measured: dict[str, Any]) -> dict[str, Any]:
     """The row for what was measured on `device`; the headline figures are those of the first block."""
     if measured["sha256"] != info.sha256:
         raise RunnerError(f"device {device.name}: measured another file than {info.path}; run it again")
@@ -35,12 +37,12 @@ def row(device: Device, variant: str, info: ModelInfo, measured: dict) -> dict:
     }
 
 
-def unavailable(name: str, variant: str, error: Unavailable) -> dict:
+def unavailable(name: str, variant: str, error: Unavailable) -> dict[str, str]:
     """The row of a device that could not be measured now."""
     return {"device": name, "variant": variant, "status": "unavailable", "reason": str(error)}
 
 
-def energy(device: Device, info: ModelInfo, found: dict | None) -> dict:
+def energy(device: Device, info: ModelInfo, found: dict[str, Any] | None) -> dict[str, Any]:
     """What the device's source gave, an estimate where the inventory asks for one, else none with the reason."""
     if found and found.get("value_mj") is not None:
         return found

@@ -20,41 +20,55 @@ def difference(found: np.ndarray, wanted: np.ndarray) -> dict:
     return {"exact": float((steps == 0).mean()), "within_1": float((steps <= 1).mean()), "max_lsb": int(steps.max())}
 
 
-def simulated(model: QuantNetwork, images: np.ndarray) -> np.ndarray:
-    """The int8 outputs [N, h * w] of the simulated integer network for uint8 images [N, S, S, C]."""
-    batches = [
-        model.simulate(torch.from_numpy(images[i : i + 8]).permute(0, 3, 1, 2)) for i in range(0, len(images), 8)
-    ]
-    return torch.cat(batches).numpy().reshape(len(images), -1)
+def compared(detector: Detector) -> list[str]:
+    """The outputs whose integers can be seen: all of a file that returns int8, else the map, whose grid is known."""
+    outputs = [output.name for output in detector.info.outputs if output.dtype == "int8"]
+    return outputs or [output.name for output in detector.info.outputs if output.meaning == "map"]
+
+
+def simulated(model: QuantNetwork, images: np.ndarray, outputs: list[str]) -> np.ndarray:
+    """The int8 `outputs` of the simulated integer network, one after the other in NHWC order [N, values], for uint8
+    images [N, S, S, C]."""
+    batches = []
+    for i in range(0, len(images), 8):
+        found = model.integers(torch.from_numpy(images[i : i + 8]).permute(0, 3, 1, 2))
+        batches.append(torch.cat([found[name].permute(0, 2, 3, 1).flatten(1) for name in outputs], 1))
+    return torch.cat(batches).numpy()
 
 
 def device_outputs(detector: Detector, images: np.ndarray) -> np.ndarray:
-    """The outputs of the file [N, h * w], run by `edge`, as integers of the output grid; images uint8 [N, S, S, C]."""
-    if detector.info.quantization is None:
-        raise ValueError(f"{detector.info.name}: a float file has no output grid")
-    grid = detector.info.quantization.output
-    raw = np.stack([detector.invoke(detector.prepare(image))[0].reshape(-1) for image in images])
-    return raw if raw.dtype == np.int8 else np.rint(raw / np.float32(grid.scale)) + grid.zero_point
+    """The same of the file, run by `edge`: integers of the output grids."""
+    info, names = detector.info, compared(detector)
+    if info.quantization is None:
+        raise ValueError(f"{info.name}: a float file has no output grid")
+    places = [i for i, output in enumerate(info.outputs) if output.name in names]
+    found = []
+    for image in images:
+        raw = detector.invoke(detector.prepare(image))
+        found.append(np.concatenate([raw[i].reshape(-1) for i in places]))
+    values, grid = np.stack(found), info.quantization.output
+    return values if values.dtype == np.int8 else np.rint(values / np.float32(grid.scale)) + grid.zero_point
 
 
 def reference_outputs(detector: Detector, images: np.ndarray) -> np.ndarray:
-    """The same outputs by TFLite's reference kernels, which round differently."""
+    """The same of an int8 file by TFLite's reference kernels, which round differently."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(str(detector.info.path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     interpreter.allocate_tensors()
-    entry, leave = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    outputs = []
+    entry, leave = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()
+    found = []
     for image in images:
         interpreter.set_tensor(entry, detector.prepare(image))
         interpreter.invoke()
-        outputs.append(interpreter.get_tensor(leave).reshape(-1))
-    return np.stack(outputs)
+        raw = [interpreter.get_tensor(leave[place]["index"]).reshape(-1) for place in detector.places.outputs]
+        found.append(np.concatenate(raw))
+    return np.stack(found)
 
 
 def check(detector: Detector, model: QuantNetwork, images: np.ndarray, limits) -> dict:
     """The fidelity record of an int8 file; UserError when it is outside the limits (compile.fidelity)."""
-    found, wanted = device_outputs(detector, images), simulated(model, images)
+    found, wanted = device_outputs(detector, images), simulated(model, images, compared(detector))
     kernel = detector.details["delegate"] or "builtin"
     record = {"kernel": f"{detector.details['name']} {kernel}", "images": len(images), **difference(found, wanted)}
     if kernel == "XNNPACK":

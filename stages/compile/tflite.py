@@ -67,7 +67,7 @@ def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, 
     """
     interpreter = open_interpreter(path)
     tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
-    entry, leave = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    entry, leaves = interpreter.get_input_details()[0], interpreter.get_output_details()
     interpreter.set_tensor(entry["index"], image)
     interpreter.invoke()
     with torch.inference_mode():
@@ -92,7 +92,7 @@ def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, 
                 )
             matched[tensors[index]["name"]] = closest
     missing = set(values) - set(matched.values())
-    if missing or matched[leave["name"]] not in student.heads:
+    if missing or {matched[leaf["name"]] for leaf in leaves} != set(student.heads):
         raise UserError(f"{path.name}: the converted file lacks {sorted(missing) or student.heads}")
     return matched
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from edge.inference.formats import Format
+from edge.inference.formats import Accelerator, Format
 
 FORMATS: dict[str, Format] = {}
 for _found in pkgutil.iter_modules(__path__):
@@ -16,7 +16,8 @@ for _found in pkgutil.iter_modules(__path__):
     FORMATS[_format.name] = _format
 
 STORED = tuple(name for name, found in FORMATS.items() if not found.stored_as)  # what model.json may name
-DELEGATES = tuple(name for name, found in FORMATS.items() if found.accelerator)
+ACCELERATORS: dict[str, Accelerator] = {name: found.accelerator for name, found in FORMATS.items() if found.accelerator}
+DELEGATES = tuple(ACCELERATORS)
 LIBRARIES = tuple(dict.fromkeys(library.pip for found in FORMATS.values() for library in found.libraries))
 
 # what an inventory file may name (a package, or an accelerator): the formats of model.json that it runs

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+from edge.arrays import Raw
 from edge.inference.formats import Format, Library, Tensor, describe, not_a_model
 
 PROVIDER = "CPUExecutionProvider"
@@ -12,7 +15,7 @@ PROVIDER = "CPUExecutionProvider"
 class ONNX:
     """An ONNX file, and external data beside it."""
 
-    def __init__(self, library, path: Path, threads: int):
+    def __init__(self, library: ModuleType, path: Path, threads: int):
         options = library.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -27,12 +30,13 @@ class ONNX:
         self.outputs = [_tensor(found) for found in self._session.get_outputs()]
         self.details = describe(library, PROVIDER)
 
-    def invoke(self, feeds: list, wanted: list[int]) -> list:
+    def invoke(self, feeds: list[Raw], wanted: list[int]) -> list[Raw]:
         named = {tensor.name: feed for tensor, feed in zip(self.inputs, feeds)}  # noqa: B905 (strict needs Python 3.10)
-        return self._session.run([self.outputs[i].name for i in wanted], named)
+        found: list[Raw] = self._session.run([self.outputs[i].name for i in wanted], named)
+        return found
 
 
-def _tensor(found) -> Tensor:
+def _tensor(found: Any) -> Tensor:
     """`type` is "tensor(float)"; a side that is not fixed is a name or None."""
     dtype = found.type[len("tensor(") : -1]
     return Tensor(found.name, tuple(found.shape), "float32" if dtype == "float" else dtype)

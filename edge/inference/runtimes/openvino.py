@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+from edge.arrays import Raw
 from edge.inference.formats import Format, Library, Tensor, describe, not_a_model
 
 
 class OpenVINO:
     """An IR, computed in float32 where it is not int8."""
 
-    def __init__(self, library, path: Path, threads: int):
+    def __init__(self, library: ModuleType, path: Path, threads: int):
         settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         try:
             model = library.Core().compile_model(str(path), "CPU", settings)
@@ -20,12 +23,12 @@ class OpenVINO:
         self._request = model.create_infer_request()
         self.details = describe(library, "CPU")
 
-    def invoke(self, feeds: list, wanted: list[int]) -> list:
+    def invoke(self, feeds: list[Raw], wanted: list[int]) -> list[Raw]:
         self._request.infer(dict(enumerate(feeds)))
         return [self._request.get_output_tensor(i).data.copy() for i in wanted]
 
 
-def _tensor(found) -> Tensor:
+def _tensor(found: Any) -> Tensor:
     return Tensor(found.any_name, tuple(found.shape), found.element_type.to_dtype().name)
 
 

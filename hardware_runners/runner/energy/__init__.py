@@ -1,14 +1,27 @@
 """Energy of one inference: long windows of idling and of back-to-back inference, and what a source says about them.
 
-A source is a module with `open(spec)`, which returns an object with `scope`, `counter` (True: read() is a growing
-energy in J; False: read() is a power in W) and `read()`, and with `found()`, which says whether this machine has it.
+A source is a module with `open(spec)`, which returns a `Source`, and `found()`, which says whether this machine has it.
 Standard library only: the modules that read sensors run on the device."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
 from hardware_runners.runner.energy import ina2xx, jetson, pmic, rapl
 
 SOURCES = {"rapl": rapl, "jetson": jetson, "pmic": pmic, "ina2xx": ina2xx}
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """An open sensor: `read` gives the power in W, or of a `counter` a growing energy in J."""
+
+    scope: str
+    counter: bool
+
+    def read(self) -> float: ...
 
 
 class NoEnergy(Exception):
@@ -20,7 +33,9 @@ def found() -> list[str]:
     return [name for name, module in SOURCES.items() if module.found()]
 
 
-def figure(source: str, scope: str, windows: dict, active_j: float, idle_j: float, samples: int) -> dict:
+def figure(
+    source: str, scope: str, windows: dict[str, Any], active_j: float, idle_j: float, samples: int
+) -> dict[str, Any]:
     """The energy of one inference in mJ: gross, and net of what the machine takes while it idles; `value_mj` is net."""
     (idle_from, idle_to), (active_from, active_to), n = windows["idle"], windows["active"], windows["n"]
     active_s, idle_s = active_to - active_from, idle_to - idle_from
@@ -60,7 +75,7 @@ def difference(samples: list[tuple[float, float]], start: float, end: float) -> 
     return _at(samples, end) - _at(samples, start)
 
 
-def pairs(items: list):
+def pairs(items: Sequence[T]) -> Iterable[tuple[T, T]]:
     """Each item with the next one."""
     return zip(items, items[1:])  # noqa: B905, RUF007 (Python 3.9)
 

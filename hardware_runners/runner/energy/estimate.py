@@ -7,12 +7,14 @@ scale to compare variants on, not what a device takes."""
 
 from __future__ import annotations
 
+from typing import Any
+
 PJ_PER_MAC = {"int8": 0.2 + 0.1, "float32": 3.7 + 0.9}
 PJ_PER_BYTE = (1300 / 8, 2600 / 8)
 CITATION = "Horowitz, ISSCC 2014, 45 nm"
 
 
-def estimate(macs: int, size_bytes: int, dtype: str) -> dict:
+def estimate(macs: int, size_bytes: int, dtype: str) -> dict[str, Any]:
     """mJ of one inference by the mean of the DRAM figures, with the range that they span."""
     low, high = ((macs * PJ_PER_MAC[dtype] + size_bytes * pj) * 1e-9 for pj in PJ_PER_BYTE)
     return {

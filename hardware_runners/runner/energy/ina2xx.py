@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hardware_runners.runner.energy import hwmon
 
 NAMES = ("ina219", "ina226", "ina220", "ina230", "ina231")
@@ -11,7 +13,7 @@ def found() -> bool:
     return bool(hwmon.chips(*NAMES))
 
 
-def open(spec: dict) -> hwmon.Channel:
+def open(spec: dict[str, Any]) -> hwmon.Channel:
     """The only such chip, or the one whose hwmon folder spec["label"] names. in1 is the bus, curr1 the current."""
     chips = hwmon.chips(*NAMES)
     if spec.get("label"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from hardware_runners.runner.energy import hwmon
 
 MODULE = ("VDD_IN", "POM_5V_IN")  # the whole module: Orin and Xavier, the first Nano
 
 
-def rails() -> dict:
+def rails() -> dict[str, tuple[Path, int]]:
     """label -> (hwmon folder, channel)"""
     return {
         label: (folder, channel)
@@ -21,7 +24,7 @@ def found() -> bool:
     return bool(rails())
 
 
-def open(spec: dict) -> hwmon.Channel:
+def open(spec: dict[str, Any]) -> hwmon.Channel:
     """The rail of spec["label"], else the one of the whole module."""
     known = rails()
     wanted = [spec["label"]] if spec.get("label") else list(MODULE)

@@ -11,10 +11,14 @@ import statistics
 import threading
 import time
 from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Any
 
 from hardware_runners.runner.energy import NoEnergy, figure, integrate, pairs
 
-COLUMNS = {"time": "time", "power": "power"}
+if TYPE_CHECKING:
+    import serial
+
+COLUMNS: dict[str, int | str] = {"time": "time", "power": "power"}
 WAIT_S = 0.1  # how long a silent port may hold up the end of a recording
 SEARCH_S = 3.0  # how far a clock that claims to be right may be off: a choice, well below the idle window of 10 s
 MIN_STEP_S = 1e-3  # shifts are tried in steps of the meter's own rate, but no finer (lines may arrive at the same time)
@@ -25,9 +29,9 @@ class Recorder:
     """Records a meter between `with` and its end; `energy` then reads the windows out of the recording. `spec` is the
     `energy` section of an inventory file. What goes wrong becomes the reason for having no figure."""
 
-    def __init__(self, spec: dict):
+    def __init__(self, spec: dict[str, Any]):
         self.spec = spec
-        self.columns = spec.get("columns") or COLUMNS
+        self.columns: dict[str, int | str] = spec.get("columns") or COLUMNS
         self.lines: list[str] = []  # of the serial port
         self.arrivals: list[float] = []  # of each line, s since 1970
         self.stop = threading.Event()
@@ -39,7 +43,7 @@ class Recorder:
             self._open(self.spec["port"])
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop.set()
         if self.thread:
             self.thread.join()
@@ -58,7 +62,7 @@ class Recorder:
         self.thread = threading.Thread(target=self._record, args=(port,), daemon=True)
         self.thread.start()
 
-    def _record(self, port) -> None:
+    def _record(self, port: serial.Serial) -> None:
         """Keeps whole lines until the recording ends or the meter is gone."""
         rest = b""
         try:
@@ -84,18 +88,19 @@ class Recorder:
                 raise NoEnergy(f"{self.spec['file']}: {_reason(error)}") from None
         return parse(self.lines, self.columns, self.arrivals)
 
-    def energy(self, windows: dict, offset: float) -> dict:
+    def energy(self, windows: dict[str, Any], offset: float) -> dict[str, Any]:
         """The figure for the windows that the device reported; `offset` is our clock minus the device's, in s."""
         try:
             samples = self.samples()
             ours = {key: [t + offset for t in windows[key]] for key in ("idle", "busy", "active")}
             shift = align(samples, ours, own_clock=self.spec.get("clock") == "own")
             idle, active = ([t + shift for t in ours[key]] for key in ("idle", "active"))
-            joules = [integrate(samples, *window) for window in (active, idle)]
+            active_j, idle_j = (integrate(samples, *window) for window in (active, idle))
         except NoEnergy as error:
             return {"reason": f"meter: {error}"}
         count = sum(active[0] <= t <= active[1] for t, _ in samples)
-        found = figure("meter", self.spec.get("scope") or "where the meter sits", windows, *joules, count)
+        scope = self.spec.get("scope") or "where the meter sits"
+        found = figure("meter", scope, windows, active_j, idle_j, count)
         return {**found, "clock_shift_s": shift}
 
 
@@ -105,7 +110,9 @@ def _reason(error: Exception) -> str:
     return "another program reads it" if code == errno.EAGAIN else os.strerror(code) if code else str(error)
 
 
-def parse(lines: list[str], columns: dict, arrivals: list[float] | None = None) -> list[tuple[float, float]]:
+def parse(
+    lines: list[str], columns: dict[str, int | str], arrivals: list[float] | None = None
+) -> list[tuple[float, float]]:
     """(s, W) of every line with numbers in the columns `time` (else the line's time of arrival) and `power`, or
     `voltage` and `current`; a column is a name in the header or an index, separated by what most lines hold of
     ; tab , and space. NoEnergy when there are no two such lines."""
@@ -142,7 +149,7 @@ def _number(cell: str) -> float:
     return float(found[1])
 
 
-def align(samples: list[tuple[float, float]], windows: dict, own_clock: bool) -> float:
+def align(samples: list[tuple[float, float]], windows: dict[str, list[float]], own_clock: bool) -> float:
     """The seconds to add to the windows so that they lie where the power says: the shift with the largest step of the
     mean from the idle window to the busy one. `own_clock`: the meter's clock counts from anywhere, so every shift that
     the recording allows is tried. NoEnergy when no step is above SIGMAS standard errors of the idle mean."""
@@ -166,5 +173,5 @@ def align(samples: list[tuple[float, float]], windows: dict, own_clock: bool) ->
     return best
 
 
-def _inside(times, watts, window, shift: float) -> list[float]:
+def _inside(times: list[float], watts: list[float], window: list[float], shift: float) -> list[float]:
     return watts[bisect_left(times, window[0] + shift) : bisect_right(times, window[1] + shift)]

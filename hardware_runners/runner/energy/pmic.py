@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from typing import Any
 
 # Two formats by firmware: "VDD_CORE_A current(7)=1.11625000A" and "VDD_CORE_A=1.1163A".
 LINE = re.compile(r"^\s*(\w+)_([AV])(?:\s+(?:current|volt)\(\d+\))?\s*=\s*([0-9.]+)[AV]\s*$", re.MULTILINE)
@@ -42,7 +43,7 @@ def found() -> bool:
     return True
 
 
-def open(spec: dict) -> Pmic:
+def open(spec: dict[str, Any]) -> Pmic:
     if not shutil.which("vcgencmd"):
         raise OSError("no vcgencmd on this machine")
     return Pmic()

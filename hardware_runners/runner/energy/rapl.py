@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 ROOT = Path("/sys/class/powercap")
 
@@ -38,7 +39,7 @@ def found() -> bool:
     return bool(packages())
 
 
-def open(spec: dict) -> Rapl:
+def open(spec: dict[str, Any]) -> Rapl:
     found = packages()
     if not found:
         raise OSError("no RAPL package in /sys/class/powercap")

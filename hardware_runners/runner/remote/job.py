@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from edge.errors import UserError
 from edge.inference.runtimes import DELEGATES
@@ -22,7 +23,7 @@ def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def answer(find: Callable[[], dict]) -> int:
+def answer(find: Callable[[], dict[str, Any]]) -> int:
     """Prints what `find` returns as JSON; one line on stderr and 1 when the model or a picture can't be used."""
     try:
         print(json.dumps(find()))

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 THERMAL = Path("/sys/class/thermal")
@@ -16,7 +17,7 @@ INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}  # as Linux na
 THROTTLE_COUNT = Path("/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count")  # x86
 
 
-def describe() -> dict:
+def describe() -> dict[str, Any]:
     """What stays the same between two measurements; memory in MiB."""
     return {
         "platform": platform.system(),
@@ -30,12 +31,12 @@ def describe() -> dict:
     }
 
 
-def state() -> dict:
+def state() -> dict[str, Any]:
     """What may change between two measurements: governor, MHz and degrees Celsius of now, throttling (Raspberry Pi:
     flags, 0x0 is none; x86: a count since the start), load average of 1 min."""
     frequency = _number(CPU / "scaling_cur_freq")
-    temperatures = [_number(path) for path in THERMAL.glob("thermal_zone*/temp")]
-    temperatures = [t / 1000 for t in temperatures if t is not None]
+    zones = THERMAL.glob("thermal_zone*/temp")
+    temperatures = [found / 1000 for path in zones if (found := _number(path)) is not None]
     return {
         "governor": _text(CPU / "scaling_governor"),
         "frequency_mhz": None if frequency is None else frequency / 1000,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 
@@ -18,16 +19,14 @@ from edge.inference.timing import noise, since, summary, timed
 from hardware_runners.runner.remote import job, machine
 
 
-def measure(folder: str, runs: int, warmup: int, threads: list[int], delegate: str | None = None) -> dict:
+def measure(folder: str, runs: int, warmup: int, threads: list[int], delegate: str | None = None) -> dict[str, Any]:
     """The machine, the runtime and one block of `runs` timed inferences per thread count; times in ms."""
     info = open_model(folder)
     start = perf_counter_ns()
     FORMATS[info.format].library()
     import_ms = since(start)
-    blocks, details = [], {}
-    for count in threads:
-        block, details = _block(info, runs, warmup, count, delegate)
-        blocks.append(block)
+    found = [_block(info, runs, warmup, count, delegate) for count in threads]
+    blocks, details = [block for block, _ in found], found[-1][1]
     return {
         "sha256": info.sha256,
         "machine": {**machine.describe(), **blocks[0]["before"]},
@@ -36,7 +35,9 @@ def measure(folder: str, runs: int, warmup: int, threads: list[int], delegate: s
     }
 
 
-def _block(info: ModelInfo, runs: int, warmup: int, threads: int, delegate: str | None) -> tuple[dict, dict]:
+def _block(
+    info: ModelInfo, runs: int, warmup: int, threads: int, delegate: str | None
+) -> tuple[dict[str, Any], dict[str, str | None]]:
     before = machine.state()
     start = perf_counter_ns()
     detector = Detector(info, threads, delegate)

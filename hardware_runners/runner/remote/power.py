@@ -9,6 +9,8 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 from edge.inference.detector import load
 from edge.inference.timing import noise
@@ -21,7 +23,7 @@ SETTLE_S = 1.0  # after loading and after idling, so that caches and clocks are 
 class Sampler(threading.Thread):
     """Reads a source `rate` times a second: (time.time(), value)."""
 
-    def __init__(self, source, rate: float):
+    def __init__(self, source: energy.Source, rate: float):
         super().__init__(daemon=True)
         self.source, self.period = source, 1 / rate
         self.samples: list[tuple[float, float]] = []
@@ -46,7 +48,7 @@ class Sampler(threading.Thread):
         self.join()
 
 
-def measure(folder: str, threads: int, spec: dict, delegate: str | None = None) -> dict:
+def measure(folder: str, threads: int, spec: dict[str, Any], delegate: str | None = None) -> dict[str, Any]:
     """The figure of energy.figure; {"reason": ...} when the source gives none; the windows alone for a meter."""
     detector = load(folder, threads, delegate)
     tensor = detector.prepare(noise(detector.info.input))
@@ -73,7 +75,7 @@ def measure(folder: str, threads: int, spec: dict, delegate: str | None = None) 
     return energy.figure(spec["source"], sampler.source.scope, windows, active_j, idle_j, count)
 
 
-def run_windows(action, idle_s: float, window_s: float) -> dict:
+def run_windows(action: Callable[[], object], idle_s: float, window_s: float) -> dict[str, Any]:
     """When it idled and when it worked, in seconds since 1970, and how often it did."""
     _busy(action, SETTLE_S)
     time.sleep(SETTLE_S)
@@ -89,7 +91,7 @@ def run_windows(action, idle_s: float, window_s: float) -> dict:
     return {"idle": [idle_from, idle_to], "busy": [busy_from, end], "active": [active_from, end], "n": n}
 
 
-def _busy(action, seconds: float) -> int:
+def _busy(action: Callable[[], object], seconds: float) -> int:
     end, n = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         action()

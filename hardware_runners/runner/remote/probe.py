@@ -6,15 +6,16 @@ import importlib.metadata
 import json
 import shutil
 import time
+from typing import Any
 
-from edge.inference.runtimes import DELEGATES, FORMATS, LIBRARIES
+from edge.inference.runtimes import ACCELERATORS, LIBRARIES
 from hardware_runners.runner import energy
 from hardware_runners.runner.remote import machine
 
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 
-def probe() -> dict:
+def probe() -> dict[str, Any]:
     """The machine, the versions of what it needs (null: absent), the fingerprint, energy sources, free disk in MiB."""
     described = machine.describe()
     versions = {name: version(name) for name in ("numpy", *LIBRARIES)}
@@ -24,7 +25,7 @@ def probe() -> dict:
         "machine": described,
         "state": state,
         "versions": versions,
-        "delegates": {name: machine.has_library(FORMATS[name].accelerator.library) for name in DELEGATES},
+        "delegates": {name: machine.has_library(found.library) for name, found in ACCELERATORS.items()},
         "energy": energy.found(),
         "free_mb": shutil.disk_usage(".").free / 2**20,
         "time": time.time(),

@@ -20,7 +20,7 @@ STALL_S, KEEP_DAYS = 5, 30
 class Input:
     """Stdin for tarfile; a read that stalls ends this process, since its sender may be gone without a word."""
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         signal.alarm(STALL_S)
         try:
             return sys.stdin.buffer.read(size)
@@ -28,15 +28,15 @@ class Input:
             signal.alarm(0)
 
 
-def stalled(*_):
+def stalled(*_: object) -> None:
     raise OSError("the sender went silent")
 
 
-def answer(**values):
+def answer(**values: object) -> None:
     print(json.dumps(values), flush=True)
 
 
-def clean(folder):
+def clean(folder: str) -> None:
     """Removes what a killed run left, and what nobody used for a month."""
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
@@ -51,7 +51,7 @@ def clean(folder):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def main():
+def main() -> None:
     signal.signal(signal.SIGALRM, stalled)
     signal.alarm(STALL_S)
     wanted = json.loads(sys.stdin.buffer.readline())
@@ -68,14 +68,15 @@ def main():
         if not missing:
             return
         os.makedirs(temporary)
-        with tarfile.open(fileobj=Input(), mode="r|") as archive:
+        with tarfile.open(fileobj=Input(), mode="r|") as archive:  # type: ignore[call-overload] # "r|" only reads
             for member in archive:
                 target = os.path.join(temporary, member.name)
-                if not member.isfile() or not os.path.abspath(target).startswith(os.path.abspath(temporary) + os.sep):
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is None or not os.path.abspath(target).startswith(os.path.abspath(temporary) + os.sep):
                     raise OSError("unexpected entry " + member.name)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 with open(target, "wb") as stream:
-                    shutil.copyfileobj(archive.extractfile(member), stream)
+                    shutil.copyfileobj(content, stream)
         os.sync()
         for name in missing:
             if not os.path.isdir(os.path.join(folder, name)):

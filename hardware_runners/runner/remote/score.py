@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from edge.inference.detector import load
 from edge.preprocess import read_image, to_sample
 from hardware_runners.runner.remote import job
 
 
-def score(folder: str, pictures: str, delegate: str | None = None) -> dict:
+def score(folder: str, pictures: str, delegate: str | None = None) -> dict[str, Any]:
     """{relative path: score} of every file in the folder `pictures`, and the threshold of the model."""
     detector = load(folder, 1, delegate)
     spec, scores = detector.info.input, {}

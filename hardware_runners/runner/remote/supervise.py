@@ -20,6 +20,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any, TextIO
 
 BUSY, LOST, TIMED_OUT = 75, 76, 124  # exit codes
 PR_SET_PDEATHSIG = 1
@@ -62,9 +64,9 @@ class Supervisor:
     """One job: {"lock": file, "holder": text, "lock_wait_s", "limit_s", "heartbeat_s", "commands": [[...]],
     "governor": bool}."""
 
-    def __init__(self, job: dict):
+    def __init__(self, job: dict[str, Any]):
         self.job = job
-        self.child: subprocess.Popen | None = None
+        self.child: subprocess.Popen[bytes] | None = None
         self.starting = threading.Lock()  # held for good by whoever ends it all, so that no new child starts
         self.governor = Governor(job["lock"] + ".governor")
         self.holds = False
@@ -88,7 +90,7 @@ class Supervisor:
             self.governor.restore()
             stream.truncate(0)
 
-    def lock(self):
+    def lock(self) -> TextIO | None:
         """The open lock file, or None when the machine stays busy; the holder's name is in the file."""
         stream = open_shared(self.job["lock"])
         deadline = time.monotonic() + self.job["lock_wait_s"]
@@ -164,7 +166,7 @@ class Supervisor:
             self.child.wait(2)
 
 
-def end_with_parent(parent: int):
+def end_with_parent(parent: int) -> Callable[[], None]:
     """What a child calls before its program starts: the kernel shall kill it when `parent` dies."""
 
     def ask() -> None:
@@ -175,7 +177,7 @@ def end_with_parent(parent: int):
     return ask
 
 
-def open_shared(path: str):
+def open_shared(path: str) -> TextIO:
     """A file that every user of the machine may lock."""
     try:
         return open(path, "r+")
@@ -187,7 +189,7 @@ def open_shared(path: str):
             os.umask(before)
 
 
-def read_job(timeout: float = 10) -> dict:
+def read_job(timeout: float = 10) -> dict[str, Any]:
     """The first line of stdin, byte by byte, so that the signs of life behind it stay unread."""
     line = b""
     while not line.endswith(b"\n"):
@@ -196,7 +198,8 @@ def read_job(timeout: float = 10) -> dict:
         if not byte:
             sys.exit("no job came")
         line += byte
-    return json.loads(line)
+    job: dict[str, Any] = json.loads(line)
+    return job
 
 
 if __name__ == "__main__":

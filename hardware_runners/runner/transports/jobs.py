@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edge.inference.runtimes import DELEGATES
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.energy import SOURCES
@@ -33,7 +35,7 @@ def _delegate(device: Device) -> list[str]:
     return [word for name in DELEGATES if name in device.runtime for word in ("--delegate", name)]
 
 
-def merge(device: Device, results: list[dict]) -> dict:
+def merge(device: Device, results: list[dict[str, Any]]) -> dict[str, Any]:
     """The results of `commands` as one."""
     energy = results.pop() if device.energy.source in WINDOWED else None
     merged = {**results[0], "blocks": [block for result in results for block in result["blocks"]]}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.errors import RunnerError
@@ -19,14 +20,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def measure(
     device: Device, model_folder: str | Path, runs: int, warmup: int, threads: list[int], holder: str = ""
-) -> dict:
+) -> dict[str, Any]:
     """What the commands of `jobs` printed; RunnerError with the last line of the one that failed."""
     commands = jobs.commands(sys.executable, device, str(model_folder), runs, warmup, threads)
     found = jobs.merge(device, [_run(device, command) for command in commands])
     return {**found, "clock_offset_s": 0.0}
 
 
-def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], holder: str = "") -> dict:
+def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], holder: str = "") -> dict[str, Any]:
     """What remote.score says about the pictures."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in pictures.items():
@@ -36,15 +37,16 @@ def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], 
         return _run(device, jobs.score(sys.executable, device, str(model_folder), folder))
 
 
-def probe(device: Device) -> dict:
+def probe(device: Device) -> dict[str, Any]:
     """What hardware_runners.runner.remote.probe finds on this machine."""
     return remote.probe()
 
 
-def _run(device: Device, command: list[str]) -> dict:
+def _run(device: Device, command: list[str]) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
         raise RunnerError(f"device {device.name}: {lines[-1].removeprefix('error: ')}")
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

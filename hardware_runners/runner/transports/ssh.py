@@ -8,8 +8,10 @@ import json
 import shlex
 import socket
 import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
@@ -25,36 +27,41 @@ SLACK_S = 15  # beyond the device's own limits, before it counts as lost
 RECEIVE = bundle.ROOT / "hardware_runners/runner/remote/receive.py"
 
 
-def measure(device: Device, model_folder: str | Path, runs: int, warmup: int, threads: list[int], holder: str) -> dict:
+def measure(
+    device: Device, model_folder: str | Path, runs: int, warmup: int, threads: list[int], holder: str
+) -> dict[str, Any]:
     """What the commands of `jobs` printed on the device."""
 
     def commands(model: str) -> list[list[str]]:
-        return jobs.commands(device.python, device, model, runs, warmup, threads)
+        return jobs.commands(device.interpreter, device, model, runs, warmup, threads)
 
     found, results = asyncio.run(_run(device, [bundle.model(model_folder)], commands, holder))
     return {**jobs.merge(device, results), "clock_offset_s": found["clock_offset_s"]}
 
 
-def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], holder: str) -> dict:
+def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], holder: str) -> dict[str, Any]:
     """What remote.score says about the pictures on the device."""
 
     def commands(model: str, folder: str) -> list[list[str]]:
-        return [jobs.score(device.python, device, model, folder)]
+        return [jobs.score(device.interpreter, device, model, folder)]
 
     bundles = [bundle.model(model_folder), bundle.pictures(pictures)]
     return asyncio.run(_run(device, bundles, commands, holder))[1][0]
 
 
-def probe(device: Device) -> dict:
+def probe(device: Device) -> dict[str, Any]:
     """What hardware_runners.runner.remote.probe finds on the device."""
     return asyncio.run(_probe(device))
 
 
-async def _run(device: Device, bundles: list[bundle.Bundle], commands, holder: str) -> tuple[dict, list]:
+async def _run(
+    device: Device, bundles: list[bundle.Bundle], commands: Callable[..., list[list[str]]], holder: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What the device said about itself, and what `commands` printed, a function of the folders of the bundles."""
     if device.fingerprint is None:
         raise RunnerError(
-            f"device {device.name}: not enrolled; run python -m hardware_runners enrol {device.name} {device.ssh.host}"
+            f"device {device.name}: not enrolled; "
+            f"run python -m hardware_runners enrol {device.name} {device.address.host}"
         )
     code = bundle.code()
     async with connect(device) as connection:
@@ -73,7 +80,7 @@ async def _run(device: Device, bundles: list[bundle.Bundle], commands, holder: s
         return found, await supervise(device, connection, f"{home}/{code.name}", job)
 
 
-async def _probe(device: Device) -> dict:
+async def _probe(device: Device) -> dict[str, Any]:
     code = bundle.code()
     async with connect(device) as connection:
         home = await upload(device, connection, [code])
@@ -81,11 +88,11 @@ async def _probe(device: Device) -> dict:
 
 
 @asynccontextmanager
-async def connect(device: Device):
+async def connect(device: Device) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """A connection to the device; what goes wrong on it until it is closed becomes a RunnerError of one line.
 
     asyncssh checks the host key against ~/.ssh/known_hosts and adds none, whatever StrictHostKeyChecking says."""
-    name, address, limits = device.name, device.ssh, device.limits
+    name, address, limits = device.name, device.address, device.limits
     given = {"port": address.port, "username": address.user}
     try:
         if _unchecked(address.host):
@@ -128,9 +135,9 @@ def _unchecked(host: str) -> bool:
     return asyncssh.SSHClientConnectionOptions(host=host, config=files).known_hosts is None
 
 
-async def upload(device: Device, connection, bundles: list[bundle.Bundle]) -> str:
+async def upload(device: Device, connection: asyncssh.SSHClientConnection, bundles: list[bundle.Bundle]) -> str:
     """Brings the bundles that the device does not have yet; returns the absolute folder they are in."""
-    command = shlex.join([device.python, "-c", RECEIVE.read_text()])
+    command = shlex.join([device.interpreter, "-c", RECEIVE.read_text()])
     async with connection.create_process(f"exec {command}", encoding=None) as process:
         wanted = {"folder": device.folder, "names": [b.name for b in bundles]}
         process.stdin.write(json.dumps(wanted).encode() + b"\n")
@@ -138,7 +145,7 @@ async def upload(device: Device, connection, bundles: list[bundle.Bundle]) -> st
         if reply["python"] < list(OLDEST):
             version, oldest = (".".join(map(str, found)) for found in (reply["python"], OLDEST))
             raise RunnerError(
-                f"device {device.name}: {device.python} is Python {version}: install {oldest} or newer there and "
+                f"device {device.name}: {device.interpreter} is Python {version}: install {oldest} or newer there and "
                 "name it as python in its inventory file"
             )
         missing = [b for b in bundles if b.name in reply["missing"]]
@@ -146,10 +153,11 @@ async def upload(device: Device, connection, bundles: list[bundle.Bundle]) -> st
             process.stdin.write(bundle.pack(missing))
             process.stdin.write_eof()
             await _answer(device, process)
-    return reply["home"]
+    home: str = reply["home"]
+    return home
 
 
-async def _answer(device: Device, process) -> dict:
+async def _answer(device: Device, process: asyncssh.SSHClientProcess[bytes]) -> dict[str, Any]:
     """The next line that remote/receive.py prints."""
     try:
         line = await asyncio.wait_for(process.stdout.readline(), 60)
@@ -161,18 +169,17 @@ async def _answer(device: Device, process) -> dict:
         if process.exit_status is None:
             raise Unavailable(f"device {device.name}: connection lost while files went there")
         raise RunnerError(f"device {device.name}: can't receive files: {_last(errors, process.exit_status)}")
-    reply = json.loads(line)
+    reply: dict[str, Any] = json.loads(line)
     if "error" in reply:
         full = "; make room there and run it again" if reply["errno"] == 28 else ""
         raise RunnerError(f"device {device.name}: can't store files in {device.folder}: {reply['error']}{full}")
     return reply
 
 
-async def _run_probe(device: Device, connection, code: str) -> dict:
+async def _run_probe(device: Device, connection: asyncssh.SSHClientConnection, code: str) -> dict[str, Any]:
     """What the device is, and how far its clock is from ours, to within half of the time that the answer took."""
-    command = (
-        f"cd {shlex.quote(code)} && exec {shlex.join([device.python, '-m', 'hardware_runners.runner.remote.probe'])}"
-    )
+    words = [device.interpreter, "-m", "hardware_runners.runner.remote.probe"]
+    command = f"cd {shlex.quote(code)} && exec {shlex.join(words)}"
     before = time.time()
     try:
         done = await asyncio.wait_for(connection.run(command), 60)
@@ -181,14 +188,16 @@ async def _run_probe(device: Device, connection, code: str) -> dict:
     if done.exit_status is None:
         raise Unavailable(f"device {device.name}: connection lost while it described itself")
     if done.exit_status:
-        raise RunnerError(f"device {device.name}: can't describe itself: {_last(done.stderr, done.exit_status)}")
-    found = json.loads(done.stdout)
+        raise RunnerError(f"device {device.name}: can't describe itself: {_last(str(done.stderr), done.exit_status)}")
+    found = json.loads(str(done.stdout))
     return {**found, "clock_offset_s": (before + time.time()) / 2 - found["time"]}
 
 
-async def supervise(device: Device, connection, code: str, job: dict) -> list:
+async def supervise(
+    device: Device, connection: asyncssh.SSHClientConnection, code: str, job: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Runs a job under remote/supervise.py with signs of life from here; the list of what its commands printed."""
-    command = shlex.join([device.python, f"{code}/hardware_runners/runner/remote/supervise.py"])
+    command = shlex.join([device.interpreter, f"{code}/hardware_runners/runner/remote/supervise.py"])
     limit = job["lock_wait_s"] + job["limit_s"] + SLACK_S
     async with connection.create_process(f"cd {shlex.quote(code)} && exec {command}", encoding=None) as process:
         process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -213,10 +222,11 @@ async def supervise(device: Device, connection, code: str, job: dict) -> list:
         raise RunnerError(f"device {device.name}: the runner was killed there by signal {process.exit_signal[0]}")
     if process.exit_status:
         raise RunnerError(f"device {device.name}: {_last(errors, process.exit_status).removeprefix('error: ')}")
-    return json.loads(out)
+    results: list[dict[str, Any]] = json.loads(out)
+    return results
 
 
-async def _beat(process, seconds: float) -> None:
+async def _beat(process: asyncssh.SSHClientProcess[bytes], seconds: float) -> None:
     with suppress(OSError):  # the channel is closed: whoever reads from it notices
         while True:
             await asyncio.sleep(seconds)
