@@ -135,7 +135,7 @@ def full_disk(project, host):
 
 
 def slow(project, host):
-    project.change("pia", limits={"run_s": 0.9})
+    project.change("pia", limits={"run_s": 0.3})
     return lambda: project.change("pia", limits=host.device("pia")["limits"])
 
 
@@ -167,7 +167,7 @@ CASES = [  # what, whether in the middle of the run, exit code of the stage, row
     (refused, False, 1, None, "login refused"),
     (changed_fingerprint, False, 1, None, "changed since it was enrolled: kernel was '0.0.1'"),
     (full_disk, False, 1, None, "No space left on device; make room"),
-    (slow, False, 1, None, "took longer than 0.9 s"),
+    (slow, False, 1, None, "took longer than 0.3 s"),
     (killed_runner, True, 1, None, "killed by signal 9"),
     (killed_supervisor, True, 1, None, "killed there by signal KILL"),
     (killed_stage, True, -9, None, ""),
