@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,26 @@ def test_second_run_runs_nothing(project):
     result = toy.dvc(folder, "repro")
     assert result.returncode == 0 and not toy.ran(result)
     assert "up to date" in result.stdout
+
+
+def test_a_fresh_clone_pulls_results_and_reruns_the_report_alone(project, tmp_path):
+    """From a shared remote: nothing when nothing changed; after a change of the report, its inputs and no model."""
+    origin, clone = tmp_path / "origin", tmp_path / "clone"
+    shutil.copytree(project[0], origin, symlinks=True)
+    assert toy.dvc(origin, "remote", "add", "-d", "store", str(tmp_path / "store")).returncode == 0
+    for command in (["add", "-A"], ["commit", "-qm", "results"]):
+        subprocess.run(["git", *command], cwd=origin, env=toy.environment(), check=True)
+    assert toy.dvc(origin, "push").returncode == 0
+    subprocess.run(["git", "clone", "-q", str(origin), str(clone)], env=toy.environment(), check=True)
+    same = toy.dvc(clone, "repro", "--pull", "--allow-missing")
+    assert same.returncode == 0 and not toy.ran(same), same.stderr
+    text = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(text.replace("title: Edge Vision", "title: A clone"))
+    changed = toy.dvc(clone, "repro", "--pull", "--allow-missing")
+    assert changed.returncode == 0 and toy.ran(changed) == {"report"}, changed.stderr
+    assert "A clone" in (clone / "reports/index.html").read_text()
+    assert {path.name for path in (clone / "artifacts").iterdir()} == {"eval", "bench"}
+    assert not (clone / "data/train").exists()
 
 
 @pytest.mark.parametrize(
