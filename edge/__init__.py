@@ -5,6 +5,7 @@ The imports wait for the call, so that whoever needs one module of `edge` gets t
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
 def load(folder: str | Path, threads: int = 1, delegate: str | None = None) -> Detector:
     """The detector in a model folder, on `threads` CPU threads or on the accelerator of a delegate ("edgetpu");
     ModelError when it is not usable."""
-    from edge.inference import detector
-
-    return detector.load(folder, threads, delegate)
+    found: Detector = importlib.import_module("edge.inference.detector").load(folder, threads, delegate)
+    return found
 
 
 def predict(folder: str | Path, sample: Image, threads: int = 1, delegate: str | None = None) -> Prediction:
@@ -30,6 +30,5 @@ def predict(folder: str | Path, sample: Image, threads: int = 1, delegate: str |
 
 def stream(folder: str | Path | Detector, where: str | Path | int, **options: Any) -> Stream:
     """Iterates over the judged frames of a video file, an address or a camera's number; see `edge.app.stream`."""
-    from edge.app import stream
-
-    return stream.stream(folder, where, **options)
+    found: Stream = importlib.import_module("edge.app.stream").stream(folder, where, **options)
+    return found

@@ -20,6 +20,14 @@ def _parents(module: str) -> list[str]:
     return [".".join(parts[: i + 1]) for i in range(len(parts))]
 
 
+def _run(tree: ast.Module) -> ast.Module:
+    """Without what only type checkers read."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    return tree
+
+
 def _discovers(tree: ast.AST) -> bool:
     """Whether a module imports all modules of its package: it walks pkgutil.iter_modules."""
     calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
@@ -36,7 +44,7 @@ def closure(module: str) -> set[str]:
             if path is None or str(path.relative_to(ROOT)) in seen:
                 continue
             seen.add(str(path.relative_to(ROOT)))
-            tree = ast.parse(path.read_text())
+            tree = _run(ast.parse(path.read_text()))
             if _discovers(tree):
                 package = name if path.name == "__init__.py" else name.rpartition(".")[0]
                 todo += [f"{package}.{module.stem}" for module in path.parent.glob("*.py") if module != path]
