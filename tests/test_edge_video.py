@@ -195,7 +195,7 @@ def test_a_signal_ends_with_a_playable_file(model, tmp_path, number):
         (["{tmp}/none.mp4"], "none.mp4: no such video file"),
         (["{video}", "--output", "{tmp}/a.txt"], "must end in .mp4 or .avi"),
         (["{video}", "--output", "{tmp}/no/a.mp4"], "the folder {tmp}/no does not exist"),
-        (["{video}", "--output", "{video}"], "is the input"),
+        (["{video}", "--output", "{video}"], "is an input"),
         (["{video}", "--rate", "-1"], "--rate -1: must not be negative"),
         (["{video}", "--steady", "0"], "--steady 0: must be at least 1"),
         (["{video}", "--truth", "{tmp}/none.csv"], "none.csv: can't be read"),

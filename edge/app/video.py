@@ -16,7 +16,7 @@ from typing import Any
 
 import cv2
 
-from edge.app import options, overlay, privacy, truth
+from edge.app import options, outputs, overlay, privacy, truth
 from edge.app.stream import Frame, Stream, stream
 from edge.app.writer import Writer
 from edge.arrays import Image
@@ -169,8 +169,8 @@ def _check(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{name} {getattr(arguments, name):g}: must not be negative")
     if arguments.steady < 1:
         raise UserError(f"--steady {arguments.steady}: must be at least 1")
-    if arguments.output and Path(arguments.output).resolve() == Path(arguments.input).resolve():
-        raise UserError(f"{arguments.output}: is the input; choose another output")
+    if arguments.output:
+        outputs.check([Path(arguments.output)], [Path(arguments.input)])
 
 
 def _text(summary: dict[str, Any]) -> str:
