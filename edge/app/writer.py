@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 from pathlib import Path
 
@@ -20,7 +22,8 @@ class Writer:
 
     The first picture sets the size. A full queue drops its oldest picture and counts it unless `lossless`. With
     `segment` (minutes) a new file NAME-0000, NAME-0001, ... starts so often: the index of an MP4 file lies in memory
-    until the file is finished, and what was finished survives a power cut.
+    until the file is finished, and what was finished survives a power cut. The numbers go on after the last one that
+    lies in the folder: no segment is ever replaced.
     """
 
     def __init__(self, path: str | Path, fps: float, lossless: bool, segment: float = 0):
@@ -31,6 +34,7 @@ class Writer:
             raise UserError(f"{path}: the folder {self.path.parent} does not exist")
         self._length = max(1, round(segment * 60 * fps)) if segment else 0  # frames of a segment
         self._file: cv2.VideoWriter | None = None
+        self._number = -1  # of the open segment
         self._size: tuple[int, int] | None = None
         self._queue: Buffer[Image] = Buffer(QUEUE, lossless)
         self._error: UserError | None = None
@@ -76,10 +80,24 @@ class Writer:
         """Finishes the open file and begins the next; all segments have the size of the first."""
         if self._file is not None:
             self._file.release()
-        path, self._size = self.path, self._size or size
-        if self._length:
-            path = path.with_name(f"{path.stem}-{self.written // self._length:04d}{path.suffix}")
+        self._size = self._size or size
+        path = self._new_segment() if self._length else self.path
         self._file = cv2.VideoWriter(str(path), CODECS[path.suffix.lower()], self.fps, self._size)
         if not self._file.isOpened():
             raise UserError(f"{path}: can't be written; check the folder's rights and free space")
         return self._file
+
+    def _new_segment(self) -> Path:
+        """An empty file with a number after all others; creating it here keeps a second recorder away from it."""
+        pattern = re.compile(f"{re.escape(self.path.stem)}-([0-9]+){re.escape(self.path.suffix)}", re.IGNORECASE)
+        while True:
+            try:
+                taken = [int(m[1]) for m in map(pattern.fullmatch, os.listdir(self.path.parent)) if m]
+                self._number = max([self._number, *taken]) + 1
+                path = self.path.with_name(f"{self.path.stem}-{self._number:04d}{self.path.suffix}")
+                path.open("xb").close()
+                return path
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise UserError(f"{self.path}: can't be written: {error.strerror}") from None
