@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import NoReturn
 
+from edge.address import masked
 from edge.app import bench, pictures, sample, video
 from edge.errors import UserError
 
@@ -16,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -25,8 +27,15 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong without the passwords among the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(masked(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m edge", description="Run a deployed model on pictures and video.")
+    parser = _Parser(prog="python -m edge", description="Run a deployed model on pictures and video.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in (pictures, video, bench, sample):
         module.register(commands)

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge.address import masked
 from edge.app.privacy import Guard
 from edge.arrays import Image
 from edge.errors import UserError
@@ -51,11 +52,11 @@ class Source:
         self.realtime = realtime or self.live
         self.counts = {"in": 0, "corrupt": 0, "withheld": 0, "reconnects": 0}
         if not self.live and not Path(self.where).is_file():
-            raise UserError(f"{self.where}: no such video file")
+            raise UserError(f"{masked(self.where)}: no such video file")
         self._capture = self._open(self.where)
         if not self._capture.isOpened():
             what = "camera or stream is not reachable" if self.live else "not a video that OpenCV reads"
-            raise UserError(f"{self.where}: {what}")
+            raise UserError(f"{masked(self.where)}: {what}")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else 25.0
         sides = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))

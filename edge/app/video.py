@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 
+from edge.address import masked
 from edge.app import options, outputs, overlay, privacy, truth
 from edge.app.stream import Frame, Stream, stream
 from edge.app.writer import Writer
@@ -120,7 +121,7 @@ class _Watched:
     def summary(self, frames: Stream, guard: privacy.Guard | None) -> dict[str, Any]:
         counts = frames.counts
         return {
-            "input": self.arguments.input,
+            "input": masked(self.arguments.input),
             "model": frames.detector.info.name,
             "ended_by": self.ended_by,
             "seconds": round(self.seconds, 3),
