@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from edge.address import masked
-from edge.app import bench, pictures, sample, video
+from edge.app import bench, numbers, pictures, sample, video
 from edge.errors import UserError
 
 
@@ -16,6 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command; 0 whatever the verdicts are, 1 after one line on stderr for bad input (2: bad usage)."""
     arguments = _parser().parse_args(argv)
     try:
+        numbers.check(arguments)
         return int(arguments.run(arguments))
     except UserError as error:
         print(f"error: {masked(str(error))}", file=sys.stderr)

@@ -33,8 +33,6 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.parts < 2:
-        raise UserError(f"--parts {arguments.parts}: must be at least 2")
     rows = write(arguments.output, arguments.data, arguments.parts, arguments.seed)
     defects = sum(row["label"] for row in rows)
     print(f"{arguments.output}: {len(rows)} frames at {FPS} per second, {defects} with a defect")

@@ -19,12 +19,18 @@ from edge.errors import UserError
 FAILED_READS = 5  # in a row: a live source is lost
 SLOW_READ = 2.0  # seconds: so is one whose failing read took so long
 BACKOFF = (0.5, 30.0)  # seconds before the first reconnection and at most; doubles in between
+MOST_CAMERAS = 9999  # OpenCV takes the hundreds for a backend
 TIMEOUT_MS = 5000  # of opening and reading a network stream
+
+
+def is_camera(where: str) -> bool:
+    """Whether this is the number of a camera; other digits than ASCII's are a file's name."""
+    return where.isascii() and where.isdigit()
 
 
 def open_video(where: str) -> cv2.VideoCapture:
     """OpenCV's capture of a file, an address or a camera's number."""
-    if where.isdigit():
+    if is_camera(where):
         return cv2.VideoCapture(int(where))
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
     return cv2.VideoCapture(where, cv2.CAP_FFMPEG, timeouts)
@@ -48,9 +54,11 @@ class Source:
         open: Callable[[str], cv2.VideoCapture] = open_video,
     ):
         self.where, self.guard, self.loop, self._open = str(where), guard, loop, open
-        self.live = self.where.isdigit() or "://" in self.where
+        self.live = is_camera(self.where) or "://" in self.where
         self.realtime = realtime or self.live
         self.counts = {"in": 0, "corrupt": 0, "withheld": 0, "reconnects": 0}
+        if is_camera(self.where) and int(self.where) > MOST_CAMERAS:
+            raise UserError(f"{self.where}: a camera's number is at most {MOST_CAMERAS}")
         if not self.live and not Path(self.where).is_file():
             raise UserError(f"{masked(self.where)}: no such video file")
         self._capture = self._open(self.where)

@@ -56,7 +56,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(arguments: argparse.Namespace) -> int:
     """Watches until the source ends, the window is closed or a signal comes; 0, or an error for bad input."""
-    _check(arguments)
+    if arguments.output:
+        outputs.check([Path(arguments.output)], [Path(arguments.input)])
     labels = truth.read(arguments.truth) if arguments.truth else None
     guard = privacy.from_options(arguments, hold=HOLD)
     names = ("loop", "realtime", "motion", "rate", "steady")
@@ -162,16 +163,6 @@ def _show(picture: Image) -> bool:
         return cv2.waitKey(1) & 0xFF == ord("q")
     except cv2.error:
         raise UserError("--show: this OpenCV has no window; pip install opencv-python, or use --output") from None
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    for name in ("motion", "rate", "segment"):
-        if getattr(arguments, name) < 0:
-            raise UserError(f"--{name} {getattr(arguments, name):g}: must not be negative")
-    if arguments.steady < 1:
-        raise UserError(f"--steady {arguments.steady}: must be at least 1")
-    if arguments.output:
-        outputs.check([Path(arguments.output)], [Path(arguments.input)])
 
 
 def _text(summary: dict[str, Any]) -> str:
