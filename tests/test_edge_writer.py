@@ -167,3 +167,29 @@ def test_an_output_that_is_a_folder_is_one_line(model, here, capsys):
     write(here / "in.avi", [9] * 5)
     (here / "out.mp4").mkdir()
     refused(capsys, ["video", model, "in.avi", "--output", "out.mp4"], "out.mp4: can't be written: Is a directory")
+
+
+# frame rates
+
+
+RATES = [195.998, 0.0003, 1 / 3, 0.0149, 7.4925, 14.985, 24000 / 1001, 25, 30000 / 1001, 59.94006, 65.5351, 99.9995]
+RATES += [119.88, 240000 / 1001, 655.356, 999.999, 999.5, 12.3456789, *np.random.default_rng(3).uniform(0.02, 999, 40)]
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_every_frame_rate_is_written(here, fps, suffix):
+    path = here / f"a{suffix}"
+    with Writer(path, fps, True) as writer:
+        for picture in noise(3):
+            writer.put(picture)
+    assert writer.written == len(values(path)) == 3
+    found = cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS)
+    assert found == pytest.approx(max(fps, 0.01), rel=2e-3, abs=1e-3)
+
+
+def test_a_video_of_an_odd_rate(model, here):
+    write(here / "in.avi", [9] * 5, fps=195.998)
+    assert cv2.VideoCapture("in.avi").get(cv2.CAP_PROP_FPS) == pytest.approx(195.998, abs=1e-3)
+    assert main(["video", model, "in.avi", "--output", "out.mp4"]) == 0
+    assert len(values(here / "out.mp4")) == 5

@@ -17,7 +17,20 @@ from edge.errors import UserError
 
 CODECS = {".mp4": cv2.VideoWriter.fourcc(*"mp4v"), ".avi": cv2.VideoWriter.fourcc(*"MJPG")}
 QUEUE = 8
+LEAST_FPS, MOST_FPS = 0.01, 65535.0
 RESERVE, RESERVE_PER_FRAME = 1 << 18, 64  # bytes of the disk that stay free for what finishes a file: its index
+
+
+def frame_rate(fps: float) -> float:
+    """The nearest rate that a file can hold: MPEG-4 takes a fraction n / 10^d whose n, as OpenCV forms it, has 16 bits.
+
+    A rate with no such fraction (195.998) is rounded by a digit less; one under LEAST_FPS (a time lapse) is that.
+    """
+    for digits in (3, 2, 1, 0):
+        rounded = round(fps, digits)
+        if round(rounded * 10**digits) < 1 << 16:
+            break
+    return min(max(rounded, LEAST_FPS), MOST_FPS)
 
 
 class Writer:
@@ -33,13 +46,13 @@ class Writer:
     """
 
     def __init__(self, path: str | Path, fps: float, lossless: bool, segment: float = 0):
-        self.path, self.fps, self.written = Path(path), fps, 0
+        self.path, self.fps, self.written = Path(path), frame_rate(fps), 0
         self._open_path, self._open_frames = self.path, 0  # of the file that is being written
         if self.path.suffix.lower() not in CODECS:
             raise UserError(f"{path}: the name of a video must end in {' or '.join(CODECS)}")
         if not self.path.parent.is_dir():
             raise UserError(f"{path}: the folder {self.path.parent} does not exist")
-        self._length = max(1, round(segment * 60 * fps)) if segment else 0  # frames of a segment
+        self._length = max(1, round(segment * 60 * self.fps)) if segment else 0  # frames of a segment
         self._file: cv2.VideoWriter | None = None
         self._number = -1  # of the open segment
         self._size: tuple[int, int] | None = None
