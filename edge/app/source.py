@@ -6,7 +6,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ FAILED_READS = 5  # in a row: a live source is lost
 SLOW_READ = 2.0  # seconds: so is one whose failing read took so long
 BACKOFF = (0.5, 30.0)  # seconds before the first reconnection and at most; doubles in between
 MOST_CAMERAS = 9999  # OpenCV takes the hundreds for a backend
+DOWNLOADS = {"http", "https", "ftp"}  # protocols that serve files, too
+FILES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 TIMEOUT_MS = 5000  # of opening and reading a network stream
 
 
@@ -36,13 +39,36 @@ def open_video(where: str) -> cv2.VideoCapture:
     return cv2.VideoCapture(where, cv2.CAP_FFMPEG, timeouts)
 
 
+def local_file(where: str) -> str:
+    """The path in a file:// address; anything else as it is."""
+    if not where.lower().startswith("file://"):
+        return where
+    path = where[len("file://") :]
+    return unquote(path[len("localhost") :] if path.startswith("localhost/") else path)
+
+
+def is_live(where: str, frames: float) -> bool:
+    """Whether a source has no end: a camera, or an address that is no file. `frames`: what the container says.
+
+    Downloaded files name their length, or end as files of video do; a camera's stream does neither.
+    """
+    if is_camera(where):
+        return True
+    if "://" not in where:
+        return False
+    address = urlsplit(masked(where))  # a password may hold what would end the host
+    if address.scheme.lower() not in DOWNLOADS:
+        return True
+    return frames <= 0 and PurePosixPath(address.path).suffix.lower() not in FILES
+
+
 class Source:
     """`frames(stop)` yields (index, seconds, frame), uint8 RGB, each already through `guard`; UserError when it can't
     be opened at all.
 
-    A live source (address or camera) that vanishes is opened again with growing pauses until it is back; a file ends,
-    or starts again with `loop`, and `realtime` plays it at its own speed. `counts`: frames decoded, broken frames
-    skipped, frames that the guard withheld, reconnections.
+    A live source (a camera, or an address that is no file) that vanishes is opened again with growing pauses until it
+    is back; a file ends, or starts again with `loop`, and `realtime` plays it at its own speed. `counts`: frames
+    decoded, broken frames skipped, frames that the guard withheld, reconnections.
     """
 
     def __init__(
@@ -53,18 +79,19 @@ class Source:
         realtime: bool = False,
         open: Callable[[str], cv2.VideoCapture] = open_video,
     ):
-        self.where, self.guard, self.loop, self._open = str(where), guard, loop, open
-        self.live = is_camera(self.where) or "://" in self.where
-        self.realtime = realtime or self.live
+        self.where, self.guard, self.loop, self._open = local_file(str(where)), guard, loop, open
+        remote = is_camera(self.where) or "://" in self.where
         self.counts = {"in": 0, "corrupt": 0, "withheld": 0, "reconnects": 0}
         if is_camera(self.where) and int(self.where) > MOST_CAMERAS:
             raise UserError(f"{self.where}: a camera's number is at most {MOST_CAMERAS}")
-        if not self.live and not Path(self.where).is_file():
+        if not remote and not Path(self.where).is_file():
             raise UserError(f"{masked(self.where)}: no such video file")
         self._capture = self._open(self.where)
         if not self._capture.isOpened():
-            what = "camera or stream is not reachable" if self.live else "not a video that OpenCV reads"
+            what = "camera or stream is not reachable" if remote else "not a video that OpenCV reads"
             raise UserError(f"{masked(self.where)}: {what}")
+        self.live = is_live(self.where, self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.realtime = realtime or self.live
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else 25.0
         sides = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))

@@ -18,6 +18,7 @@ import cv2
 
 from edge.address import masked
 from edge.app import options, outputs, overlay, privacy, truth
+from edge.app.source import local_file
 from edge.app.stream import Frame, Stream, stream
 from edge.app.writer import Writer
 from edge.arrays import Image
@@ -57,7 +58,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(arguments: argparse.Namespace) -> int:
     """Watches until the source ends, the window is closed or a signal comes; 0, or an error for bad input."""
     if arguments.output:
-        outputs.check([Path(arguments.output)], [Path(arguments.input)])
+        outputs.check([Path(arguments.output)], [Path(local_file(arguments.input))])
     labels = truth.read(arguments.truth) if arguments.truth else None
     guard = privacy.from_options(arguments, hold=HOLD)
     names = ("loop", "realtime", "motion", "rate", "steady")
