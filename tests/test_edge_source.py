@@ -3,14 +3,16 @@
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
-from videos import write
+from videos import retime, write
 
 from edge.app import source
 from edge.app.buffer import Buffer
 from edge.app.source import Source
 from edge.app.trigger import Alarm, Motion, Rate
+from edge.app.writer import Writer
 from edge.errors import UserError
 
 random = np.random.default_rng(11)
@@ -73,6 +75,59 @@ def test_a_file_that_ends_early_is_counted(tmp_path):
     reader = Source(path)
     read = sum(1 for _ in reader.frames(threading.Event()))
     assert 20 < read < 60 and reader.counts["corrupt"] == 60 - read
+
+
+def film(path, count, durations=None):
+    """An MP4 file of grey frames, each as long as `durations` say."""
+    with Writer(path, 25, lossless=True) as writer:
+        for i in range(count):
+            writer.put(np.full((48, 64, 3), 4 * i % 250, np.uint8))
+    return retime(path, durations) if durations else path
+
+
+VARIABLE = [0.01] * 20 + [2.0] + [0.02] * 19 + [0.5] * 10  # seconds
+
+
+def test_times_are_the_containers(tmp_path):
+    reader = Source(film(tmp_path / "a.mp4", 50, VARIABLE))
+    seconds = [at for _, at, _ in reader.frames(threading.Event())]
+    np.testing.assert_allclose(seconds, np.cumsum([0, *VARIABLE[:-1]]), atol=1e-3)
+    assert reader.fps == pytest.approx(50 / sum(VARIABLE), rel=0.01)  # index / mean rate would be seconds off
+
+
+def test_times_go_on_when_a_file_is_looped(tmp_path):
+    reader, stop, seconds = Source(film(tmp_path / "a.mp4", 50, VARIABLE), loop=True), threading.Event(), []
+    for _, at, _ in reader.frames(stop):
+        seconds.append(at)
+        if len(seconds) == 120:
+            stop.set()
+    one = np.cumsum([0, *VARIABLE[:-1]])
+    length = one[-1] + 1 / reader.fps
+    np.testing.assert_allclose(seconds, np.concatenate([one, one + length, one + 2 * length])[:120], atol=2e-3)
+
+
+def test_realtime_keeps_the_containers_times(tmp_path):
+    reader = Source(film(tmp_path / "a.mp4", 30, [0.01] * 10 + [0.5] + [0.01] * 19), realtime=True)
+    start, late = time.monotonic(), []
+    for _, at, _ in reader.frames(threading.Event()):
+        late.append(time.monotonic() - start - at)
+    assert min(late) > -1e-3 and at == pytest.approx(0.78, abs=2e-3)  # never early
+
+
+@pytest.mark.parametrize("times", [[0.0] * 9, [float("nan")] * 9, [40.0] * 9, [-1e18] * 9, [float("inf")] * 9])
+def test_times_that_do_not_go_on_are_replaced(tmp_path, times):
+    class Timeless:
+        def __init__(self, where):
+            self.file = cv2.VideoCapture(where)
+            self.isOpened, self.grab, self.release = self.file.isOpened, self.file.grab, self.file.release
+            self.retrieve = self.file.retrieve
+
+        def get(self, what):
+            return times[0] if what == cv2.CAP_PROP_POS_MSEC else self.file.get(what)
+
+    reader = Source(write(tmp_path / "a.avi", [9] * 9), open=Timeless)
+    seconds = [at for _, at, _ in reader.frames(threading.Event())]
+    assert np.diff(seconds) == pytest.approx(0.04, abs=1e-5)
 
 
 class Camera:

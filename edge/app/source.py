@@ -98,40 +98,43 @@ class Source:
         self.frame_bytes = max(1, int(3 * math.prod(sides)))
 
     def frames(self, stop: threading.Event) -> Iterator[tuple[int, float, Image]]:
-        start = time.monotonic()
+        start, offset = time.monotonic(), 0.0
         try:
             while not stop.is_set():
-                before = self.counts["in"]
-                for frame in self._until_it_ends(stop):
+                before, seconds = self.counts["in"], 0.0
+                for at, frame in self._until_it_ends(stop):
                     index = self.counts["in"] + self.counts["corrupt"] - 1
-                    clock = time.monotonic() - start
-                    yield index, clock if self.live else index / self.fps, frame
+                    seconds = time.monotonic() - start if self.live else round(offset + at, 6)
                     if self.realtime and not self.live:
-                        stop.wait(max(0.0, (index + 1) / self.fps - (time.monotonic() - start)))
+                        stop.wait(max(0.0, seconds - (time.monotonic() - start)))
+                    yield index, seconds, frame
                 if self.live:
                     self._reconnect(stop)
                 elif not self.loop or self.counts["in"] == before:
                     return
                 else:
+                    offset = seconds + 1 / self.fps
                     self._capture.release()
                     self._capture = self._open(self.where)
         finally:
             self._capture.release()
 
-    def _until_it_ends(self, stop: threading.Event) -> Iterator[Image]:
-        """The frames of one opening. A file says how many it holds, so each of them that can't be read is a broken one;
-        a live source is given up after several failed reads in a row."""
+    def _until_it_ends(self, stop: threading.Event) -> Iterator[tuple[float, Image]]:
+        """The frames of one opening and their times. A file says how many it holds, so each of them that can't be read
+        is a broken one; a live source is given up after several failed reads in a row."""
         expected = 0 if self.live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         seen = failed = 0
+        at = -1 / self.fps
         while not stop.is_set():
             before = time.monotonic()
             frame = self._read()
             seen += 1
             if frame is not None:
+                at = self._time(at, at + (1 + failed) / self.fps)
                 self.counts["corrupt"] += failed
                 failed = 0
                 if self._protect(frame):
-                    yield frame
+                    yield at, frame
                 continue
             failed += 1
             slow = time.monotonic() - before > SLOW_READ
@@ -140,6 +143,13 @@ class Source:
             if not self.live and seen >= expected:
                 self.counts["corrupt"] += failed if seen == expected else failed - 1
                 return
+
+    def _time(self, last: float, otherwise: float) -> float:
+        """Seconds from the container's start to the frame just read, as it says; times that don't go on mean nothing.
+
+        Frames needn't be evenly spaced: phones record at a variable rate."""
+        at = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return at if math.isfinite(at) and at > max(last, -1e-9) else otherwise
 
     def _read(self) -> Image | None:
         """One decoded frame in RGB, None when there is none or it is broken."""
