@@ -1,5 +1,6 @@
 """What feeds the video demo: queues, sources that break, triggers."""
 
+import struct
 import threading
 import time
 
@@ -128,6 +129,56 @@ def test_times_that_do_not_go_on_are_replaced(tmp_path, times):
     reader = Source(write(tmp_path / "a.avi", [9] * 9), open=Timeless)
     seconds = [at for _, at, _ in reader.frames(threading.Event())]
     assert np.diff(seconds) == pytest.approx(0.04, abs=1e-5)
+
+
+def longer(path, seconds, frames=30, fps=25):
+    """A Matroska file that lasts longer than its frames, as with a sound track that goes on."""
+    file = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (64, 48))
+    for i in range(frames):
+        file.write(np.full((48, 64, 3), 4 * i, np.uint8))
+    file.release()
+    data = path.read_bytes()
+    at = data.index(b"\x44\x89\x88") + 3  # Duration, a float64 in ms
+    path.write_bytes(data[:at] + struct.pack(">d", seconds * 1000) + data[at + 8 :])
+    return path
+
+
+@pytest.mark.parametrize("seconds", [1.24, 1.5, 10, 3600, 1e6])
+def test_a_file_whose_sound_goes_on_ends_with_its_frames(tmp_path, seconds):
+    path = longer(tmp_path / "a.mkv", seconds)
+    expected = cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)
+    reader = Source(path)
+    seen = [index for index, _, _ in reader.frames(threading.Event())]
+    assert expected == round(seconds * 25) and seen == list(range(30))
+    assert reader.counts == {"in": 30, "corrupt": 0, "withheld": 0, "reconnects": 0}
+
+
+def test_reads_that_fail_for_ever_end(tmp_path):
+    class Endless:
+        """A header that promises a billion frames."""
+
+        def __init__(self, where):
+            self.file, self.reads = cv2.VideoCapture(where), 0
+            self.isOpened, self.retrieve, self.release = self.file.isOpened, self.file.retrieve, self.file.release
+
+        def get(self, what):
+            return 1e9 if what == cv2.CAP_PROP_FRAME_COUNT else self.file.get(what)
+
+        def grab(self):
+            self.reads += 1
+            return self.file.grab()
+
+    for name, corrupt in (("a.avi", source.FAILED_READS_OF_A_FILE), ("a.mkv", 0)):
+        path = write(tmp_path / name, [9] * 30)
+        reader = Source(path, open=Endless)
+        assert sum(1 for _ in reader.frames(threading.Event())) == 30
+        assert reader.counts["corrupt"] == corrupt and reader._capture.reads == 30 + source.FAILED_READS_OF_A_FILE
+
+
+def test_a_last_frame_an_hour_later_is_the_last(tmp_path):
+    reader = Source(film(tmp_path / "a.mp4", 31, [0.04] * 29 + [3600, 0.04]))
+    seconds = [at for _, at, _ in reader.frames(threading.Event())]
+    assert len(seconds) == 31 and seconds[-1] == pytest.approx(3601.16, abs=0.01) and reader.counts["corrupt"] == 0
 
 
 class Camera:

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import tiny_models
 from conftest import ROOT
-from videos import values, write
+from videos import retime, values, write
 
 import edge
 from edge.__main__ import main
 from edge.app import source, video
 from edge.app.source import Source
 from edge.app.stream import Stream
+from edge.app.writer import Writer
 from edge.errors import UserError
 from edge.inference.modelfile import write_model
 
@@ -166,6 +167,17 @@ def test_segments(model, tmp_path, capsys):
     files = sorted(tmp_path.glob("out*.mp4"))
     assert [f.name for f in files] == [f"out-000{i}.mp4" for i in range(3)]
     assert [len(values(f)) for f in files] == [20, 20, 10]
+
+
+def test_seconds_end_a_run_in_which_no_frame_comes(model, tmp_path, capsys):
+    with Writer(tmp_path / "a.mp4", 25, True) as writer:
+        for picture in random.integers(0, 255, (3, 48, 64, 3), dtype=np.uint8):
+            writer.put(picture)
+    path = retime(tmp_path / "a.mp4", [0.04, 3600, 0.04])
+    start = time.monotonic()
+    assert main(["video", str(model), str(path), "--realtime", "--seconds", "0.5", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["ended_by"] == "--seconds" and 0.4 < time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

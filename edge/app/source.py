@@ -18,6 +18,7 @@ from edge.arrays import Image
 from edge.errors import UserError
 
 FAILED_READS = 5  # in a row: a live source is lost
+FAILED_READS_OF_A_FILE = 250  # in a row: nothing more comes, whatever its header says
 SLOW_READ = 2.0  # seconds: so is one whose failing read took so long
 BACKOFF = (0.5, 30.0)  # seconds before the first reconnection and at most; doubles in between
 MOST_CAMERAS = 9999  # OpenCV takes the hundreds for a backend
@@ -62,6 +63,16 @@ def is_live(where: str, frames: float) -> bool:
     return frames <= 0 and PurePosixPath(address.path).suffix.lower() not in FILES
 
 
+def has_table(where: str) -> bool:
+    """Whether a file's container counts its frames: AVI and MP4 do; MKV, WebM, TS and whatever is far away don't."""
+    try:
+        with open(where, "rb") as stream:
+            start = stream.read(8)
+    except (OSError, ValueError):
+        return False
+    return start[:4] == b"RIFF" or start[4:] == b"ftyp"
+
+
 class Source:
     """`frames(stop)` yields (index, seconds, frame), uint8 RGB, each already through `guard`; UserError when it can't
     be opened at all.
@@ -80,15 +91,15 @@ class Source:
         open: Callable[[str], cv2.VideoCapture] = open_video,
     ):
         self.where, self.guard, self.loop, self._open = local_file(str(where)), guard, loop, open
-        remote = is_camera(self.where) or "://" in self.where
+        self.remote = is_camera(self.where) or "://" in self.where
         self.counts = {"in": 0, "corrupt": 0, "withheld": 0, "reconnects": 0}
         if is_camera(self.where) and int(self.where) > MOST_CAMERAS:
             raise UserError(f"{self.where}: a camera's number is at most {MOST_CAMERAS}")
-        if not remote and not Path(self.where).is_file():
+        if not self.remote and not Path(self.where).is_file():
             raise UserError(f"{masked(self.where)}: no such video file")
         self._capture = self._open(self.where)
         if not self._capture.isOpened():
-            what = "camera or stream is not reachable" if remote else "not a video that OpenCV reads"
+            what = "camera or stream is not reachable" if self.remote else "not a video that OpenCV reads"
             raise UserError(f"{masked(self.where)}: {what}")
         self.live = is_live(self.where, self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.realtime = realtime or self.live
@@ -120,9 +131,14 @@ class Source:
             self._capture.release()
 
     def _until_it_ends(self, stop: threading.Event) -> Iterator[tuple[float, Image]]:
-        """The frames of one opening and their times. A file says how many it holds, so each of them that can't be read
-        is a broken one; a live source is given up after several failed reads in a row."""
+        """The frames of one opening and their times; it ends after several failed reads in a row.
+
+        A file that has a table of its frames may have broken ones among them, and so ends later; what is missing at its
+        end is broken. In another one the number of frames is a guess from its length (a sound track may go on, the last
+        frame may come an hour later), so that nothing is missing there.
+        """
         expected = 0 if self.live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        patience = FAILED_READS if self.live else FAILED_READS_OF_A_FILE
         seen = failed = 0
         at = -1 / self.fps
         while not stop.is_set():
@@ -137,11 +153,10 @@ class Source:
                     yield at, frame
                 continue
             failed += 1
-            slow = time.monotonic() - before > SLOW_READ
-            if self.live and (failed >= FAILED_READS or slow):
-                return
-            if not self.live and seen >= expected:
-                self.counts["corrupt"] += failed if seen == expected else failed - 1
+            slow = self.remote and time.monotonic() - before > SLOW_READ
+            if failed >= patience or slow or (not self.live and seen >= expected):
+                if not self.live and has_table(self.where):
+                    self.counts["corrupt"] += failed if seen <= expected else failed - 1
                 return
 
     def _time(self, last: float, otherwise: float) -> float:

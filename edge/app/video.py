@@ -7,6 +7,7 @@ import csv
 import json
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         lossless = not frames.source.realtime
         path, fps = arguments.output, frames.source.fps
         output = Writer(path, fps, lossless, arguments.segment) if path else nullcontext()
-        with _signals(frames, watched), output as writer:
+        with _signals(frames, watched), _limit(frames, watched, arguments.seconds), output as writer:
             watched.all(frames, writer, keep_scores=labels is not None)
     summary = watched.summary(frames, guard)
     if writer is not None:
@@ -111,9 +112,6 @@ class _Watched:
                     writer.put(picture)
                 if self.arguments.show and _show(picture):
                     self.end(frames, "q")
-            limit = self.arguments.seconds
-            if limit and perf_counter() - self._start >= limit:
-                self.end(frames, "--seconds")
         self.seconds = perf_counter() - self._start
 
     def end(self, frames: Stream, why: str) -> None:
@@ -155,6 +153,22 @@ def _signals(frames: Stream, watched: _Watched) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _limit(frames: Stream, watched: _Watched, seconds: float | None) -> Iterator[None]:
+    """Ends the capture after so long, also while no frame comes."""
+    timer = (
+        threading.Timer(min(seconds, threading.TIMEOUT_MAX), watched.end, (frames, "--seconds")) if seconds else None
+    )
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer:
+            timer.cancel()
 
 
 def _show(picture: Image) -> bool:
