@@ -115,6 +115,12 @@ def test_realtime_keeps_the_containers_times(tmp_path):
     assert min(late) > -1e-3 and at == pytest.approx(0.78, abs=2e-3)  # never early
 
 
+def test_rate_goes_by_the_containers_times(tmp_path):
+    rate = Rate(10)
+    fired = [at for _, at, _ in Source(film(tmp_path / "a.mp4", 50, VARIABLE)).frames(threading.Event()) if rate(at)]
+    assert min(np.diff(fired)) > 0.08 and len(fired) == 16
+
+
 @pytest.mark.parametrize("times", [[0.0] * 9, [float("nan")] * 9, [40.0] * 9, [-1e18] * 9, [float("inf")] * 9])
 def test_times_that_do_not_go_on_are_replaced(tmp_path, times):
     class Timeless:
@@ -272,10 +278,25 @@ def test_motion_adds_up_small_changes_and_ignores_noise():
 
 
 def test_rate_keeps_its_mean():
-    for fps, wanted in ((25, 10), (30, 7), (10, 25)):
+    for fps, wanted in ((25, 10), (30, 7), (10, 25), (30, 25), (29.97, 20), (60, 1)):
         rate = Rate(wanted)
-        fired = sum(rate(i / fps) for i in range(fps * 20))
+        fired = sum(rate(i / fps) for i in range(int(fps * 20)))
         assert abs(fired - 20 * min(fps, wanted)) <= 1
+
+
+@pytest.mark.parametrize("gap", [1.0, 1.5, 2.0, 10.0, 3600.0])
+def test_rate_fires_once_after_a_gap(gap):
+    rate = Rate(1)
+    times = [0.0, *(gap + 0.04 * i for i in range(60))]
+    fired = [at for at in times if rate(at)]
+    assert fired[:2] == [0.0, gap] and min(np.diff(fired)) > 0.9 - 1e-6 and len(fired) == 4
+
+
+def test_motion_compares_with_what_was_looked_at_anyway():
+    motion = Motion(4)
+    grey = [np.full((32, 32, 3), value, np.uint8) for value in (100, 103, 106, 108)]
+    assert motion(grey[0]) and motion(grey[1], always=True)
+    assert not motion(grey[2]) and motion(grey[3])
 
 
 def test_alarm_does_not_flicker():

@@ -1,6 +1,7 @@
 """Video: streams, the command, and a clean end."""
 
 import csv
+import dataclasses
 import http.server
 import io
 import json
@@ -75,13 +76,46 @@ def test_spared_inferences_are_counted_and_keep_the_verdict(model, tmp_path):
     with edge.stream(model, path, motion=4) as frames:
         seen = list(frames)
     counts = frames.counts
-    assert [f.index for f in seen if f.fresh] == [0, 30] and len({f.score for f in seen}) == 2
-    assert (counts["inferred"], counts["skipped_by_motion"], counts["out"]) == (2, 58, 60)
+    # five of a kind turn the alarm
+    assert [f.index for f in seen if f.fresh] == [0, 1, 2, 3, 4, 30, 31, 32, 33, 34] and len(
+        {f.score for f in seen}
+    ) == 2
+    assert (counts["inferred"], counts["skipped_by_motion"], counts["out"]) == (10, 50, 60)
     assert [f.is_defect for f in seen] == [True] * 30 + [False] * 30
     assert [f.alarm for f in seen] == [False] * 4 + [True] * 30 + [False] * 26
     with edge.stream(model, path, rate=5) as frames:
         assert sum(f.fresh for f in frames) == frames.counts["inferred"] == 12
     assert frames.counts["skipped_by_rate"] == 48
+
+
+@pytest.mark.parametrize("wrong", [{3}, {3, 4, 5, 6}, {3, 5, 7, 9, 11}, {0}, set(range(0, 60, 2))])
+def test_misjudged_inferences_do_not_turn_the_alarm_of_what_rests(monkeypatch, model, tmp_path, wrong):
+    """Inferences by number; each of them but the first is caused by motion or by a doubt about the one before."""
+    path = write(tmp_path / "a.avi", [value for value in (100, 150) * 15 for _ in range(4)])
+    with edge.stream(model, path, motion=4) as frames:
+        judge, calls = frames.detector.judge, iter(range(1000))
+
+        def misjudge(image):
+            return dataclasses.replace(judge(image), is_defect=next(calls) in wrong)
+
+        monkeypatch.setattr(frames.detector, "judge", misjudge)
+        seen = list(frames)
+    assert frames.counts["inferred"] > max(wrong) and sum(f.is_defect for f in seen) >= len(wrong)
+    assert not any(f.alarm for f in seen)
+
+
+def test_an_alarm_of_what_rests_takes_five_inferences(monkeypatch, model, tmp_path):
+    path = write(tmp_path / "a.avi", [100] * 60)
+    for rate, fresh in ((0, [0, 1, 2, 3, 4]), (5, [0, 5, 10, 15, 20])):
+        with edge.stream(model, path, motion=4, rate=rate) as frames:
+            judge = frames.detector.judge
+            monkeypatch.setattr(
+                frames.detector, "judge", lambda image, judge=judge: dataclasses.replace(judge(image), is_defect=True)
+            )
+            seen = list(frames)
+        assert [f.index for f in seen if f.fresh] == fresh
+        assert [f.alarm for f in seen] == [False] * fresh[-1] + [True] * (60 - fresh[-1])
+        assert frames.counts["inferred"] == 5
 
 
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch, model, tmp_path):
