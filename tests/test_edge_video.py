@@ -1,6 +1,7 @@
 """Video: streams, the command, and a clean end."""
 
 import csv
+import dataclasses
 import http.server
 import io
 import json
@@ -16,13 +17,14 @@ import numpy as np
 import pytest
 import tiny_models
 from conftest import ROOT
-from videos import values, write
+from videos import retime, values, write
 
 import edge
 from edge.__main__ import main
 from edge.app import source, video
 from edge.app.source import Source
 from edge.app.stream import Stream
+from edge.app.writer import Writer
 from edge.errors import UserError
 from edge.inference.modelfile import write_model
 
@@ -74,13 +76,46 @@ def test_spared_inferences_are_counted_and_keep_the_verdict(model, tmp_path):
     with edge.stream(model, path, motion=4) as frames:
         seen = list(frames)
     counts = frames.counts
-    assert [f.index for f in seen if f.fresh] == [0, 30] and len({f.score for f in seen}) == 2
-    assert (counts["inferred"], counts["skipped_by_motion"], counts["out"]) == (2, 58, 60)
+    # five of a kind turn the alarm
+    assert [f.index for f in seen if f.fresh] == [0, 1, 2, 3, 4, 30, 31, 32, 33, 34] and len(
+        {f.score for f in seen}
+    ) == 2
+    assert (counts["inferred"], counts["skipped_by_motion"], counts["out"]) == (10, 50, 60)
     assert [f.is_defect for f in seen] == [True] * 30 + [False] * 30
     assert [f.alarm for f in seen] == [False] * 4 + [True] * 30 + [False] * 26
     with edge.stream(model, path, rate=5) as frames:
         assert sum(f.fresh for f in frames) == frames.counts["inferred"] == 12
     assert frames.counts["skipped_by_rate"] == 48
+
+
+@pytest.mark.parametrize("wrong", [{3}, {3, 4, 5, 6}, {3, 5, 7, 9, 11}, {0}, set(range(0, 60, 2))])
+def test_misjudged_inferences_do_not_turn_the_alarm_of_what_rests(monkeypatch, model, tmp_path, wrong):
+    """Inferences by number; each of them but the first is caused by motion or by a doubt about the one before."""
+    path = write(tmp_path / "a.avi", [value for value in (100, 150) * 15 for _ in range(4)])
+    with edge.stream(model, path, motion=4) as frames:
+        judge, calls = frames.detector.judge, iter(range(1000))
+
+        def misjudge(image):
+            return dataclasses.replace(judge(image), is_defect=next(calls) in wrong)
+
+        monkeypatch.setattr(frames.detector, "judge", misjudge)
+        seen = list(frames)
+    assert frames.counts["inferred"] > max(wrong) and sum(f.is_defect for f in seen) >= len(wrong)
+    assert not any(f.alarm for f in seen)
+
+
+def test_an_alarm_of_what_rests_takes_five_inferences(monkeypatch, model, tmp_path):
+    path = write(tmp_path / "a.avi", [100] * 60)
+    for rate, fresh in ((0, [0, 1, 2, 3, 4]), (5, [0, 5, 10, 15, 20])):
+        with edge.stream(model, path, motion=4, rate=rate) as frames:
+            judge = frames.detector.judge
+            monkeypatch.setattr(
+                frames.detector, "judge", lambda image, judge=judge: dataclasses.replace(judge(image), is_defect=True)
+            )
+            seen = list(frames)
+        assert [f.index for f in seen if f.fresh] == fresh
+        assert [f.alarm for f in seen] == [False] * fresh[-1] + [True] * (60 - fresh[-1])
+        assert frames.counts["inferred"] == 5
 
 
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch, model, tmp_path):
@@ -168,6 +203,17 @@ def test_segments(model, tmp_path, capsys):
     assert [len(values(f)) for f in files] == [20, 20, 10]
 
 
+def test_seconds_end_a_run_in_which_no_frame_comes(model, tmp_path, capsys):
+    with Writer(tmp_path / "a.mp4", 25, True) as writer:
+        for picture in random.integers(0, 255, (3, 48, 64, 3), dtype=np.uint8):
+            writer.put(picture)
+    path = retime(tmp_path / "a.mp4", [0.04, 3600, 0.04])
+    start = time.monotonic()
+    assert main(["video", str(model), str(path), "--realtime", "--seconds", "0.5", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["ended_by"] == "--seconds" and 0.4 < time.monotonic() - start < 60
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_with_a_playable_file(model, tmp_path, number):
     path, out = write(tmp_path / "a.avi", range(0, 200, 4)), tmp_path / "out.mp4"
@@ -195,7 +241,7 @@ def test_a_signal_ends_with_a_playable_file(model, tmp_path, number):
         (["{tmp}/none.mp4"], "none.mp4: no such video file"),
         (["{video}", "--output", "{tmp}/a.txt"], "must end in .mp4 or .avi"),
         (["{video}", "--output", "{tmp}/no/a.mp4"], "the folder {tmp}/no does not exist"),
-        (["{video}", "--output", "{video}"], "is the input"),
+        (["{video}", "--output", "{video}"], "is an input"),
         (["{video}", "--rate", "-1"], "--rate -1: must not be negative"),
         (["{video}", "--steady", "0"], "--steady 0: must be at least 1"),
         (["{video}", "--truth", "{tmp}/none.csv"], "none.csv: can't be read"),

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from edge.app import options
-from edge.errors import UserError
 from edge.inference import timing
 from edge.inference.detector import Detector
 
@@ -23,8 +22,6 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.runs < 2:
-        raise UserError(f"--runs {arguments.runs}: must be at least 2")
     result = measure(options.detector(arguments), arguments.runs) | {"threads": arguments.threads}
     if arguments.json:
         print(json.dumps(result, indent=2))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 
-from edge.app import options, overlay, privacy
+from edge.app import options, outputs, overlay, privacy
 from edge.arrays import Image
 from edge.errors import UserError
 from edge.inference.detector import Prediction
@@ -43,6 +43,7 @@ def predict(arguments: argparse.Namespace) -> int:
     guard = privacy.from_options(arguments)
     root = Path(arguments.image)
     paths = _images(root)
+    targets = _targets(Path(arguments.overlay), root, paths) if arguments.overlay else {}
     width = max(len(str(path)) for path in paths)
     table = csv.writer(sys.stdout, lineterminator="\n")
     rows, failed = [], False
@@ -65,10 +66,8 @@ def predict(arguments: argparse.Namespace) -> int:
             "verdict": "defect" if prediction.is_defect else "good",
             "boxes": [list(region.scaled(*scale)) for region in found],
         }
-        if arguments.overlay:
-            name = str(path.relative_to(root)) if root.is_dir() else path.name
-            target = Path(arguments.overlay) / (name if name.endswith(".png") else f"{name}.png")
-            _draw(target, image, prediction, found, detector.info.threshold)
+        if targets:
+            _draw(targets[path], image, prediction, found, detector.info.threshold)
         if arguments.csv:
             table.writerow([row["path"], row["score"], row["verdict"]])
         elif not arguments.json:
@@ -119,12 +118,24 @@ def _images(path: Path) -> list[Path]:
     return found
 
 
+def _targets(folder: Path, root: Path, paths: list[Path]) -> dict[Path, Path]:
+    """Where the overlay of each picture goes; UserError where one would replace anything but an overlay."""
+    targets = {}
+    for path in paths:
+        name = str(path.relative_to(root)) if root.is_dir() else path.name
+        targets[path] = folder / (name if name.endswith(".png") else f"{name}.png")
+    outputs.check_overlays(folder, root, list(targets.values()), paths)
+    return targets
+
+
 def _draw(path: Path, image: Image, prediction: Prediction, found: list[overlay.Region], threshold: float) -> None:
     text = f"{prediction.score:.2f} / {threshold:.2f}"
     picture = overlay.draw(image, prediction.map, threshold, found, prediction.is_defect, text)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fine = cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        if fine:
+            outputs.mark(path)
     except OSError as error:
         raise UserError(f"{path}: can't be written: {error.strerror}") from None
     if not fine:

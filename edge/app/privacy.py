@@ -149,7 +149,5 @@ def from_options(arguments: argparse.Namespace, hold: int = 0) -> Guard | None:
         return None
     if not arguments.face_model and not arguments.zone:
         raise UserError("--privacy has nothing to hide: give --face-model FILE or --zone X,Y,W,H")
-    if arguments.face_search < 32:
-        raise UserError(f"--face-search {arguments.face_search}: must be at least 32")
     find = FaceFinder(arguments.face_model, longest=arguments.face_search) if arguments.face_model else None
     return Guard(arguments.privacy, find, arguments.zone, arguments.on_failure, hold=hold)

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge.app import truth
+from edge.app import outputs, truth
 from edge.app.writer import Writer
 from edge.arrays import Image
 from edge.errors import UserError
@@ -33,8 +33,6 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.parts < 2:
-        raise UserError(f"--parts {arguments.parts}: must be at least 2")
     rows = write(arguments.output, arguments.data, arguments.parts, arguments.seed)
     defects = sum(row["label"] for row in rows)
     print(f"{arguments.output}: {len(rows)} frames at {FPS} per second, {defects} with a defect")
@@ -44,7 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
 def write(output: str | Path, data: str | Path, parts: int, seed: int) -> list[dict[str, Any]]:
     """Writes the video and its truth file, and returns the rows of the latter."""
     rng = np.random.default_rng(seed)
-    line = _line(Path(data), parts, rng)
+    data, video = Path(data), Path(output)
+    table = video.with_suffix(".csv")
+    outputs.check([video, table], [data / "index.csv"])
+    truth.check_target(table)
+    line = _line(data, parts, rng)
     rows = []
     with Writer(output, FPS, lossless=True) as writer:
         for number, (position, moving) in enumerate(_positions(len(line))):
@@ -55,7 +57,7 @@ def write(output: str | Path, data: str | Path, parts: int, seed: int) -> list[d
             x, y, w, h = cv2.boundingRect(mask) if defect else (0, 0, 0, 0)
             box = {"x": x, "y": y, "width": w, "height": h}
             rows.append({"frame": number, "label": int(bool(defect)), "defect": defect, "moving": int(moving), **box})
-    truth.write(Path(output).with_suffix(".csv"), rows)
+    truth.write(table, rows)
     return rows
 
 

@@ -6,36 +6,80 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
 
+from edge.address import masked
 from edge.app.privacy import Guard
 from edge.arrays import Image
 from edge.errors import UserError
 
 FAILED_READS = 5  # in a row: a live source is lost
+FAILED_READS_OF_A_FILE = 250  # in a row: nothing more comes, whatever its header says
 SLOW_READ = 2.0  # seconds: so is one whose failing read took so long
 BACKOFF = (0.5, 30.0)  # seconds before the first reconnection and at most; doubles in between
+MOST_CAMERAS = 9999  # OpenCV takes the hundreds for a backend
+DOWNLOADS = {"http", "https", "ftp"}  # protocols that serve files, too
+FILES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 TIMEOUT_MS = 5000  # of opening and reading a network stream
+
+
+def is_camera(where: str) -> bool:
+    """Whether this is the number of a camera; other digits than ASCII's are a file's name."""
+    return where.isascii() and where.isdigit()
 
 
 def open_video(where: str) -> cv2.VideoCapture:
     """OpenCV's capture of a file, an address or a camera's number."""
-    if where.isdigit():
+    if is_camera(where):
         return cv2.VideoCapture(int(where))
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
     return cv2.VideoCapture(where, cv2.CAP_FFMPEG, timeouts)
+
+
+def local_file(where: str) -> str:
+    """The path in a file:// address; anything else as it is."""
+    if not where.lower().startswith("file://"):
+        return where
+    path = where[len("file://") :]
+    return unquote(path[len("localhost") :] if path.startswith("localhost/") else path)
+
+
+def is_live(where: str, frames: float) -> bool:
+    """Whether a source has no end: a camera, or an address that is no file. `frames`: what the container says.
+
+    Downloaded files name their length, or end as files of video do; a camera's stream does neither.
+    """
+    if is_camera(where):
+        return True
+    if "://" not in where:
+        return False
+    address = urlsplit(masked(where))  # a password may hold what would end the host
+    if address.scheme.lower() not in DOWNLOADS:
+        return True
+    return frames <= 0 and PurePosixPath(address.path).suffix.lower() not in FILES
+
+
+def has_table(where: str) -> bool:
+    """Whether a file's container counts its frames: AVI and MP4 do; MKV, WebM, TS and whatever is far away don't."""
+    try:
+        with open(where, "rb") as stream:
+            start = stream.read(8)
+    except (OSError, ValueError):
+        return False
+    return start[:4] == b"RIFF" or start[4:] == b"ftyp"
 
 
 class Source:
     """`frames(stop)` yields (index, seconds, frame), uint8 RGB, each already through `guard`; UserError when it can't
     be opened at all.
 
-    A live source (address or camera) that vanishes is opened again with growing pauses until it is back; a file ends,
-    or starts again with `loop`, and `realtime` plays it at its own speed. `counts`: frames decoded, broken frames
-    skipped, frames that the guard withheld, reconnections.
+    A live source (a camera, or an address that is no file) that vanishes is opened again with growing pauses until it
+    is back; a file ends, or starts again with `loop`, and `realtime` plays it at its own speed. `counts`: frames
+    decoded, broken frames skipped, frames that the guard withheld, reconnections.
     """
 
     def __init__(
@@ -46,64 +90,81 @@ class Source:
         realtime: bool = False,
         open: Callable[[str], cv2.VideoCapture] = open_video,
     ):
-        self.where, self.guard, self.loop, self._open = str(where), guard, loop, open
-        self.live = self.where.isdigit() or "://" in self.where
-        self.realtime = realtime or self.live
+        self.where, self.guard, self.loop, self._open = local_file(str(where)), guard, loop, open
+        self.remote = is_camera(self.where) or "://" in self.where
         self.counts = {"in": 0, "corrupt": 0, "withheld": 0, "reconnects": 0}
-        if not self.live and not Path(self.where).is_file():
-            raise UserError(f"{self.where}: no such video file")
+        if is_camera(self.where) and int(self.where) > MOST_CAMERAS:
+            raise UserError(f"{self.where}: a camera's number is at most {MOST_CAMERAS}")
+        if not self.remote and not Path(self.where).is_file():
+            raise UserError(f"{masked(self.where)}: no such video file")
         self._capture = self._open(self.where)
         if not self._capture.isOpened():
-            what = "camera or stream is not reachable" if self.live else "not a video that OpenCV reads"
-            raise UserError(f"{self.where}: {what}")
+            what = "camera or stream is not reachable" if self.remote else "not a video that OpenCV reads"
+            raise UserError(f"{masked(self.where)}: {what}")
+        self.live = is_live(self.where, self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.realtime = realtime or self.live
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else 25.0
         sides = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self.frame_bytes = max(1, int(3 * math.prod(sides)))
 
     def frames(self, stop: threading.Event) -> Iterator[tuple[int, float, Image]]:
-        start = time.monotonic()
+        start, offset = time.monotonic(), 0.0
         try:
             while not stop.is_set():
-                before = self.counts["in"]
-                for frame in self._until_it_ends(stop):
+                before, seconds = self.counts["in"], 0.0
+                for at, frame in self._until_it_ends(stop):
                     index = self.counts["in"] + self.counts["corrupt"] - 1
-                    clock = time.monotonic() - start
-                    yield index, clock if self.live else index / self.fps, frame
+                    seconds = time.monotonic() - start if self.live else round(offset + at, 6)
                     if self.realtime and not self.live:
-                        stop.wait(max(0.0, (index + 1) / self.fps - (time.monotonic() - start)))
+                        stop.wait(max(0.0, seconds - (time.monotonic() - start)))
+                    yield index, seconds, frame
                 if self.live:
                     self._reconnect(stop)
                 elif not self.loop or self.counts["in"] == before:
                     return
                 else:
+                    offset = seconds + 1 / self.fps
                     self._capture.release()
                     self._capture = self._open(self.where)
         finally:
             self._capture.release()
 
-    def _until_it_ends(self, stop: threading.Event) -> Iterator[Image]:
-        """The frames of one opening. A file says how many it holds, so each of them that can't be read is a broken one;
-        a live source is given up after several failed reads in a row."""
+    def _until_it_ends(self, stop: threading.Event) -> Iterator[tuple[float, Image]]:
+        """The frames of one opening and their times; it ends after several failed reads in a row.
+
+        A file that has a table of its frames may have broken ones among them, and so ends later; what is missing at its
+        end is broken. In another one the number of frames is a guess from its length (a sound track may go on, the last
+        frame may come an hour later), so that nothing is missing there.
+        """
         expected = 0 if self.live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        patience = FAILED_READS if self.live else FAILED_READS_OF_A_FILE
         seen = failed = 0
+        at = -1 / self.fps
         while not stop.is_set():
             before = time.monotonic()
             frame = self._read()
             seen += 1
             if frame is not None:
+                at = self._time(at, at + (1 + failed) / self.fps)
                 self.counts["corrupt"] += failed
                 failed = 0
                 if self._protect(frame):
-                    yield frame
+                    yield at, frame
                 continue
             failed += 1
-            slow = time.monotonic() - before > SLOW_READ
-            if self.live and (failed >= FAILED_READS or slow):
+            slow = self.remote and time.monotonic() - before > SLOW_READ
+            if failed >= patience or slow or (not self.live and seen >= expected):
+                if not self.live and has_table(self.where):
+                    self.counts["corrupt"] += failed if seen <= expected else failed - 1
                 return
-            if not self.live and seen >= expected:
-                self.counts["corrupt"] += failed if seen == expected else failed - 1
-                return
+
+    def _time(self, last: float, otherwise: float) -> float:
+        """Seconds from the container's start to the frame just read, as it says; times that don't go on mean nothing.
+
+        Frames needn't be evenly spaced: phones record at a variable rate."""
+        at = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return at if math.isfinite(at) and at > max(last, -1e-9) else otherwise
 
     def _read(self) -> Image | None:
         """One decoded frame in RGB, None when there is none or it is broken."""

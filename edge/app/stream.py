@@ -52,7 +52,8 @@ class Stream:
     """Iterates over the `Frame`s of a source; `counts` says what became of every frame.
 
     A live source drops the oldest waiting frame when the model or the caller is too slow; a file waits for them.
-    `motion` (grey values) and `rate` (per second) spare inferences; the alarm turns after `steady` verdicts in a row.
+    `motion` (grey values) and `rate` (per second) spare inferences; the alarm turns after `steady` verdicts in a
+    row, and while it is about to, `motion` spares none.
     `stop` ends it in order: what was captured comes out. An error in a thread is raised here. Leaving the loop early
     needs `close`, or the `with` statement.
     """
@@ -134,8 +135,7 @@ class Stream:
                 prediction = detector.judge(ring.sample() if ring else detector.resize(image))
                 self._counts["inferred"] += 1
                 times.append(perf_counter())
-            # what rests confirms its verdict
-            alarm = self._alarm(prediction.is_defect) if in_time else self._alarm.active
+            alarm = self._alarm(prediction.is_defect) if fresh else self._alarm.active
             span = times[-1] - times[0]
             fps = (len(times) - 1) / span if span else 0.0
             target.put(Frame(index, seconds, image, prediction, alarm, fresh, fps))
@@ -147,7 +147,8 @@ class Stream:
         return True
 
     def _moved(self, image: Image) -> bool:
-        if self._motion and not self._motion(image):
+        # a verdict is not repeated for what rests: until the alarm agrees with it, each frame is looked at
+        if self._motion and not self._motion(image, always=self._alarm.doubted):
             self._counts["skipped_by_motion"] += 1
             return False
         return True

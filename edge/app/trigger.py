@@ -21,34 +21,51 @@ class Motion:
         self.level = level
         self._last: np.ndarray | None = None
 
-    def __call__(self, image: Image) -> bool:
+    def __call__(self, image: Image, always: bool = False) -> bool:
+        """`always`: the frame is looked at anyway, and later ones are compared with it."""
         cells = cv2.resize(image, (self.GRID, self.GRID), interpolation=cv2.INTER_AREA).astype(np.int16)
-        if self._last is not None and np.abs(cells - self._last).max() <= self.level:
+        if not always and self._last is not None and np.abs(cells - self._last).max() <= self.level:
             return False
         self._last = cells
         return True
 
 
 class Rate:
-    """True at most `per_second` times a second of the source's time."""
+    """True at most `per_second` times a second of the source's time, in the mean, and once after a gap.
+
+    A frame comes late by up to the distance of two frames, and the next one is due as if it had been in time: so the
+    mean is kept. After a gap, time begins anew: nothing is made up for.
+    """
 
     def __init__(self, per_second: float):
         self.step = 1 / per_second
         self._next = -np.inf
+        self._seen: float | None = None  # the time of the frame before
+        self._distance = 0.0  # of the two frames before
 
     def __call__(self, seconds: float) -> bool:
-        if seconds < self._next - 1e-6:
+        usual, self._distance = self._distance, 0.0 if self._seen is None else seconds - self._seen
+        self._seen = seconds
+        late = seconds - self._next
+        if late < -1e-6:
             return False
-        self._next = seconds + self.step if np.isinf(self._next) else max(self._next + self.step, seconds)
+        in_time = late <= min(1.5 * usual, self.step)
+        self._next = (self._next if in_time else seconds) + self.step
         return True
 
 
 class Alarm:
-    """The state that does not flicker: it turns after `steady` verdicts in a row that contradict it."""
+    """The state that does not flicker: it turns after `steady` verdicts in a row that contradict it, each of an
+    inference of its own."""
 
     def __init__(self, steady: int = 5):
         self.steady, self.active = steady, False
         self._against = 0
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the last verdict contradicted the state: only further inferences tell an error from a change."""
+        return self._against > 0
 
     def __call__(self, is_defect: bool) -> bool:
         self._against = self._against + 1 if is_defect != self.active else 0

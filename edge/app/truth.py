@@ -22,6 +22,12 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def check_target(path: Path) -> None:
+    """UserError where the truth file would replace a file that is none."""
+    if path.exists() and (not path.is_file() or path.read_bytes()[:200].split(b"\n")[0] != ",".join(COLUMNS).encode()):
+        raise UserError(f"{path}: exists and is no truth file; choose another name for the video")
+
+
 def read(path: str | Path) -> dict[int, int]:
     """The label of each frame."""
     try:

@@ -7,6 +7,7 @@ import csv
 import json
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Any
 
 import cv2
 
-from edge.app import options, overlay, privacy, truth
+from edge.address import masked
+from edge.app import options, outputs, overlay, privacy, truth
+from edge.app.source import local_file
 from edge.app.stream import Frame, Stream, stream
 from edge.app.writer import Writer
 from edge.arrays import Image
@@ -55,7 +58,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(arguments: argparse.Namespace) -> int:
     """Watches until the source ends, the window is closed or a signal comes; 0, or an error for bad input."""
-    _check(arguments)
+    if arguments.output:
+        outputs.check([Path(arguments.output)], [Path(local_file(arguments.input))])
     labels = truth.read(arguments.truth) if arguments.truth else None
     guard = privacy.from_options(arguments, hold=HOLD)
     names = ("loop", "realtime", "motion", "rate", "steady")
@@ -65,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         lossless = not frames.source.realtime
         path, fps = arguments.output, frames.source.fps
         output = Writer(path, fps, lossless, arguments.segment) if path else nullcontext()
-        with _signals(frames, watched), output as writer:
+        with _signals(frames, watched), _limit(frames, watched, arguments.seconds), output as writer:
             watched.all(frames, writer, keep_scores=labels is not None)
     summary = watched.summary(frames, guard)
     if writer is not None:
@@ -108,9 +112,6 @@ class _Watched:
                     writer.put(picture)
                 if self.arguments.show and _show(picture):
                     self.end(frames, "q")
-            limit = self.arguments.seconds
-            if limit and perf_counter() - self._start >= limit:
-                self.end(frames, "--seconds")
         self.seconds = perf_counter() - self._start
 
     def end(self, frames: Stream, why: str) -> None:
@@ -120,7 +121,7 @@ class _Watched:
     def summary(self, frames: Stream, guard: privacy.Guard | None) -> dict[str, Any]:
         counts = frames.counts
         return {
-            "input": self.arguments.input,
+            "input": masked(self.arguments.input),
             "model": frames.detector.info.name,
             "ended_by": self.ended_by,
             "seconds": round(self.seconds, 3),
@@ -154,6 +155,22 @@ def _signals(frames: Stream, watched: _Watched) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _limit(frames: Stream, watched: _Watched, seconds: float | None) -> Iterator[None]:
+    """Ends the capture after so long, also while no frame comes."""
+    timer = (
+        threading.Timer(min(seconds, threading.TIMEOUT_MAX), watched.end, (frames, "--seconds")) if seconds else None
+    )
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer:
+            timer.cancel()
+
+
 def _show(picture: Image) -> bool:
     """Shows the picture; True when the user wants to end."""
     try:
@@ -161,16 +178,6 @@ def _show(picture: Image) -> bool:
         return cv2.waitKey(1) & 0xFF == ord("q")
     except cv2.error:
         raise UserError("--show: this OpenCV has no window; pip install opencv-python, or use --output") from None
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    for name in ("motion", "rate", "segment"):
-        if getattr(arguments, name) < 0:
-            raise UserError(f"--{name} {getattr(arguments, name):g}: must not be negative")
-    if arguments.steady < 1:
-        raise UserError(f"--steady {arguments.steady}: must be at least 1")
-    if arguments.output and Path(arguments.output).resolve() == Path(arguments.input).resolve():
-        raise UserError(f"{arguments.output}: is the input; choose another output")
 
 
 def _text(summary: dict[str, Any]) -> str:

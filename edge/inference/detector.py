@@ -17,6 +17,8 @@ from edge.inference.modelinfo import ModelInfo, OutputSpec
 from edge.inference.runtimes import DELEGATES, FORMATS
 from edge.preprocess import resize
 
+MOST_THREADS = 1024  # more is a typing error that would exhaust the machine
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -104,6 +106,8 @@ def open_runtime(info: ModelInfo, threads: int, delegate: str | None) -> Runtime
     """The model's file opened on CPU threads, or what was compiled for a delegate on its accelerator."""
     if threads < 1:
         raise ModelError(f"threads = {threads}: must be at least 1")
+    if threads > MOST_THREADS:
+        raise ModelError(f"threads = {threads}: must be at most {MOST_THREADS}")
     if delegate is not None and (delegate not in DELEGATES or FORMATS[delegate].stored_as != info.format):
         raise ModelError(f"{info.path}: no delegate {delegate!r} for {info.format}; there are {', '.join(DELEGATES)}")
     return FORMATS[delegate or info.format].open(info.compiled(delegate), threads, info.sha256)

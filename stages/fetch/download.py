@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from edge.address import masked
 from edge.errors import UserError
 from stages.common.progress import track
 
@@ -32,7 +33,9 @@ def fetch(url: str, name: str | None = None) -> Path:
     The file is called `name` (null: the end of the address), in a folder per address. UserError when it can't be had.
     """
     if not url.startswith(("http://", "https://")):
-        raise UserError(f"data.url = {url!r}: not an http(s) address; correct it, or set data.path to a local copy")
+        raise UserError(
+            f"data.url = {masked(url)!r}: not an http(s) address; correct it, or set data.path to a local copy"
+        )
     name = name or PurePosixPath(urllib.parse.urlsplit(url).path).name.lstrip(".") or "archive"
     target = FOLDER / hashlib.sha256(url.encode()).hexdigest()[:8] / name  # 32 bits tell the few addresses apart
     if target.exists():
@@ -99,15 +102,15 @@ def _raise_if_final(url: str, error: Exception, part: Path, last: bool) -> None:
     """UserError where another try is of no use; a full disk passes as it is."""
     elsewhere = "set data.path to a local copy or data.url to another address"
     if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-        raise UserError(f"{url}: HTTP {error.code} {error.reason}; {elsewhere}") from None
+        raise UserError(f"{masked(url)}: HTTP {error.code} {error.reason}; {elsewhere}") from None
     if isinstance(error, http.client.InvalidURL):
-        raise UserError(f"{url}: {error}; correct data.url") from None
+        raise UserError(f"{masked(f'{url}: {error}')}; correct data.url") from None
     on_disk = isinstance(error, OSError) and not isinstance(error, urllib.error.URLError) and error.filename is not None
     if on_disk or getattr(error, "errno", None) == errno.ENOSPC:
         raise error
     if last:
         kept = f"; {part.stat().st_size} bytes are kept in {part}, run again to go on" if part.exists() else ""
-        raise UserError(f"{url}: {_reason(error)}{kept}; or {elsewhere}") from None
+        raise UserError(f"{masked(url)}: {_reason(error)}{kept}; or {elsewhere}") from None
 
 
 def _reason(error: Exception) -> str:
