@@ -65,6 +65,8 @@ def show(name: str, found: dict[str, Any]) -> None:
 def choose(wanted: list[str] | None, runtimes: list[str]) -> list[str]:
     """The variants to measure: those asked for, else all that a runtime of the device can run."""
     variants = devices.read_yaml(Path("params.yaml"))["variants"]
+    for name in variants:
+        devices.check_name(name, "params.yaml: variants")
     unknown = set(wanted or []) - set(variants)
     if unknown:
         raise RunnerError(f"params.yaml: no variant {', '.join(sorted(unknown))}; choose from {', '.join(variants)}")
