@@ -139,8 +139,6 @@ class Host:
 
     def close(self) -> None:
         self.stop()
-        for lock in Path("/tmp").glob(f"edge-vision-*-{os.getpid()}.lock*"):
-            lock.unlink()
         if self.netns:
             subprocess.run(["ip", "link", "del", self.link], check=False)
             subprocess.run(["ip", "netns", "del", self.netns], check=True)

@@ -86,7 +86,7 @@ class Device(Section):
     ssh: Address | None = None
     python: str | None = None  # ssh: the interpreter on the device
     folder: str = ".cache/edge-vision"  # ssh: where code and models go, relative to the home there
-    lock: Annotated[str, Field(pattern=NAME)] = "device"  # devices that share a machine's /tmp need different names
+    lock: Annotated[str, Field(pattern=NAME, max_length=64)] = "device"  # devices that share one machine need different names
     runtime: list[Annotated[str, one_of(*RUNS)]] = []
     threads: list[Annotated[int, Field(ge=1)]] | None = None  # instead of benchmark.threads
     may_change: list[Literal["governor"]] = []

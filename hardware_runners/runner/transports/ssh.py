@@ -69,7 +69,8 @@ async def _run(
         found = await _run_probe(device, connection, f"{home}/{code.name}")
         fingerprint.compare(device, found["fingerprint"])
         job = {
-            "lock": f"/tmp/edge-vision-{device.lock}.lock",
+            "lock": device.lock,
+            "state": f"{home}/state",
             "holder": f"{getpass.getuser()}@{socket.gethostname()} ({holder})",
             "lock_wait_s": device.limits.lock_wait_s,
             "limit_s": device.limits.run_s,
