@@ -42,6 +42,11 @@ def project(tmp_path_factory):
         ({"energy": {"source": "solar"}}, "x.yaml: energy.source = 'solar': "),
         ({"energy": {"source": "meter"}}, "source: meter needs either file or port"),
         ({"limits": {"run_s": 0}}, "x.yaml: limits.run_s = 0: Input should be greater than 0"),
+        ({"folder": "."}, "x.yaml: folder = '.': must be a folder for this alone"),
+        ({"folder": "a/.."}, "x.yaml: folder = 'a/..': must be a folder for this alone"),
+        ({"folder": "/"}, "x.yaml: folder = '/': must be a folder for this alone"),
+        ({"folder": "~/"}, "x.yaml: folder = '~/': must be a folder for this alone"),
+        ({"folder": "a\0b"}, "must be a folder for this alone"),
         ({"name": None}, "x.yaml: name = None: Input should be a valid string"),
     ],
 )
@@ -135,11 +140,12 @@ def test_the_device_gets_everything_once_and_keeps_no_part(project):
     shutil.rmtree(folder, ignore_errors=True)
     (folder / ".tmp-999999999").mkdir(parents=True)  # of a run that was killed
     assert project.runners("probe", "pia").returncode == 0
-    (code,) = folder.iterdir()
+    (code,) = folder.glob("code-*")
+    assert {path.name for path in folder.iterdir()} == {code.name, ".edge-vision"}
     stamp = (code / "edge/inference/runtimes/tflite.py").stat().st_mtime_ns
     assert code.name == bundle.code().name
     assert project.runners("probe", "pia").returncode == 0
-    assert (code / "edge/inference/runtimes/tflite.py").stat().st_mtime_ns == stamp and len(list(folder.iterdir())) == 1
+    assert (code / "edge/inference/runtimes/tflite.py").stat().st_mtime_ns == stamp and len(list(folder.iterdir())) == 2
 
 
 # the commands

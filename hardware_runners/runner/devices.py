@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from edge.inference.runtimes import RUNS
@@ -86,7 +87,9 @@ class Device(Section):
     ssh: Address | None = None
     python: str | None = None  # ssh: the interpreter on the device
     folder: str = ".cache/edge-vision"  # ssh: where code and models go, relative to the home there
-    lock: Annotated[str, Field(pattern=NAME, max_length=64)] = "device"  # devices that share one machine need different names
+    lock: Annotated[str, Field(pattern=NAME, max_length=64)] = (
+        "device"  # devices that share one machine need different names
+    )
     runtime: list[Annotated[str, one_of(*RUNS)]] = []
     threads: list[Annotated[int, Field(ge=1)]] | None = None  # instead of benchmark.threads
     may_change: list[Literal["governor"]] = []
@@ -94,6 +97,13 @@ class Device(Section):
     limits: Limits = Limits()
     energy: Energy = Energy(source="none")
     fingerprint: dict[str, str | int | float | None] | None = None
+
+    @field_validator("folder")
+    @classmethod
+    def of_its_own(cls, value: str) -> str:
+        if not value.isprintable() or os.path.normpath(value) in ("", ".", "..", "~", "/", "//"):
+            raise ValueError("must be a folder for this alone: what is old is removed in it")
+        return value
 
     @model_validator(mode="after")
     def reachable(self) -> Device:
