@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 from hardware_runners.runner.remote import supervise
+from hardware_runners.runner.transports import replies
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +38,8 @@ def lock_name(state: Path) -> str:
 
 
 def finish(process: subprocess.Popen) -> tuple[bytes, bytes]:
-    """Its output and errors, its input left open."""
-    out, err = process.stdout.read(), process.stderr.read()
+    """Its output, without the mark of an answer, and errors; its input left open."""
+    out, err = process.stdout.read().removeprefix(replies.MARK), process.stderr.read()
     process.wait(20)
     return out, err
 
@@ -180,7 +181,7 @@ def test_signs_of_life_keep_it_going(tmp_path):
         process.stdin.write(b".")
         process.stdin.flush()
         time.sleep(0.2)
-    assert process.stdout.read() == b"[1]\n" and process.returncode == 0
+    assert process.stdout.read() == replies.MARK + b"[1]\n" and process.returncode == 0
 
 
 def test_a_broken_link_while_the_result_is_written(tmp_path):

@@ -38,7 +38,7 @@ def stalled(*_: object) -> None:
 
 
 def answer(**values: object) -> None:
-    print(json.dumps(values), flush=True)
+    print("edge-vision-answer: " + json.dumps(values), flush=True)
 
 
 def prepare(folder: str) -> str:

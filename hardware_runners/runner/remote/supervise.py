@@ -3,8 +3,8 @@
 Started over SSH by file name, standard library only. The first line of stdin is the job as JSON; every byte after it
 is a sign of life. The machine is locked for one job at a time. The commands, each in its own process group, are killed
 at the end of stdin, when no byte came for `heartbeat_s`, on a signal, and when `limit_s` is over; the kernel kills them
-when this process dies. Prints the JSON that the commands printed as one list. Exits with 75 when the machine is busy,
-76 when it was told to end or heard nothing any more, 124 when the time was over.
+when this process dies. Prints the JSON that the commands printed as one list, behind a mark. Exits with 75 when the
+machine is busy, 76 when it was told to end or heard nothing any more, 124 when the time was over.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class Supervisor:
                 print(died if code < 0 else lines[-1] if lines else f"ended with code {code}", file=sys.stderr)
                 return 1
             results.append(json.loads(out))
-        print(json.dumps(results), flush=True)
+        print(f"edge-vision-answer: {json.dumps(results)}", flush=True)
         return 0
 
     def watch(self) -> None:
