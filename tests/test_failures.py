@@ -259,3 +259,25 @@ def test_bench_ends_with_the_lock_of_a_sequential_run(project):
     alone = project.dvc("repro")
     assert alone.returncode == 0 and not toy.ran(alone), alone.stdout
     assert yaml.safe_load(lock.read_text()) == together
+
+
+def test_an_interrupt_ends_bench_though_the_supervisor_is_stopped(project):
+    """Of bench alone, as by kill -INT: Ctrl-C would reach its children, too."""
+    host = project.hosts["pia"]
+    project.change("pia", notes="interrupted")
+    command = ["python", "-m", "hardware_runners", "bench", "pia"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    bench = subprocess.Popen(command, cwd=project.folder, env=project.environment(), **pipes)
+    try:
+        measuring(host)
+        stopped = running(host, "supervise.py")
+        os.kill(stopped, signal.SIGSTOP)
+        bench.send_signal(signal.SIGINT)
+        _, errors = bench.communicate(timeout=20)
+    finally:
+        bench.kill()
+        os.kill(stopped, signal.SIGCONT)
+    assert bench.returncode == 130 and errors == "error: interrupted\n"
+    assert not gone(host)
+    again = project.dvc("repro", "benchmark")
+    assert again.returncode == 0 and toy.ran(again) == {ITEM}, again.stdout + again.stderr
