@@ -116,6 +116,13 @@ def test_a_changed_fingerprint_names_each_key():
     fingerprint.compare(set_by_us, {"kernel": "6.6", "governor": "performance", "numpy": "2.0"})
 
 
+def test_a_changed_local_device_is_one_line():
+    device = devices.check({"name": "here", "transport": "local", "fingerprint": {"kernel": "6.6"}}, "x")
+    fingerprint.compare(device, {"kernel": "6.6"})
+    with pytest.raises(RunnerError, match=r"kernel was '6\.6', is '6\.12'; .* enrol here localhost --again"):
+        fingerprint.compare(device, {"kernel": "6.12"})
+
+
 # what is sent
 
 
