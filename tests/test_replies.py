@@ -16,7 +16,17 @@ from hardware_runners.runner.transports import replies, ssh
 
 M = replies.MARK.decode()
 HOME = json.dumps({"missing": [], "home": "/x", "python": [3, 11, 0]})
-FOUND = {"machine": {}, "versions": {}, "delegates": {}, "energy": [], "fingerprint": {"kernel": "6"}, "free_mb": 9.5}
+FOUND = {
+    "machine": {"python": "3.11.0", "architecture": "x86_64"},
+    "versions": {},
+    "delegates": {},
+    "energy": [],
+    "fingerprint": {"kernel": "6"},
+    "free_mb": 9.5,
+}
+
+
+BLOCKLESS = '[{"sha256": "x", "machine": {}, "runtime": {}, "blocks": [{}]}]'
 
 
 class Server:
@@ -49,6 +59,13 @@ class Server:
         self.server = await asyncssh.listen("127.0.0.1", 0, process_factory=run, encoding=None, **options)
         self.port = self.server.get_port()
 
+    async def end(self):
+        self.server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def device(self) -> Device:
         tree = {"name": "pi", "transport": "ssh", "ssh": {"host": "127.0.0.1", "port": self.port, "user": "u"}}
         limits = {"connect_s": 4.0, "lock_wait_s": 0.0, "run_s": 0.5}
@@ -61,6 +78,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     made = Server(tmp_path)
     yield made
+    asyncio.run_coroutine_threadsafe(made.end(), made.loop).result(10)
     made.loop.call_soon_threadsafe(made.loop.stop)
 
 
@@ -131,6 +149,7 @@ def test_what_a_login_shell_prints_is_passed_over(server, before):
         (good(upload=HOME.replace('"/x"', '"x\\ny"')), "home"),
         (good(upload=HOME.replace("11", '"x"')), "python"),
         (good(probe="{}"), "machine, versions, delegates, energy, fingerprint, free_mb, time is missing"),
+        (good(probe=json.dumps({**FOUND, "machine": {}, "time": 1})), "python, architecture is missing"),
         (good(probe="[]"), "an unexpected answer"),
         (prints("spam\n" * 300_000), "its login shell prints without end"),
         (prints("spam" * 300_000), "its login shell prints without end"),
@@ -141,7 +160,7 @@ def test_an_unexpected_answer_is_one_line(server, shell, words):
     assert words in one_line(ssh.probe, server.device())
 
 
-@pytest.mark.parametrize("results", ["{}", "null", "1", "[[]]", "[1]", '[{"a": 1}, {}]'])
+@pytest.mark.parametrize("results", ["{}", "null", "1", "[[]]", "[1]", '[{"a": 1}]', BLOCKLESS, '[{"a": 1}, {}]'])
 def test_an_unexpected_result_is_one_line(server, results, tmp_path):
     server.shell = good(results=results)
     (tmp_path / "m").mkdir()

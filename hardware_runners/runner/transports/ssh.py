@@ -27,6 +27,7 @@ BUSY, LOST = 75, 76  # exit codes of remote/supervise.py
 STALL_S = 60  # for one answer
 LONGEST = 65536  # bytes of errors that are read
 SLACK_S = 15  # beyond the device's own limits, before it counts as lost
+BLOCK: dict[str, type] = {"threads": int, "init_ms": float, "warmup_ms": dict, "latency_ms": dict, "predict_ms": dict}
 RECEIVE = bundle.ROOT / "hardware_runners/runner/remote/receive.py"
 
 
@@ -39,6 +40,10 @@ def measure(
         return jobs.commands(device.interpreter, device, model, runs, warmup, threads)
 
     found, results = asyncio.run(_run(device, [bundle.model(model_folder)], commands, holder))
+    for result in results[: len(device.threads or threads)]:
+        replies.shaped(device.name, result, sha256=str, machine=dict, runtime=dict, blocks=list)
+        for block in result["blocks"]:
+            replies.shaped(device.name, block, **BLOCK)
     return {**jobs.merge(device, results), "clock_offset_s": found["clock_offset_s"]}
 
 
@@ -49,7 +54,8 @@ def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], 
         return [jobs.score(device.interpreter, device, model, folder)]
 
     bundles = [bundle.model(model_folder), bundle.pictures(pictures)]
-    return asyncio.run(_run(device, bundles, commands, holder))[1][0]
+    found = asyncio.run(_run(device, bundles, commands, holder))[1][0]
+    return replies.shaped(device.name, found, scores=dict, threshold=float, runtime=dict)
 
 
 def probe(device: Device) -> dict[str, Any]:
@@ -159,7 +165,11 @@ def _unchecked(host: str) -> bool:
     """Whether ~/.ssh/config has `UserKnownHostsFile none` for this host, which would switch the check off."""
     config = Path.home() / ".ssh" / "config"
     files = [str(config)] if config.is_file() else []
-    return asyncssh.SSHClientConnectionOptions(host=host, config=files).known_hosts is None
+    options = asyncssh.SSHClientConnectionOptions(host=host, config=files)
+    jumps = options.tunnel.split(",") if isinstance(options.tunnel, str) else []
+    if host in [jump.rpartition("@")[2].partition(":")[0] for jump in jumps]:
+        raise RecursionError  # asyncssh would jump until its time is up
+    return options.known_hosts is None
 
 
 Channel = asyncssh.SSHClientProcess[bytes]
@@ -272,6 +282,7 @@ async def _run_probe(device: Device, connection: asyncssh.SSHClientConnection, c
             await _ended(device, process, answers, doing)
         kinds = {"machine": dict, "versions": dict, "delegates": dict, "energy": list, "fingerprint": dict}
         found = replies.shaped(device.name, reply, **kinds, free_mb=float, time=float)
+        replies.shaped(device.name, found["machine"], python=str, architecture=str)
         return {**found, "clock_offset_s": (before + time.time()) / 2 - found["time"]}
 
     command = f"cd {shlex.quote(code)} && exec {shlex.join(words)}"
