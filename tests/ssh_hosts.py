@@ -4,6 +4,7 @@ machine allows that (its cable can be pulled), else on a loopback port."""
 import contextlib
 import functools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,8 @@ import asyncssh
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 PYTHON = Path(sys.executable)
+NAMESPACE = re.compile(r"(?:edge|probe)([0-9]+)(?:n([0-9]+))?")
+LOCK = re.compile(r"edge-vision-\w+-([0-9]+)\.lock(?:\.governor)?")
 CONFIG = """\
 ListenAddress {address}
 Port {port}
@@ -36,10 +39,41 @@ def namespaces() -> bool:
     if os.geteuid() or not shutil.which("ip"):
         return False
     name = f"probe{os.getpid()}"
+    clean()
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode == 0
     if made:
         subprocess.run(["ip", "netns", "del", name], check=True)
     return made
+
+
+def clean(folders: tuple[Path, ...] = (Path("/run/netns"), Path("/var/run/netns"))) -> None:
+    """Removes what a killed run left: namespaces with the servers in them (a link goes with its end), each named by the
+    process that made it, and lock files of earlier versions."""
+    names = {path.name for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    for name in sorted(filter(orphaned, names)):
+        pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split()
+        for pid in map(int, pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        found = NAMESPACE.fullmatch(name)
+        if found and found[2]:  # the kernel takes it away some time after the namespace
+            subprocess.run(["ip", "link", "del", link(int(found[1]), int(found[2]))], capture_output=True)
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+    for lock in Path("/tmp").glob("edge-vision-*.lock*"):
+        found = LOCK.fullmatch(lock.name)
+        if found and not Path(f"/proc/{found[1]}").exists():
+            lock.unlink(missing_ok=True)
+
+
+def link(pid: int, number: int) -> str:
+    """A name of 15 letters at most."""
+    return f"ev{pid % 100000}n{number}"
+
+
+def orphaned(name: str) -> bool:
+    """Whether a namespace is one of ours whose process is gone."""
+    found = NAMESPACE.fullmatch(name)
+    return found is not None and not Path(f"/proc/{found[1]}").exists()
 
 
 class Host:
@@ -48,7 +82,7 @@ class Host:
     def __init__(self, folder: Path, home: Path, number: int):
         self.folder, self.home, self.number = folder, home, number
         self.netns = f"edge{os.getpid()}n{number}" if namespaces() else None
-        self.link = f"ev{os.getpid() % 100000}n{number}"
+        self.link = link(os.getpid(), number)
         folder.mkdir(parents=True)
         self.new_host_key()
         client = home / ".ssh" / "id_ed25519"
@@ -139,8 +173,6 @@ class Host:
 
     def close(self) -> None:
         self.stop()
-        for lock in Path("/tmp").glob(f"edge-vision-*-{os.getpid()}.lock*"):
-            lock.unlink()
         if self.netns:
             subprocess.run(["ip", "link", "del", self.link], check=False)
             subprocess.run(["ip", "netns", "del", self.netns], check=True)

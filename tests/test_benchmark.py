@@ -1,5 +1,6 @@
 """The local benchmark: structure and figures of its rows, clean imports, one-line errors."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import tiny_models
 import yaml
 from conftest import ROOT
 
+from edge.errors import UserError
 from edge.inference.modelfile import open_model
 from hardware_runners.runner import devices, result, transports
 from hardware_runners.runner.devices import Device
@@ -83,6 +85,26 @@ def test_row(models, measured):
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     with pytest.raises(RunnerError, match="another file"):
         result.row(DEVICE, "x", open_model(models / "float"), measured)
+
+
+def test_the_size_is_that_of_the_file_that_ran(models, tmp_path):
+    """On an Edge TPU the compiled one, which a damaged copy of is refused."""
+    folder = shutil.copytree(models / "int8", tmp_path / "m")
+    (folder / "compiled.tflite").write_bytes(bytes(12345))
+    tree = json.loads((folder / "model.json").read_text())
+    digest = hashlib.sha256(bytes(12345)).hexdigest()
+    tree["files"]["compiled.tflite"] = digest
+    counts = {"ops": 1, "mapped": 1, "predicted_mapped": 1, "cpu": [], "subgraphs": 1, "parameter_bytes": 1}
+    sizes = {"on_chip_bytes": 1, "streamed_bytes": 0, "min_runtime_version": 13, "compiler": "16.0"}
+    tree["edgetpu"] = {"how": "compiled", "file": "compiled.tflite", **counts, **sizes}
+    (folder / "model.json").write_text(json.dumps(tree))
+    info = open_model(folder)
+    coral = Device.model_validate({"name": "coral", "transport": "local", "runtime": ["edgetpu"]})
+    assert result.size(coral, info) == 12345
+    assert result.size(DEVICE, info) == (folder / "model.tflite").stat().st_size
+    (folder / "compiled.tflite").write_bytes(bytes(12344) + b"x")
+    with pytest.raises(UserError, match=r"compiled\.tflite"):
+        open_model(folder)
 
 
 @pytest.mark.parametrize("kind", ["int8", "onnx"])

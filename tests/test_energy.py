@@ -243,6 +243,39 @@ def test_a_meter_that_is_unplugged_or_read_by_another_is_a_reason():
     assert re.fullmatch(r"meter: /dev/pts/\d+: .+", recorder.energy(WINDOWS, 0.0)["reason"])
 
 
+class Port:
+    """A serial port that gives its lines, then nothing: after `wait` seconds, as at the time-out of a port, or at once,
+    as one does whose meter is gone."""
+
+    def __init__(self, wait: float, *lines: bytes):
+        self.wait, self.lines, self.reads, self.in_waiting = wait, list(lines), 0, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def read(self, size: int) -> bytes:
+        self.reads += 1
+        if self.lines:
+            return self.lines.pop(0)
+        time.sleep(self.wait)
+        return b""
+
+
+@pytest.mark.parametrize(("wait", "gone"), [(0.0, True), (meter.WAIT_S, False)])
+def test_an_unplugged_meter_is_no_busy_loop(wait, gone):
+    port, recorder = Port(wait, b"1.5\n", b"1.6\n"), meter.Recorder({"port": "/dev/ttyUSB0", "columns": {"power": 0}})
+    thread = threading.Thread(target=recorder._record, args=(port,), daemon=True)
+    thread.start()
+    thread.join(0.5)
+    assert port.reads < 20 and thread.is_alive() != gone
+    recorder.stop.set()
+    thread.join(5)
+    assert recorder.lines == ["1.5", "1.6"] and (recorder.error or "").startswith("/dev/ttyUSB0: the meter is") == gone
+
+
 def test_without_pyserial_the_reason_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "serial", None)
     with meter.Recorder({"port": "/dev/ttyUSB0", "baud": 9600}) as recorder:

@@ -1,17 +1,18 @@
 """What a device does to a run when it fails, with real SSH servers: exit code, row, leftover processes, next repro."""
 
-import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 import runner_project
 import toy
 import yaml
+from conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -88,13 +89,18 @@ def switched_off(project, host):
 
 
 def busy(project, host):
-    lock = f"/tmp/edge-vision-{host.device('pia')['lock']}.lock"
-    stream = open(lock, "a+")  # noqa: SIM115 (held until the case is mended)
-    fcntl.flock(stream, fcntl.LOCK_EX)
-    stream.truncate(0)
-    stream.write("somebody-else, process 1\n")
-    stream.flush()
-    return stream.close
+    """Somebody on the device holds its lock."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from hardware_runners.runner.remote.supervise import Lock\n"
+    code += "assert Lock(sys.argv[2], 'somebody-else').take(); print('held', flush=True); sys.stdin.read()"
+    inside = ["ip", "netns", "exec", host.netns] if host.netns else []
+    command = [*inside, sys.executable, "-c", code, str(ROOT), host.device("pia")["lock"]]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+
+    def mend():
+        holder.communicate()
+
+    return mend
 
 
 def wrong_key(project, host):
@@ -162,7 +168,7 @@ CASES = [  # what, whether in the middle of the run, exit code of the stage, row
     (loose_cable, True, 75, "unavailable", "connection lost"),
     (shut_down, True, 75, "unavailable", "connection lost or device shut down during the measurement"),
     (switched_off, True, 75, "unavailable", "connection lost"),
-    (busy, False, 75, "unavailable", "busy: held by somebody-else, process 1"),
+    (busy, False, 75, "unavailable", "busy: held by somebody-else, process \\d+"),
     (wrong_key, False, 1, None, "host key not verified"),
     (refused, False, 1, None, "login refused"),
     (changed_fingerprint, False, 1, None, "changed since it was enrolled: kernel was '0.0.1'"),
@@ -253,3 +259,25 @@ def test_bench_ends_with_the_lock_of_a_sequential_run(project):
     alone = project.dvc("repro")
     assert alone.returncode == 0 and not toy.ran(alone), alone.stdout
     assert yaml.safe_load(lock.read_text()) == together
+
+
+def test_an_interrupt_ends_bench_though_the_supervisor_is_stopped(project):
+    """Of bench alone, as by kill -INT: Ctrl-C would reach its children, too."""
+    host = project.hosts["pia"]
+    project.change("pia", notes="interrupted")
+    command = ["python", "-m", "hardware_runners", "bench", "pia"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    bench = subprocess.Popen(command, cwd=project.folder, env=project.environment(), **pipes)
+    try:
+        measuring(host)
+        stopped = running(host, "supervise.py")
+        os.kill(stopped, signal.SIGSTOP)
+        bench.send_signal(signal.SIGINT)
+        _, errors = bench.communicate(timeout=20)
+    finally:
+        bench.kill()
+        os.kill(stopped, signal.SIGCONT)
+    assert bench.returncode == 130 and errors == "error: interrupted\n"
+    assert not gone(host)
+    again = project.dvc("repro", "benchmark")
+    assert again.returncode == 0 and toy.ran(again) == {ITEM}, again.stdout + again.stderr

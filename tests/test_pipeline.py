@@ -72,19 +72,18 @@ def test_stages_read_only_what_they_declare(project):
     seen: dict[str, set[str]] = {}
     for argv, path in opened:
         verb = next(a for a in argv if a.startswith(("stages.", "hardware_runners."))).split(".")[1]
-        key = argv[-1] if verb in ("compile", "evaluate", "benchmark") else ""
+        key = argv[-1].rpartition("@")[2] if verb in ("compile", "evaluate", "benchmark") else ""
         inside = Path(os.path.realpath(path))
         if inside.is_relative_to(folder.resolve()) and inside.is_file():
             seen.setdefault(f"{verb}@{key}", set()).add(str(inside.relative_to(folder.resolve())))
     assert {s.split("@")[0] for s in seen} == set(stages) - {"baseline"}  # params name none; see test_baseline.py
     # what the check of the parameters reads: it decides what is refused, not what a stage makes
-    always = {"params.yaml", "dvc.yaml", *closure("edge.inference.runtimes")}
+    always = {"params.yaml", "dvc.yaml", "hardware_runners/plan.yaml", *closure("edge.inference.runtimes")}
     for stage, files in seen.items():
         verb, _, key = stage.partition("@")
         body = stages[verb].get("do", stages[verb])
         known = list(body["deps"]) + list(body.get("outs", [])) + list(body.get("plots", [])) + body.get("metrics", [])
         if verb == "benchmark":
-            known += ["hardware_runners/plan.yaml"]  # declared as a parameter
             known += [f"artifacts/models/{e['variant']}" for e in plan.values()] if not key else []
         item = params["variants"].get(key) or plan.get(key) or {}
         filled = [re.sub(r"\$\{(item\.)?(\w+)\}", lambda m: item[m[2]] if m[1] else key, k) for k in known]  # noqa: B023

@@ -42,6 +42,11 @@ def project(tmp_path_factory):
         ({"energy": {"source": "solar"}}, "x.yaml: energy.source = 'solar': "),
         ({"energy": {"source": "meter"}}, "source: meter needs either file or port"),
         ({"limits": {"run_s": 0}}, "x.yaml: limits.run_s = 0: Input should be greater than 0"),
+        ({"folder": "."}, "x.yaml: folder = '.': must be a folder for this alone"),
+        ({"folder": "a/.."}, "x.yaml: folder = 'a/..': must be a folder for this alone"),
+        ({"folder": "/"}, "x.yaml: folder = '/': must be a folder for this alone"),
+        ({"folder": "~/"}, "x.yaml: folder = '~/': must be a folder for this alone"),
+        ({"folder": "a\0b"}, "must be a folder for this alone"),
         ({"name": None}, "x.yaml: name = None: Input should be a valid string"),
     ],
 )
@@ -111,6 +116,13 @@ def test_a_changed_fingerprint_names_each_key():
     fingerprint.compare(set_by_us, {"kernel": "6.6", "governor": "performance", "numpy": "2.0"})
 
 
+def test_a_changed_local_device_is_one_line():
+    device = devices.check({"name": "here", "transport": "local", "fingerprint": {"kernel": "6.6"}}, "x")
+    fingerprint.compare(device, {"kernel": "6.6"})
+    with pytest.raises(RunnerError, match=r"kernel was '6\.6', is '6\.12'; .* enrol here localhost --again"):
+        fingerprint.compare(device, {"kernel": "6.12"})
+
+
 # what is sent
 
 
@@ -135,11 +147,12 @@ def test_the_device_gets_everything_once_and_keeps_no_part(project):
     shutil.rmtree(folder, ignore_errors=True)
     (folder / ".tmp-999999999").mkdir(parents=True)  # of a run that was killed
     assert project.runners("probe", "pia").returncode == 0
-    (code,) = folder.iterdir()
+    (code,) = folder.glob("code-*")
+    assert {path.name for path in folder.iterdir()} == {code.name, ".edge-vision"}
     stamp = (code / "edge/inference/runtimes/tflite.py").stat().st_mtime_ns
     assert code.name == bundle.code().name
     assert project.runners("probe", "pia").returncode == 0
-    assert (code / "edge/inference/runtimes/tflite.py").stat().st_mtime_ns == stamp and len(list(folder.iterdir())) == 1
+    assert (code / "edge/inference/runtimes/tflite.py").stat().st_mtime_ns == stamp and len(list(folder.iterdir())) == 2
 
 
 # the commands
@@ -199,6 +212,63 @@ def test_enrol_again_writes_the_new_fingerprint_alone(project):
     assert "changed since it was enrolled" in project.runners("probe", "pia").stderr
     done = project.runners("enrol", "pia", project.hosts["pia"].address, "--again")
     assert done.returncode == 0 and path.read_text() == kept
+
+
+NEW = {"fingerprint": {"kernel": "6.12", "cores": 4, "numpy": None}}
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        "fingerprint:\n  kernel: '6.6'\n  cores: 4\n",
+        "fingerprint:\n  kernel: '6.6'\n  # of the old board\n  cores: 4\n\n",
+        "fingerprint: {kernel: '6.6',\n  cores: 4}   # of the old board\n",
+        "fingerprint: null\n",
+        "fingerprint:\n",
+        "",
+    ],
+)
+@pytest.mark.parametrize("after", ["", "# by hand\nemulated: true\nlimits:\n  run_s: 5.0\n", "notes: 'fingerprint: x'"])
+def test_a_new_fingerprint_changes_nothing_else(old, after):
+    """Keys and remarks before and after it, words like it, and a file without one."""
+    before = "# the fingerprint: below\nname: pi5   # here\nnotes: |\n  fingerprint: no\n"
+    after = after.replace("notes", "tags: []\npython") if after else after
+    text = enrol.with_fingerprint(before + old + after, NEW)
+    kept = yaml.safe_load(before + old + after)
+    assert yaml.safe_load(text) == {**kept, "fingerprint": NEW["fingerprint"]}
+    assert text.startswith(before) and after.rstrip("\n") in text
+    assert enrol.with_fingerprint(text, NEW) == text, "a second time changes nothing"
+
+
+def test_a_file_that_cannot_be_changed_in_place_is_refused(tmp_path):
+    path = tmp_path / "x.yaml"
+    for text in ("{name: a, transport: local}\n", "name: a\n...\n", "a: &f {kernel: 1}\nfingerprint: *f\nb: *f\n"):
+        tree = {**yaml.safe_load(text), **NEW}
+        with pytest.raises(RunnerError, match=r"x\.yaml: can't be changed in place") as caught:
+            enrol.means(path, enrol.with_fingerprint(text, NEW), tree)
+        assert "\n" not in str(caught.value)
+    plan = "plan:\n    a: {device: b, variant: c}\n"
+    with pytest.raises(RunnerError, match="can't be changed in place"):
+        enrol.means(path, enrol.with_items(plan, "x", ["y"]), {})
+
+
+@pytest.mark.slow
+def test_enrol_again_keeps_what_stands_after_the_fingerprint(project):
+    path = project.folder / "hardware_runners/inventory/pia.yaml"
+    kept = path.read_text()
+    try:
+        path.write_text(kept + "# by hand\nemulated: true\n")
+        wanted = path.read_text()
+        path.write_text(wanted.replace("kernel: ", "kernel: 0-"))
+        done = project.runners("enrol", "pia", project.hosts["pia"].address, "--again")
+        assert done.returncode == 0 and path.read_text() == wanted, done.stderr
+        tree = yaml.safe_load(kept)
+        del tree["fingerprint"]
+        path.write_text(yaml.safe_dump({**tree, "emulated": True}))
+        done = project.runners("enrol", "pia", project.hosts["pia"].address, "--again")
+        assert done.returncode == 0 and yaml.safe_load(path.read_text()) == yaml.safe_load(wanted), done.stderr
+    finally:
+        path.write_text(kept)
 
 
 def test_what_a_bare_device_lacks():

@@ -10,12 +10,15 @@ import argparse
 import json
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hardware_runners.runner import devices
 from hardware_runners.runner.errors import RunnerError
 
+ENDED = threading.Event()  # by the user
+RUNNING: set[subprocess.Popen[str]] = set()
 LAST = ("benchmark", "report")  # the stages that are run here one by one
 
 
@@ -32,7 +35,13 @@ def run(arguments: argparse.Namespace) -> int:
     if before and _dvc("", *before):
         raise RunnerError("dvc repro of what comes before the benchmarks failed; see above")
     with ThreadPoolExecutor(max_workers=max(1, len(items))) as pool:
-        found = [outcome for outcomes in pool.map(_measure, items.values()) for outcome in outcomes]
+        try:
+            found = [outcome for outcomes in pool.map(_measure, items.values()) for outcome in outcomes]
+        except KeyboardInterrupt:  # dvc leaves it to its stage, which ends with dvc
+            ENDED.set()
+            for process in list(RUNNING):
+                process.terminate()
+            raise
     for item, outcome in found:
         print(f"{item}: {outcome}", flush=True)
     failed = [item for item, outcome in found if outcome == "failed"]
@@ -48,7 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _measure(items: list[str]) -> list[tuple[str, str]]:
     """Runs the benchmarks of one device; (item, ok | failed | unavailable: why)."""
-    return [(item, _outcome(item, _dvc(f"[{item}] ", "-s", f"benchmark@{item}"))) for item in items]
+    out = []
+    for item in items:
+        if not ENDED.is_set():
+            out.append((item, _outcome(item, _dvc(f"[{item}] ", "-s", f"benchmark@{item}"))))
+    return out
 
 
 def _outcome(item: str, code: int) -> str:
@@ -67,7 +80,9 @@ def _dvc(prefix: str, *arguments: str) -> int:
     if not prefix:
         return subprocess.run(command, check=False).returncode
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        RUNNING.add(process)
         for line in process.stdout or ():
             if line.strip():
                 print(f"{prefix}{line}", end="", flush=True)
+        RUNNING.discard(process)
     return process.returncode

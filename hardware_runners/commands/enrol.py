@@ -30,14 +30,18 @@ def run(arguments: argparse.Namespace) -> int:
     found = transports.probe(device)
     show(name, found)
     if arguments.again:
-        text = path.read_text()
-        write(path, text[: text.index("fingerprint:")] + fingerprint_text(found))
+        tree = {**devices.read_yaml(path), "fingerprint": found["fingerprint"]}
+        write(path, means(path, with_fingerprint(path.read_text(), found), tree))
         print(f"wrote the fingerprint in {path}")
         return 0
     runtimes = [name for name in LIBRARIES if found["versions"][name]]
     variants = choose(arguments.variants, runtimes)
+    plan = devices.plan()
+    items = {f"{name}-{variant}": {"device": name, "variant": variant} for variant in variants}
+    new = [item["variant"] for key, item in items.items() if key not in plan]
+    text = means(devices.PLAN, with_items(devices.PLAN.read_text(), name, new), {"plan": {**items, **plan} or None})
     write(path, inventory_text(device, runtimes, found))
-    write(devices.PLAN, with_items(devices.PLAN.read_text(), name, variants))
+    write(devices.PLAN, text)
     done = subprocess.run([sys.executable, "-m", "stages.report.dependencies"], capture_output=True, text=True)
     if done.returncode:
         raise RunnerError(f"wrote {path} and {devices.PLAN}, but not the results in dvc.yaml: {done.stderr.strip()}")
@@ -65,6 +69,8 @@ def show(name: str, found: dict[str, Any]) -> None:
 def choose(wanted: list[str] | None, runtimes: list[str]) -> list[str]:
     """The variants to measure: those asked for, else all that a runtime of the device can run."""
     variants = devices.read_yaml(Path("params.yaml"))["variants"]
+    for name in variants:
+        devices.check_name(name, "params.yaml: variants")
     unknown = set(wanted or []) - set(variants)
     if unknown:
         raise RunnerError(f"params.yaml: no variant {', '.join(sorted(unknown))}; choose from {', '.join(variants)}")
@@ -92,10 +98,42 @@ def fingerprint_text(found: dict[str, Any]) -> str:
     return yaml.safe_dump({"fingerprint": found["fingerprint"]}, sort_keys=False)
 
 
+def with_fingerprint(text: str, found: dict[str, Any]) -> str:
+    """The text of an inventory file with a new fingerprint in the place of the old one, or at the end; every other key
+    and remark stays."""
+    root = yaml.compose(text)
+    assert isinstance(root, yaml.MappingNode)  # devices.read has read it
+    old = [pair for pair in root.value if pair[0].value == "fingerprint"]
+    new = fingerprint_text(found)
+    if old:
+        key, value = old[0]
+        text = text[: key.start_mark.index] + new.rstrip("\n") + text[end(value) :]
+    else:
+        text = text.rstrip("\n") + "\n" + new
+    return text
+
+
+def end(node: yaml.Node) -> int:
+    """Where the last value in it ends: a block itself ends only before the next key, behind remarks."""
+    if isinstance(node, yaml.MappingNode) and node.value and not node.flow_style:
+        return end(node.value[-1][1])
+    return int(node.end_mark.index)
+
+
 def with_items(text: str, name: str, variants: list[str]) -> str:
     """plan.yaml with one line for each variant."""
     lines = [f"  {name}-{variant}: {{device: {name}, variant: {variant}}}\n" for variant in variants]
-    return re.sub(r"^plan: *\{\} *$", "plan:", text, flags=re.MULTILINE).rstrip("\n") + "\n" + "".join(lines)
+    return re.sub(r"^plan: *(\{\} *)?$", "plan:", text, flags=re.MULTILINE).rstrip("\n") + "\n" + "".join(lines)
+
+
+def means(path: Path, text: str, tree: object) -> str:
+    """The text, when it says just this; RunnerError when the file is written in a way that we can't add to."""
+    try:
+        if yaml.safe_load(text) == tree:
+            return text
+    except yaml.YAMLError:
+        pass
+    raise RunnerError(f"{path}: can't be changed in place; write it as keys below each other, as enrol does")
 
 
 def write(path: Path, text: str) -> None:

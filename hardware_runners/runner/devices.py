@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from edge.inference.runtimes import RUNS
@@ -15,7 +17,7 @@ from hardware_runners.runner.errors import RunnerError
 
 PLAN = Path("hardware_runners/plan.yaml")
 INVENTORY = Path("hardware_runners/inventory")
-NAME = r"^[a-z0-9][a-z0-9-]*$"
+NAME = r"^[a-z0-9][a-z0-9-]{0,99}$"
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -85,7 +87,9 @@ class Device(Section):
     ssh: Address | None = None
     python: str | None = None  # ssh: the interpreter on the device
     folder: str = ".cache/edge-vision"  # ssh: where code and models go, relative to the home there
-    lock: Annotated[str, Field(pattern=NAME)] = "device"  # devices that share a machine's /tmp need different names
+    lock: Annotated[str, Field(pattern=NAME, max_length=64)] = (
+        "device"  # devices that share one machine need different names
+    )
     runtime: list[Annotated[str, one_of(*RUNS)]] = []
     threads: list[Annotated[int, Field(ge=1)]] | None = None  # instead of benchmark.threads
     may_change: list[Literal["governor"]] = []
@@ -93,6 +97,13 @@ class Device(Section):
     limits: Limits = Limits()
     energy: Energy = Energy(source="none")
     fingerprint: dict[str, str | int | float | None] | None = None
+
+    @field_validator("folder")
+    @classmethod
+    def of_its_own(cls, value: str) -> str:
+        if not value.isprintable() or os.path.normpath(value) in ("", ".", "..", "~", "/", "//"):
+            raise ValueError("must be a folder for this alone: what is old is removed in it")
+        return value
 
     @model_validator(mode="after")
     def reachable(self) -> Device:
@@ -113,7 +124,7 @@ class Device(Section):
 def read(name: str) -> Device:
     """The inventory file of a device; RunnerError names the key that is wrong."""
     path = INVENTORY / f"{name}.yaml"
-    if not path.is_file():
+    if not is_name(name) or not path.is_file():
         known = ", ".join(names()) or "none: the inventory is empty"
         raise RunnerError(f"{path}: no such device; choose one of {known}")
     device = check(read_yaml(path), path)
@@ -136,13 +147,27 @@ def names() -> list[str]:
 
 
 def plan() -> dict[str, dict[str, str]]:
-    """The plan: item -> {device, variant}; RunnerError when an entry is no such pair."""
+    """The plan: item -> {device, variant}; RunnerError when an entry is no such pair or holds what is no name."""
     tree = read_yaml(PLAN)
-    entries: dict[str, dict[str, str]] = (tree.get("plan") if isinstance(tree, dict) else None) or {}
+    entries = (tree.get("plan") if isinstance(tree, dict) else None) or {}
+    if not isinstance(entries, dict):
+        raise RunnerError(f"{PLAN}: plan: must map items to devices and variants")
     for item, entry in entries.items():
         if not isinstance(entry, dict) or set(entry) != {"device", "variant"}:
-            raise RunnerError(f"{PLAN}: plan.{item} = {entry!r}: must have the keys device and variant and no others")
+            raise RunnerError(f"{PLAN}: plan.{item!r} = {entry!r}: must have the keys device and variant and no others")
+        for name in (item, *entry.values()):
+            check_name(name, f"{PLAN}: plan.{item!r}")
     return entries
+
+
+def is_name(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(NAME, value) is not None
+
+
+def check_name(value: object, where: str) -> None:
+    """RunnerError unless it is a name: DVC makes paths of it, which it deletes before a stage runs."""
+    if not is_name(value):
+        raise RunnerError(f"{where}: {value!r} is not a name: small letters, digits and dashes only, 100 at most")
 
 
 def check_runtime(device: Device, format: str) -> None:
@@ -165,7 +190,8 @@ def read_yaml(path: Path) -> Any:
 
 
 def _explain(error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "the file"
+    parts = [str(part) for part in error["loc"]]
+    key = ".".join(part if part.isprintable() else repr(part) for part in parts) or "the file"
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or correct its name"
     if error["type"] == "missing":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge.inference.modelinfo import ModelInfo
+from edge.inference.runtimes import DELEGATES
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.energy import estimate
 from hardware_runners.runner.errors import RunnerError, Unavailable
@@ -21,7 +22,7 @@ def row(device: Device, variant: str, info: ModelInfo, measured: dict[str, Any])
         "status": "ok",
         "how": "emulated" if device.emulated else "measured",
         "sha256": info.sha256,
-        "size_bytes": info.size_bytes,
+        "size_bytes": size(device, info),
         "params": info.params,
         "macs": info.macs,
         "threads": first["threads"],
@@ -35,6 +36,12 @@ def row(device: Device, variant: str, info: ModelInfo, measured: dict[str, Any])
         "runtime": measured["runtime"],
         "energy": energy(device, info, measured.get("energy")),
     }
+
+
+def size(device: Device, info: ModelInfo) -> int:
+    """The bytes of what ran there: of the file compiled for the device's accelerator, where it has one."""
+    compiled = [info.compiled(name) for name in DELEGATES if name in device.runtime]
+    return compiled[0].stat().st_size if compiled else info.size_bytes
 
 
 def unavailable(name: str, variant: str, error: Unavailable) -> dict[str, str]:

@@ -7,7 +7,7 @@ from edge.errors import UserError
 from stages.common import atomic
 from stages.common.dataset import load_samples, read_index
 from stages.common.params import check
-from stages.common.stage import fail, main
+from stages.common.stage import fail, item, main
 from stages.detectors.base import Run
 from stages.detectors.registry import find
 from stages.training import checkpoint
@@ -38,4 +38,5 @@ def fit(params, name: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         fail("baseline", "give one of the baselines in params.yaml, e.g. python -m stages.baseline patchcore", 2)
-    main(f"baseline@{sys.argv[1]}", lambda params: fit(params, sys.argv[1]))
+    name = item("baseline", sys.argv[1])
+    main(f"baseline@{name}", lambda params: fit(params, name))

@@ -50,7 +50,8 @@ def main(argv: list[str]) -> None:
         stage.fail(
             "benchmark", f"give one item of {devices.PLAN}, e.g. python -m stages.benchmark local-student-int8", 2
         )
-    stage.main(f"benchmark@{argv[0]}", lambda params: run(argv[0], params))
+    item = stage.item("benchmark", argv[0])
+    stage.main(f"benchmark@{item}", lambda params: run(item, params))
 
 
 if __name__ == "__main__":

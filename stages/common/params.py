@@ -13,9 +13,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from edge.errors import UserError
-from stages.common.schema import Schema
+from stages.common.schema import Plan, Schema
 
 T = TypeVar("T", bound=BaseModel)
+PLAN = Path("hardware_runners/plan.yaml")
 LONGEST = 300  # characters; a message does not repeat a longer wrong value
 
 
@@ -43,13 +44,20 @@ def check(model: type[T], tree, where: str) -> T:
 
 
 def _explain(error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
+    parts = [str(part) for part in error["loc"] if part != "[key]"]
+    key = ".".join(part if part.isprintable() else repr(part) for part in parts) or "the file"
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or correct its name"
     if error["type"] == "missing":
         return f"{key}: missing; add it"
     value = f" = {error['input']!r}"
     return f"{key}{value if len(value) < LONGEST else ''}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def read_plan() -> dict[str, dict[str, str]]:
+    """The items of the plan, {name: {device, variant}}; UserError when one is no such pair or has no name for it."""
+    plan = check(Plan, read_yaml(PLAN) or {}, f"{PLAN}:").plan or {}
+    return {item: entry.model_dump() for item, entry in plan.items()}
 
 
 def declared_keys(stage: str, dvc_yaml: dict) -> list[str]:
@@ -73,6 +81,8 @@ def load(stage: str) -> StageParams:
     A key that dvc.yaml doesn't declare for the stage raises AttributeError, since changing it wouldn't rerun the stage.
     """
     schema = validate(read_yaml("params.yaml"))
+    if PLAN.is_file():
+        read_plan()
     view = StageParams()
     for dotted in declared_keys(stage, read_yaml("dvc.yaml")):
         value, at = schema, view

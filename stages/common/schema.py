@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+NAME = r"^[a-z0-9][a-z0-9-]{0,99}$"  # of a variant, a baseline, an item of the plan: part of paths and of commands
+Name = Annotated[str, Field(pattern=NAME)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -138,6 +139,17 @@ class Variant(Section):
         if self.step and self.role != "student":
             raise ValueError("only a student is compressed; leave step out")
         return self
+
+
+class PlanItem(Section):
+    device: Name
+    variant: Name
+
+
+class Plan(Section):
+    """hardware_runners/plan.yaml."""
+
+    plan: dict[Name, PlanItem] | None = None
 
 
 class Evaluate(Section):

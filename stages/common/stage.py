@@ -2,11 +2,13 @@
 
 import errno
 import os
+import re
 import sys
 from typing import NoReturn
 
 from edge.errors import UserError
 from stages.common import params
+from stages.common.schema import NAME
 
 REASONS = {
     errno.ENOSPC: "disk full while writing an output; make room and run dvc repro again",
@@ -27,6 +29,15 @@ def main(stage: str, run) -> None:
             if getattr(error, "errno", None) == code or os.strerror(code) in str(error):
                 fail(stage, message.format(error))
         raise
+
+
+def item(verb: str, argument: str) -> str:
+    """The key in `argument`, which people give as it is and dvc.yaml as $DVC_STAGE ("compile@student-int8"); ends in
+    one line when it can't be a name."""
+    name = argument.rpartition("@")[2]
+    if not re.fullmatch(NAME, name):
+        fail(verb, f"{name!r}: not a name; give small letters, digits and dashes, 100 at most", 2)
+    return name
 
 
 def fail(stage: str, message: str, code: int = 1) -> NoReturn:

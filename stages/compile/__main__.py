@@ -10,7 +10,7 @@ from edge.inference.modelfile import write_model
 from edge.inference.runtimes import FORMATS
 from stages.common import atomic
 from stages.common.dataset import evenly, load_samples, read_index
-from stages.common.stage import fail, main
+from stages.common.stage import fail, item, main
 from stages.compile import fidelity
 from stages.compile.build import Build
 from stages.compile.exporters import exporter
@@ -79,4 +79,5 @@ def write(build: Build, params) -> dict:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         fail("compile", "give one variant of params.yaml, e.g. python -m stages.compile student-int8", 2)
-    main(f"compile@{sys.argv[1]}", lambda params: compile_variant(params, sys.argv[1]))
+    variant = item("compile", sys.argv[1])
+    main(f"compile@{variant}", lambda params: compile_variant(params, variant))

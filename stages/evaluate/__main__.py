@@ -109,7 +109,7 @@ def small(maps: np.ndarray) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
     parser.add_argument("variant", help="a key of variants in params.yaml")
-    variant = parser.parse_args().variant
+    variant = stage.item("evaluate", parser.parse_args().variant)
     stage.main(f"evaluate@{variant}", partial(run, variant=variant))
 
 

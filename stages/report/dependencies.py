@@ -12,18 +12,18 @@ from edge.errors import UserError
 from stages.common import atomic, params
 from stages.common.stage import fail
 
-DVC, PLAN = Path("dvc.yaml"), Path("hardware_runners/plan.yaml")
+DVC = Path("dvc.yaml")
 COMMAND = "python -m stages.report.dependencies"
 BEGIN, END = f"# results: written by {COMMAND}", "# end of results"
 LIST = re.compile(rf"^( *){re.escape(BEGIN)}\n.*?^ *{re.escape(END)}\n", re.DOTALL | re.MULTILINE)
 
 
 def read_plan(variants) -> dict[str, dict]:
-    """The items of the plan, {name: {device, variant}}; UserError when one names an unknown variant."""
-    plan = (params.read_yaml(PLAN) or {}).get("plan") or {}
+    """The items of the plan, {name: {device, variant}}; UserError when one is none or names an unknown variant."""
+    plan = params.read_plan()
     for item, entry in plan.items():
         if entry["variant"] not in variants:
-            raise UserError(f"{PLAN}: {item}: variant {entry['variant']} is not in params.yaml")
+            raise UserError(f"{params.PLAN}: {item}: variant {entry['variant']} is not in params.yaml")
     return plan
 
 
@@ -43,7 +43,7 @@ def check(variants, baselines) -> None:
     """UserError when dvc.yaml lists other results than `variants`, `baselines` and the plan have, in whatever order."""
     text = DVC.read_text()
     if sorted(fill(text, variants, read_plan(variants), baselines).splitlines()) != sorted(text.splitlines()):
-        raise UserError(f"{DVC}: report lists other results than params.yaml and {PLAN} have; run {COMMAND}")
+        raise UserError(f"{DVC}: report lists other results than params.yaml and {params.PLAN} have; run {COMMAND}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -68,8 +68,11 @@ class Recorder:
         try:
             with port:
                 while not self.stop.is_set():
+                    begun = time.monotonic()
                     read = port.read(port.in_waiting or 1)
                     now = time.time()
+                    if not read and time.monotonic() - begun < WAIT_S / 2:  # asking on would disturb what is timed
+                        raise OSError("the meter is unplugged: its port reads nothing without waiting")
                     *lines, rest = (rest + read).split(b"\n")
                     self.lines += [line.decode(errors="replace") for line in lines]
                     self.arrivals += [now] * len(lines)

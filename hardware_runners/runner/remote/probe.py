@@ -1,4 +1,5 @@
-"""Says what a machine is: `python -m hardware_runners.runner.remote.probe` prints JSON, by the standard library."""
+"""Says what a machine is: `python -m hardware_runners.runner.remote.probe` prints JSON behind a mark, by
+the standard library."""
 
 from __future__ import annotations
 
@@ -59,4 +60,4 @@ def system_opencv() -> str | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(probe()))
+    print(f"edge-vision-answer: {json.dumps(probe())}")

@@ -1,20 +1,25 @@
 """Takes folders named by the hash of their content; sent over SSH as `python3 -c`, standard library only.
 
 The first line of stdin is {"folder": ..., "names": [...]}. Answers with the names that are missing, then takes a tar
-with them, and answers again. A folder appears whole or not at all; one unused for 30 days is removed.
+with them, and answers again. A folder appears whole or not at all; one unused for 30 days is removed. They are kept in
+a folder of their own, which a mark tells from others, so that nothing of the user's is ever removed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import stat
 import sys
 import tarfile
 import time
 
 STALL_S, KEEP_DAYS = 5, 30
+MARK = ".edge-vision"  # in a folder that is ours
+OURS = re.compile(r"(code|model|pictures)-[0-9a-f]{20}|\.tmp-[0-9]+|state")
 
 
 class Input:
@@ -33,21 +38,36 @@ def stalled(*_: object) -> None:
 
 
 def answer(**values: object) -> None:
-    print(json.dumps(values), flush=True)
+    print("edge-vision-answer: " + json.dumps(values), flush=True)
+
+
+def prepare(folder: str) -> str:
+    """Makes the folder, with a mark in it; refuses one that somebody made for something else, or that others own."""
+    path = os.path.realpath(os.path.expanduser(folder))
+    if path in ("/", os.path.realpath(os.path.expanduser("~")), os.path.realpath(".")):
+        raise OSError("it is not a folder for this alone; name another one as `folder`")
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    if os.stat(path).st_uid != os.geteuid() or os.stat(path).st_mode & stat.S_IWOTH:
+        raise OSError("others may write to it; name another one as `folder`")
+    mark = os.path.join(path, MARK)
+    if not os.path.isfile(mark):
+        if not all(OURS.fullmatch(name) or name == MARK for name in os.listdir(path)):  # all: of a version without mark
+            raise OSError("it holds other files; name a folder for this alone as `folder`")
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+    return path
 
 
 def clean(folder: str) -> None:
-    """Removes what a killed run left, and what nobody used for a month."""
-    for name in os.listdir(folder):
+    """Removes what a killed run left, and what nobody used for a month: by our own hashed names, in our own folder."""
+    for name in filter(OURS.fullmatch, os.listdir(folder)):
         path = os.path.join(folder, name)
+        if name == "state":
+            continue
         if name.startswith(".tmp-"):
             gone = not os.path.exists("/proc/" + name[5:])
         else:
-            gone = (
-                name.startswith(("code-", "model-", "pictures-"))
-                and time.time() - os.path.getmtime(path) > KEEP_DAYS * 86400
-            )
-        if gone:
+            gone = time.time() - os.lstat(path).st_mtime > KEEP_DAYS * 86400
+        if gone and os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -56,15 +76,15 @@ def main() -> None:
     signal.alarm(STALL_S)
     wanted = json.loads(sys.stdin.buffer.readline())
     signal.alarm(0)
-    folder = wanted["folder"]
-    temporary = os.path.join(folder, f".tmp-{os.getpid()}")
+    temporary = ""
     try:
-        os.makedirs(folder, exist_ok=True)
+        folder = prepare(wanted["folder"])
+        temporary = os.path.join(folder, f".tmp-{os.getpid()}")
         missing = [name for name in wanted["names"] if not os.path.isdir(os.path.join(folder, name))]
         for name in set(wanted["names"]) - set(missing):
             os.utime(os.path.join(folder, name))
         clean(folder)
-        answer(missing=missing, home=os.path.abspath(folder), python=list(sys.version_info[:3]))
+        answer(missing=missing, home=folder, python=list(sys.version_info[:3]))
         if not missing:
             return
         os.makedirs(temporary)
@@ -85,7 +105,8 @@ def main() -> None:
     except (OSError, tarfile.TarError, EOFError) as error:
         answer(error=getattr(error, "strerror", None) or str(error), errno=getattr(error, "errno", None))
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 main()

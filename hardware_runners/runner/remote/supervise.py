@@ -3,80 +3,153 @@
 Started over SSH by file name, standard library only. The first line of stdin is the job as JSON; every byte after it
 is a sign of life. The machine is locked for one job at a time. The commands, each in its own process group, are killed
 at the end of stdin, when no byte came for `heartbeat_s`, on a signal, and when `limit_s` is over; the kernel kills them
-when this process dies. Prints the JSON that the commands printed as one list. Exits with 75 when the machine is busy,
-76 when it was told to end or heard nothing any more, 124 when the time was over.
+when this process dies. Prints the JSON that the commands printed as one list, behind a mark. Exits with 75 when the
+machine is busy, 76 when it was told to end or heard nothing any more, 124 when the time was over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
+import errno
 import json
 import os
+import re
 import select
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator
+from typing import Any
 
 BUSY, LOST, TIMED_OUT = 75, 76, 124  # exit codes
 PR_SET_PDEATHSIG = 1
+CPU = re.compile(r"cpu[0-9]+")
+GOVERNORS = ("performance", "powersave", "userspace", "ondemand", "conservative", "schedutil", "interactive")
 libc = ctypes.CDLL(None)
 
 
 class Governor:
-    """Sets the CPU governor to `performance` for one job; what it was is kept in a file, so that the next job can
-    put it back if this one is killed."""
+    """Sets the CPU governor to `performance` for one job; what it was is kept in the file `name` of our own folder, so
+    that the next job can put it back if this one is killed."""
 
-    def __init__(self, path: str, cpus: str = "/sys/devices/system/cpu"):
-        self.path, self.cpus = path, cpus
+    def __init__(self, folder: str, name: str, cpus: str = "/sys/devices/system/cpu"):
+        self.folder, self.name, self.cpus = folder, name, cpus
 
     def set(self) -> None:
         before = {}
-        for name in sorted(os.listdir(self.cpus)):
-            file = os.path.join(self.cpus, name, "cpufreq", "scaling_governor")
-            if os.path.isfile(file):
-                with open(file) as stream:
-                    before[file] = stream.read().strip()
-        with open(self.path, "w") as stream:
-            json.dump(before, stream)
-        for file in before:
-            with open(file, "w") as stream:
+        for cpu in sorted(filter(CPU.fullmatch, os.listdir(self.cpus))):
+            if os.path.isfile(self.file(cpu)):
+                with open(self.file(cpu)) as stream:
+                    before[cpu] = stream.read().strip()
+        with private(self.folder) as folder:
+            number = os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+            with open(number, "w") as stream:
+                json.dump(before, stream)
+        for cpu in before:
+            with open(self.file(cpu), "w") as stream:
                 stream.write("performance")
 
     def restore(self) -> None:
+        """Writes back known governors of this machine's CPUs and nothing else, from a file that nobody else can write;
+        without a folder or file there is nothing to do."""
+        with contextlib.suppress(OSError), private(self.folder, make=False) as folder:
+            try:
+                number = os.open(self.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+                with open(number) as stream:
+                    ours(os.fstat(number), stat.S_ISREG, self.name)
+                    before = json.load(stream)
+            except ValueError:  # cut short when it was written
+                before = {}
+            for cpu, value in before.items() if isinstance(before, dict) else ():
+                if CPU.fullmatch(cpu) and value in GOVERNORS and os.path.isfile(self.file(cpu)):
+                    with contextlib.suppress(OSError), open(self.file(cpu), "w") as stream:
+                        stream.write(value)
+            os.unlink(self.name, dir_fd=folder)
+
+    def file(self, cpu: str) -> str:
+        return os.path.join(self.cpus, cpu, "cpufreq", "scaling_governor")
+
+
+@contextlib.contextmanager
+def private(path: str, make: bool = True) -> Iterator[int]:
+    """A descriptor of our folder, mode 0700; OSError when it is a link, or somebody else owns it or may write to it."""
+    if make:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        ours(os.fstat(folder), stat.S_ISDIR, path)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def ours(found: os.stat_result, kind: Callable[[int], bool], path: str) -> None:
+    """OSError unless it is of this kind, ours, and closed to others."""
+    if not kind(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise OSError(f"{path}: somebody else may have written it; remove it")
+
+
+class Lock:
+    """One job at a time on this machine, whoever runs it: a name that the kernel gives to one socket and takes back at
+    the end of the process. In no folder, so nothing is left behind, and no file of anybody can stand in its place.
+    Whoever connects is told the holder."""
+
+    def __init__(self, name: str, holder: str):
+        self.address = f"\0edge-vision/{name}"
+        self.holder = f"{holder}, process {os.getpid()}"
+        self.socket = socket.socket(socket.AF_UNIX)
+
+    def take(self) -> bool:
+        """Whether it is ours now."""
         try:
-            with open(self.path) as stream:
-                before = json.load(stream)
-        except (OSError, ValueError):
-            return
-        for file, value in before.items():
-            with contextlib.suppress(OSError), open(file, "w") as stream:
-                stream.write(value)
-        os.unlink(self.path)
+            self.socket.bind(self.address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        self.socket.listen()
+        threading.Thread(target=self.tell, daemon=True).start()
+        return True
+
+    def tell(self) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                guest, _ = self.socket.accept()
+                with guest:
+                    guest.sendall(self.holder.encode())
+
+    def other(self) -> str:
+        """Who holds it, as that one says."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as guest:
+            guest.settimeout(1)
+            guest.connect(self.address)
+            said = guest.recv(200).decode(errors="replace")
+            return "".join(letter for letter in said if letter.isprintable()) or "another run"
+        return "another run"
 
 
 class Supervisor:
-    """One job: {"lock": file, "holder": text, "lock_wait_s", "limit_s", "heartbeat_s", "commands": [[...]],
-    "governor": bool}."""
+    """One job: {"lock": name, "state": folder of ours, "holder": text, "lock_wait_s", "limit_s", "heartbeat_s",
+    "commands": [[...]], "governor": bool}."""
 
     def __init__(self, job: dict[str, Any]):
         self.job = job
         self.child: subprocess.Popen[bytes] | None = None
         self.starting = threading.Lock()  # held for good by whoever ends it all, so that no new child starts
-        self.governor = Governor(job["lock"] + ".governor")
+        self.governor = Governor(job["state"], f"governor-{job['lock']}.json")
         self.holds = False
 
     def run(self) -> int:
         threading.Thread(target=self.watch, daemon=True).start()
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
-        stream = self.lock()
-        if stream is None:
+        if not self.lock():
             return BUSY
         self.governor.restore()
         try:
@@ -88,27 +161,18 @@ class Supervisor:
             return 1
         finally:
             self.governor.restore()
-            stream.truncate(0)
 
-    def lock(self) -> TextIO | None:
-        """The open lock file, or None when the machine stays busy; the holder's name is in the file."""
-        stream = open_shared(self.job["lock"])
+    def lock(self) -> bool:
+        """Whether the machine is ours; False when it stays busy."""
+        lock = Lock(self.job["lock"], self.job["holder"])
         deadline = time.monotonic() + self.job["lock_wait_s"]
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() >= deadline:
-                    holder = stream.readline().strip() or "another run"
-                    print(f"busy: held by {holder}", file=sys.stderr)
-                    return None
-                time.sleep(0.05)
+        while not lock.take():
+            if time.monotonic() >= deadline:
+                print(f"busy: held by {lock.other()}", file=sys.stderr)
+                return False
+            time.sleep(0.05)
         self.holds = True
-        stream.truncate(0)
-        stream.write(f"{self.job['holder']}, process {os.getpid()}\n")
-        stream.flush()
-        return stream
+        return True
 
     def work(self) -> int:
         deadline = time.monotonic() + self.job["limit_s"]
@@ -138,7 +202,7 @@ class Supervisor:
                 print(died if code < 0 else lines[-1] if lines else f"ended with code {code}", file=sys.stderr)
                 return 1
             results.append(json.loads(out))
-        print(json.dumps(results), flush=True)
+        print(f"edge-vision-answer: {json.dumps(results)}", flush=True)
         return 0
 
     def watch(self) -> None:
@@ -175,18 +239,6 @@ def end_with_parent(parent: int) -> Callable[[], None]:
             os._exit(1)
 
     return ask
-
-
-def open_shared(path: str) -> TextIO:
-    """A file that every user of the machine may lock."""
-    try:
-        return open(path, "r+")
-    except FileNotFoundError:
-        before = os.umask(0)
-        try:
-            return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
-        finally:
-            os.umask(before)
 
 
 def read_job(timeout: float = 10) -> dict[str, Any]:

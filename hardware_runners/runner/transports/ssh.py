@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import getpass
 import json
 import shlex
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import asyncssh
 
 from hardware_runners.runner import fingerprint
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.errors import RunnerError, Unavailable
-from hardware_runners.runner.transports import bundle, jobs
+from hardware_runners.runner.transports import bundle, jobs, replies
 
 KEEPALIVE_S, KEEPALIVE_COUNT = 1, 3
 OLDEST = (3, 9)  # Python that edge and hardware_runners/runner/remote run on
 BUSY, LOST = 75, 76  # exit codes of remote/supervise.py
+STALL_S = 60  # for one answer
+LONGEST = 65536  # bytes of errors that are read
 SLACK_S = 15  # beyond the device's own limits, before it counts as lost
+BLOCK: dict[str, type] = {"threads": int, "init_ms": float, "warmup_ms": dict, "latency_ms": dict, "predict_ms": dict}
 RECEIVE = bundle.ROOT / "hardware_runners/runner/remote/receive.py"
 
 
@@ -36,6 +40,10 @@ def measure(
         return jobs.commands(device.interpreter, device, model, runs, warmup, threads)
 
     found, results = asyncio.run(_run(device, [bundle.model(model_folder)], commands, holder))
+    for result in results[: len(device.threads or threads)]:
+        replies.shaped(device.name, result, sha256=str, machine=dict, runtime=dict, blocks=list)
+        for block in result["blocks"]:
+            replies.shaped(device.name, block, **BLOCK)
     return {**jobs.merge(device, results), "clock_offset_s": found["clock_offset_s"]}
 
 
@@ -46,7 +54,8 @@ def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], 
         return [jobs.score(device.interpreter, device, model, folder)]
 
     bundles = [bundle.model(model_folder), bundle.pictures(pictures)]
-    return asyncio.run(_run(device, bundles, commands, holder))[1][0]
+    found = asyncio.run(_run(device, bundles, commands, holder))[1][0]
+    return replies.shaped(device.name, found, scores=dict, threshold=float, runtime=dict)
 
 
 def probe(device: Device) -> dict[str, Any]:
@@ -69,7 +78,8 @@ async def _run(
         found = await _run_probe(device, connection, f"{home}/{code.name}")
         fingerprint.compare(device, found["fingerprint"])
         job = {
-            "lock": f"/tmp/edge-vision-{device.lock}.lock",
+            "lock": device.lock,
+            "state": f"{home}/state",
             "holder": f"{getpass.getuser()}@{socket.gethostname()} ({holder})",
             "lock_wait_s": device.limits.lock_wait_s,
             "limit_s": device.limits.run_s,
@@ -95,13 +105,8 @@ async def connect(device: Device) -> AsyncIterator[asyncssh.SSHClientConnection]
     name, address, limits = device.name, device.address, device.limits
     given = {"port": address.port, "username": address.user}
     try:
-        if _unchecked(address.host):
-            raise RunnerError(
-                f"device {name}: ~/.ssh/config switches the check of host keys off for {address.host} "
-                "(UserKnownHostsFile none); remove that line"
-            )
-        async with asyncssh.connect(
-            address.host,
+        async with await _open(
+            device,
             **{key: value for key, value in given.items() if value is not None},
             connect_timeout=limits.connect_s,
             login_timeout=limits.connect_s,
@@ -128,21 +133,125 @@ async def connect(device: Device) -> AsyncIterator[asyncssh.SSHClientConnection]
         raise RunnerError(f"device {name}: {_one_line(error)}") from None
 
 
+async def _open(device: Device, **options: Any) -> asyncssh.SSHClientConnection:
+    """The connection; RunnerError for what ~/.ssh makes impossible, which names the file where there is one."""
+    name, host = device.name, device.address.host
+    try:
+        if _unchecked(host):
+            raise RunnerError(
+                f"device {name}: ~/.ssh/config switches the check of host keys off for {host} "
+                "(UserKnownHostsFile none); remove that line"
+            )
+        return await asyncssh.connect(host, **options)
+    except RecursionError:
+        raise RunnerError(
+            f"device {name}: ~/.ssh/config: an Include or a ProxyJump for {host} leads back to itself; remove it"
+        ) from None
+    except ValueError as error:
+        raise RunnerError(
+            f"device {name}: ~/.ssh/config or ~/.ssh/known_hosts has a line that can't be read ({_one_line(error)}); "
+            "correct or remove it"
+        ) from None
+    except OSError as error:
+        if not error.filename:
+            raise
+        raise RunnerError(
+            f"device {name}: {error.filename}: {error.strerror}; ~/.ssh/config names it for {host} "
+            "(IdentityFile, ProxyCommand, ...)"
+        ) from None
+
+
 def _unchecked(host: str) -> bool:
     """Whether ~/.ssh/config has `UserKnownHostsFile none` for this host, which would switch the check off."""
     config = Path.home() / ".ssh" / "config"
     files = [str(config)] if config.is_file() else []
-    return asyncssh.SSHClientConnectionOptions(host=host, config=files).known_hosts is None
+    options = asyncssh.SSHClientConnectionOptions(host=host, config=files)
+    jumps = options.tunnel.split(",") if isinstance(options.tunnel, str) else []
+    if host in [jump.rpartition("@")[2].partition(":")[0] for jump in jumps]:
+        raise RecursionError  # asyncssh would jump until its time is up
+    return options.known_hosts is None
+
+
+Channel = asyncssh.SSHClientProcess[bytes]
+T = TypeVar("T")
+
+
+async def _talk(
+    device: Device,
+    connection: asyncssh.SSHClientConnection,
+    command: str,
+    seconds: float,
+    doing: str,
+    talk: Callable[[Channel, replies.Replies], Awaitable[T]],
+) -> T:
+    """What `talk` makes of a command there, which it gets with its answers. After any failure the connection is cut: a
+    stopped process there never closes its channel, and a polite end would wait for that."""
+    process = None
+    try:
+        async with asyncio.timeout(seconds):
+            process = await connection.create_process(command, encoding=None)
+            result = await talk(process, replies.Replies(device.name, process.stdout))
+        process.close()
+        return result
+    except TimeoutError:
+        connection.abort()
+        raise Unavailable(f"device {device.name}: lost while {doing} (no answer for {seconds:g} s)") from None
+    except BaseException:  # KeyboardInterrupt and its cancellation, too
+        connection.abort()
+        raise
+
+
+def _send(process: Channel, content: bytes) -> None:
+    with suppress(OSError):  # it has ended: whoever reads from it says why
+        process.stdin.write(content)
+
+
+async def _errors(process: Channel) -> str:
+    """What the command there wrote to stderr, of very much the beginning."""
+    found = b""
+    while len(found) < LONGEST and (chunk := await process.stderr.read(LONGEST)):
+        found += chunk
+    return found.decode(errors="replace")
+
+
+async def _ended(device: Device, process: Channel, answers: replies.Replies, doing: str) -> NoReturn:
+    """Why a command there has given no answer; what it said is the last line of its errors, else of its output."""
+    errors = await _errors(process)
+    await process.wait_closed()
+    if process.exit_status is None and process.exit_signal is None:
+        raise Unavailable(f"device {device.name}: connection lost while {doing}")
+    said = errors.strip() or answers.noise.decode(errors="replace").strip()
+    why = _last(said, process.exit_status)
+    raise RunnerError(
+        f"device {device.name}: no answer while {doing}: {why}; the account there must run commands over ssh "
+        f"(try: ssh {device.address.host} {device.interpreter} --version)"
+    )
 
 
 async def upload(device: Device, connection: asyncssh.SSHClientConnection, bundles: list[bundle.Bundle]) -> str:
     """Brings the bundles that the device does not have yet; returns the absolute folder they are in."""
-    command = shlex.join([device.interpreter, "-c", RECEIVE.read_text()])
-    async with connection.create_process(f"exec {command}", encoding=None) as process:
+    doing = "files went there"
+
+    async def answer(process: Channel, answers: replies.Replies) -> object:
+        async with asyncio.timeout(STALL_S):
+            reply = await answers.next()
+        if reply is None:
+            await _ended(device, process, answers, doing)
+        if isinstance(reply, dict) and "error" in reply:
+            full = "; make room there and run it again" if reply.get("errno") == errno.ENOSPC else ""
+            raise RunnerError(
+                f"device {device.name}: can't store files in {device.folder}: {_last(str(reply['error']), 1)}{full}"
+            )
+        return reply
+
+    async def talk(process: Channel, answers: replies.Replies) -> str:
         wanted = {"folder": device.folder, "names": [b.name for b in bundles]}
-        process.stdin.write(json.dumps(wanted).encode() + b"\n")
-        reply = await _answer(device, process)
-        if reply["python"] < list(OLDEST):
+        _send(process, json.dumps(wanted).encode() + b"\n")
+        kinds = {"missing": list, "home": str, "python": list}
+        reply = replies.shaped(device.name, await answer(process, answers), **kinds)
+        if not reply["home"].isprintable() or not all(isinstance(part, int) for part in reply["python"]):
+            raise RunnerError(f"device {device.name}: an unexpected answer: home or python makes no sense")
+        if tuple(reply["python"]) < OLDEST:
             version, oldest = (".".join(map(str, found)) for found in (reply["python"], OLDEST))
             raise RunnerError(
                 f"device {device.name}: {device.interpreter} is Python {version}: install {oldest} or newer there and "
@@ -150,80 +259,69 @@ async def upload(device: Device, connection: asyncssh.SSHClientConnection, bundl
             )
         missing = [b for b in bundles if b.name in reply["missing"]]
         if missing:
-            process.stdin.write(bundle.pack(missing))
-            process.stdin.write_eof()
-            await _answer(device, process)
-    home: str = reply["home"]
-    return home
+            _send(process, bundle.pack(missing))
+            with suppress(OSError):
+                process.stdin.write_eof()
+            await answer(process, answers)
+        home: str = reply["home"]
+        return home
 
-
-async def _answer(device: Device, process: asyncssh.SSHClientProcess[bytes]) -> dict[str, Any]:
-    """The next line that remote/receive.py prints."""
-    try:
-        line = await asyncio.wait_for(process.stdout.readline(), 60)
-    except TimeoutError:
-        raise Unavailable(f"device {device.name}: lost while files went there (no answer for 60 s)") from None
-    if not line:
-        errors = (await process.stderr.read()).decode(errors="replace")
-        await process.wait_closed()
-        if process.exit_status is None:
-            raise Unavailable(f"device {device.name}: connection lost while files went there")
-        raise RunnerError(f"device {device.name}: can't receive files: {_last(errors, process.exit_status)}")
-    reply: dict[str, Any] = json.loads(line)
-    if "error" in reply:
-        full = "; make room there and run it again" if reply["errno"] == 28 else ""
-        raise RunnerError(f"device {device.name}: can't store files in {device.folder}: {reply['error']}{full}")
-    return reply
+    command = shlex.join([device.interpreter, "-c", RECEIVE.read_text()])
+    return await _talk(device, connection, f"exec {command}", 2 * STALL_S, doing, talk)
 
 
 async def _run_probe(device: Device, connection: asyncssh.SSHClientConnection, code: str) -> dict[str, Any]:
     """What the device is, and how far its clock is from ours, to within half of the time that the answer took."""
+    doing = "it described itself"
     words = [device.interpreter, "-m", "hardware_runners.runner.remote.probe"]
+
+    async def talk(process: Channel, answers: replies.Replies) -> dict[str, Any]:
+        before = time.time()
+        reply = await answers.next()
+        if reply is None:
+            await _ended(device, process, answers, doing)
+        kinds = {"machine": dict, "versions": dict, "delegates": dict, "energy": list, "fingerprint": dict}
+        found = replies.shaped(device.name, reply, **kinds, free_mb=float, time=float)
+        replies.shaped(device.name, found["machine"], python=str, architecture=str)
+        return {**found, "clock_offset_s": (before + time.time()) / 2 - found["time"]}
+
     command = f"cd {shlex.quote(code)} && exec {shlex.join(words)}"
-    before = time.time()
-    try:
-        done = await asyncio.wait_for(connection.run(command), 60)
-    except TimeoutError:
-        raise Unavailable(f"device {device.name}: lost while it described itself (60 s)") from None
-    if done.exit_status is None:
-        raise Unavailable(f"device {device.name}: connection lost while it described itself")
-    if done.exit_status:
-        raise RunnerError(f"device {device.name}: can't describe itself: {_last(str(done.stderr), done.exit_status)}")
-    found = json.loads(str(done.stdout))
-    return {**found, "clock_offset_s": (before + time.time()) / 2 - found["time"]}
+    return await _talk(device, connection, command, STALL_S, doing, talk)
 
 
 async def supervise(
     device: Device, connection: asyncssh.SSHClientConnection, code: str, job: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Runs a job under remote/supervise.py with signs of life from here; the list of what its commands printed."""
-    command = shlex.join([device.interpreter, f"{code}/hardware_runners/runner/remote/supervise.py"])
-    limit = job["lock_wait_s"] + job["limit_s"] + SLACK_S
-    async with connection.create_process(f"cd {shlex.quote(code)} && exec {command}", encoding=None) as process:
-        process.stdin.write(json.dumps(job).encode() + b"\n")
+    doing = "it measured"
+
+    async def talk(process: Channel, answers: replies.Replies) -> list[dict[str, Any]]:
+        _send(process, json.dumps(job).encode() + b"\n")
         beat = asyncio.create_task(_beat(process, job["heartbeat_s"] / 3))
         try:
-            out, errors = await asyncio.wait_for(
-                asyncio.gather(process.stdout.read(), process.stderr.read()), timeout=limit
-            )
+            results = await answers.next()
+            errors = await _errors(process)
             await process.wait_closed()
-        except TimeoutError:
-            raise Unavailable(f"device {device.name}: lost (no result after {limit:g} s)") from None
         finally:
             beat.cancel()
-    errors = errors.decode(errors="replace")
-    if process.exit_status is None and process.exit_signal is None:
-        raise Unavailable(f"device {device.name}: connection lost during the measurement")
-    if process.exit_status == BUSY:
-        raise Unavailable(f"device {device.name}: {_last(errors, BUSY)}")
-    if process.exit_status == LOST:
-        raise Unavailable(f"device {device.name}: connection lost or device shut down during the measurement")
-    if process.exit_signal:
-        raise RunnerError(f"device {device.name}: the runner was killed there by signal {process.exit_signal[0]}")
-    if process.exit_status:
-        raise RunnerError(f"device {device.name}: {_last(errors, process.exit_status).removeprefix('error: ')}")
-    results: list[dict[str, Any]] = json.loads(out)
-    return results
+        code, name = process.exit_status, device.name
+        if code is None and process.exit_signal is None:
+            raise Unavailable(f"device {name}: connection lost during the measurement")
+        if code == BUSY:
+            raise Unavailable(f"device {name}: {_last(errors, BUSY)}")
+        if code == LOST:
+            raise Unavailable(f"device {name}: connection lost or device shut down during the measurement")
+        if process.exit_signal:
+            raise RunnerError(f"device {name}: the runner was killed there by signal {process.exit_signal[0]}")
+        if code:
+            raise RunnerError(f"device {name}: {_last(errors, code).removeprefix('error: ')}")
+        if results is None:
+            await _ended(device, process, answers, doing)
+        return replies.listed(name, results, len(job["commands"]))
+
+    command = shlex.join([device.interpreter, f"{code}/hardware_runners/runner/remote/supervise.py"])
+    limit = job["lock_wait_s"] + job["limit_s"] + SLACK_S
+    return await _talk(device, connection, f"cd {shlex.quote(code)} && exec {command}", limit, doing, talk)
 
 
 async def _beat(process: asyncssh.SSHClientProcess[bytes], seconds: float) -> None:
@@ -234,8 +332,8 @@ async def _beat(process: asyncssh.SSHClientProcess[bytes], seconds: float) -> No
 
 
 def _last(errors: str, code: int | None) -> str:
-    lines = errors.strip().splitlines()
-    return lines[-1] if lines else f"ended with code {code}"
+    lines = errors.strip().splitlines() or [f"ended with code {code}"]
+    return "".join(letter for letter in lines[-1] if letter.isprintable())[:300]
 
 
 def _one_line(error: Exception) -> str:
