@@ -4,9 +4,11 @@ A sample is a picture, uint8 [H, W, 3] RGB, or a clip of grey frames, uint8 [H, 
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,27 +16,136 @@ import numpy as np
 from edge.arrays import Image, Mask
 from edge.errors import UserError
 
+MAX_PIXELS = 1 << 28  # a choice: 0.8 GB as RGB, and about 10 s of decoding for each 2^26
+DARK = 0.02  # a choice: the share of values that hot pixels may have; 16 bits have more above a quarter of the range
+LOSSY = 4  # a choice: in a JPEG mask only what is above a quarter of its largest value isn't noise beside an edge
+
 
 class ImageError(UserError):
     """A picture that can't be read; the message names the file."""
 
 
-def read_image(path: str | Path) -> Image:
-    """The picture as uint8 [H, W, 3] in RGB, grey pictures with three equal channels; ImageError when it is broken."""
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise ImageError(f"{path}: can't be read: {error.strerror}") from None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise ImageError(f"{path}: not a readable picture; replace or remove it")
-    rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+def read_image(path: str | Path, depth: int | None = None) -> Image:
+    """The picture as uint8 [H, W, 3] in RGB, grey pictures with three equal channels; ImageError when it is broken,
+    has transparent pixels or values that don't say how bright they are.
+
+    8 bits stay as they are. Of 16 bits `depth` (`input.depth`) says how many hold the values, the upper 8 of which are
+    kept; without it the values must fill the full range.
+    """
+    pixels, alpha, _ = _decode(path)
+    if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max:
+        raise ImageError(f"{path}: has transparent pixels; flatten it onto the background that it shall have")
+    if pixels.dtype != np.uint8:
+        pixels = _to_8_bits(path, pixels, depth)
+    rgb: Image = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     return rgb
 
 
 def read_mask(path: str | Path) -> Mask:
-    """The defect's pixels as bool [H, W]: whatever is not zero in any channel; ImageError when it is broken."""
-    return np.asarray(read_image(path).any(axis=2))
+    """The defect's pixels as bool [H, W], of any bit depth: whatever is neither zero in all channels (of a palette: in
+    its colour) nor fully transparent; in a lossy format, above a quarter of the largest value. ImageError when it is
+    broken."""
+    pixels, alpha, lossy = _decode(path)
+    marked = pixels > (pixels.max() // LOSSY if lossy else 0)
+    mask = marked.any(axis=2)
+    return np.asarray(mask if alpha is None else mask & (alpha > 0))
+
+
+def _decode(path: str | Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    """The only decoder of picture files: BGR [H, W, 3] as deep as the file has it, upright; the alpha channel [H, W]
+    where there may be one; whether the format is lossy."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise ImageError(f"{path}: can't be read: {error.strerror}") from None
+    kind, transparent = _header(data[: 1 << 20].tobytes())
+    try:
+        whole = None  # with alpha, but not always upright
+        if data.size and (transparent or kind == "tiff"):
+            whole = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+            if whole is not None and whole.dtype not in (np.uint8, np.uint16):
+                raise ImageError(f"{path}: holds {whole.dtype} values; convert them to integers of 8 or 16 bits")
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+    except cv2.error as error:
+        raise ImageError(f"{path}: OpenCV can't decode it ({error.err}); replace or remove it") from None
+    if image is None:
+        raise ImageError(f"{path}: not a readable picture; replace or remove it")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{path}: holds {image.dtype} values; convert them to integers of 8 or 16 bits")
+    return image, _alpha(path, data, kind, transparent, whole, image), kind in ("jpeg", "lossy webp")
+
+
+def _alpha(path: Any, data: np.ndarray, kind: str, transparent: bool, whole: Any, image: np.ndarray) -> Any:
+    """The alpha channel, None where there is none; ImageError where OpenCV drops it or `image` is turned."""
+    if not transparent:
+        return None
+    if kind == "bmp":  # OpenCV leaves its fourth byte out, and most writers leave it 0
+        (offset,) = struct.unpack("<I", data[10:14].tobytes())
+        alpha = data[offset + 3 :: 4][: image.shape[0] * image.shape[1]].reshape(image.shape[:2])
+        return alpha[::-1] if alpha.any() else None
+    if whole is None or whole.ndim != 3 or whole.shape[2] != 4:
+        raise ImageError(f"{path}: its transparency can't be read; save it without an alpha channel")
+    if whole[..., 3].min() == np.iinfo(whole.dtype).max:
+        return None
+    if whole.shape[:2] != image.shape[:2] or (kind != "tiff" and not np.array_equal(whole[..., :3], image)):
+        raise ImageError(f"{path}: both transparent and turned by its EXIF orientation; save it upright")
+    return whole[..., 3]
+
+
+def _header(data: bytes) -> tuple[str, bool]:
+    """The format, and whether there may be transparent pixels; ("", False) for a format that has none that matters."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png", data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
+    if data.startswith(b"\xff\xd8"):
+        return "jpeg", False
+    if data.startswith(b"BM"):
+        return "bmp", data[28:30] == b"\x20\0"
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "tiff", _tiff_tag(data, 338) is not None  # ExtraSamples
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        extended, lossless = data[12:16] == b"VP8X", data[12:16] == b"VP8L"
+        transparent = data[20:21] and ((extended and data[20] & 0x10) or (lossless and data[24] & 0x10))
+        return "webp" if b"VP8L" in data else "lossy webp", bool(transparent)
+    return "", False
+
+
+def _tiff_tag(data: bytes, tag: int) -> int | None:
+    """The first value of a tag of the first picture of a TIFF file (TIFF 6.0, section 2), None where it isn't there or
+    can't be read."""
+    order = "<" if data.startswith(b"II") else ">"
+    try:
+        if data[2:3] == b"+" or data[3:4] == b"+":  # BigTIFF
+            (at,) = struct.unpack_from(f"{order}Q", data, 8)
+            (count,) = struct.unpack_from(f"{order}Q", data, at)
+            first, size, entry = at + 8, 20, "HHQ"
+        else:
+            (at,) = struct.unpack_from(f"{order}I", data, 4)
+            (count,) = struct.unpack_from(f"{order}H", data, at)
+            first, size, entry = at + 2, 12, "HHI"
+        for i in range(min(count, 4096)):
+            name, kind, _ = struct.unpack_from(order + entry, data, first + size * i)
+            if name == tag:
+                value = first + size * i + struct.calcsize(order + entry)
+                return int(struct.unpack_from(order + {3: "H", 4: "I", 16: "Q"}.get(kind, "B"), data, value)[0])
+    except struct.error:
+        pass
+    return None
+
+
+def _to_8_bits(path: str | Path, pixels: np.ndarray, depth: int | None) -> np.ndarray:
+    """The upper 8 of `depth` bits; ImageError where more than hot pixels are above them or, without a depth, where
+    hardly anything reaches a quarter of the full range (what 14 bits and fewer never do)."""
+    if depth is None and np.count_nonzero(pixels >= 1 << 14) < DARK * pixels.size:
+        bits = max(9, int(np.quantile(pixels, 1 - DARK)).bit_length())
+        raise ImageError(
+            f"{path}: a 16-bit picture whose values fill a fraction of the range; set input.depth to the bits that "
+            f"they have ({bits} or more; 16 for a dark picture), scale it to the full range or convert it to 8 bits"
+        )
+    bits = depth or 16
+    if bits < 16 and np.count_nonzero(pixels >> bits) >= DARK * pixels.size:
+        raise ImageError(f"{path}: holds values of more than the {bits} bits of input.depth; correct it")
+    found: Image = (np.minimum(pixels, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8)
+    return found
 
 
 def to_grey(image: Image) -> Image:

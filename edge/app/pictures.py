@@ -50,7 +50,7 @@ def predict(arguments: argparse.Namespace) -> int:
         table.writerow(["path", "score", "verdict"])
     for path in paths:
         try:
-            image = _read(path, guard)
+            image = _read(path, guard, spec.depth)
         except ImageError as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True
@@ -101,9 +101,9 @@ def info(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path, guard: privacy.Guard | None) -> Image:
+def _read(path: Path, guard: privacy.Guard | None, depth: int | None) -> Image:
     """The picture, through the guard where there is one."""
-    image = read_image(path)
+    image = read_image(path, depth)
     if guard is not None and guard(image) is None:
         raise ImageError(f"{path}: the face detector failed, so the picture is left out; see --on-failure")
     return image

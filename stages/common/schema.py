@@ -47,6 +47,7 @@ class Input(Section):
     color: Literal["rgb", "grey"]
     frames: Annotated[int, Field(ge=1, le=32)]
     step: Count
+    depth: Annotated[int, Field(ge=9, le=16)] | None = None
 
     @model_validator(mode="after")
     def frames_are_grey(self):

@@ -18,7 +18,7 @@ def run(params) -> None:
     data = params.data
     with scratch(Path("data/.fetch.tmp")) as work:
         pictures = sources.load(data, work)
-        check(pictures)
+        check(pictures, params.input.depth)
         digests = [sha256(picture.file) for picture in pictures]
         drawn = split(pictures, digests, data)
         with directory("data/train") as train, directory("data/test") as test:

@@ -1,0 +1,150 @@
+"""The one decoder of picture files: bit depth, transparency, masks, names, damage and size."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tiny_models
+from fetching import dataset, fetch
+from PIL import Image
+
+from edge.__main__ import main
+from edge.errors import UserError
+from edge.preprocess import ImageError, read_image
+from stages.common.dataset import Item, load_samples
+
+pytestmark = pytest.mark.usefixtures("here")
+
+EIGHT = np.random.default_rng(3).integers(0, 256, (24, 20, 3), np.uint8)  # RGB
+
+
+def write(name: str, values: np.ndarray) -> Path:
+    """A file of RGB(A) or grey values of any type, encoded by OpenCV."""
+    swapped = values if values.ndim == 2 else values[..., [2, 1, 0, *range(3, values.shape[2])]]
+    assert cv2.imwrite(name, swapped)
+    return Path(name)
+
+
+def deep(bits: int) -> np.ndarray:
+    """The picture EIGHT in so many bits, its lower ones at random."""
+    low = np.random.default_rng(4).integers(0, 1 << (bits - 8), EIGHT.shape)
+    return ((EIGHT.astype(np.uint16) << (bits - 8)) + low).astype(np.uint16)
+
+
+# bit depth
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("bits", [9, 10, 12, 14])
+def test_fewer_bits_in_16_are_refused_or_read_as_stated(bits, suffix):
+    values = deep(bits)
+    path = write(f"a.{suffix}", values)
+    with pytest.raises(ImageError, match=rf"a\.{suffix}: a 16-bit picture .*; set input\.depth .* \({bits} or more;"):
+        read_image(path)
+    assert np.array_equal(read_image(path, bits), EIGHT)
+    values[0, 0] = 65535
+    path = write(f"hot.{suffix}", values)
+    with pytest.raises(ImageError, match="a 16-bit picture"):
+        read_image(path)
+    found = read_image(path, bits)
+    assert (found[0, 0] == 255).all() and np.array_equal(found[1:], EIGHT[1:]), "a hot pixel is white, not wrapped"
+
+
+def test_16_bits_of_the_full_range_are_their_upper_8():
+    path = write("a.png", deep(16))
+    assert np.array_equal(read_image(path), EIGHT) and np.array_equal(read_image(path, 16), EIGHT)
+    with pytest.raises(ImageError, match=r"a\.png: holds values of more than the 12 bits of input\.depth"):
+        read_image(path, 12)
+    dark = write("dark.png", deep(16) // 16)
+    assert np.array_equal(read_image(dark, 16), EIGHT // 16), "a depth of 16 says that it is only dark"
+    grey = write("grey.png", deep(16)[..., 0])
+    assert np.array_equal(read_image(grey), np.repeat(EIGHT[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+def test_8_bits_stay_as_they_are_whatever_the_depth(suffix):
+    night = EIGHT // 32
+    for values in (EIGHT, night):
+        path = write(f"a.{suffix}", values)
+        assert np.array_equal(read_image(path), values) and np.array_equal(read_image(path, 12), values)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.int32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_other_values_say_what_they_are(dtype, channels):
+    path = write("a.tif", EIGHT[..., 0].astype(dtype) if channels == 1 else EIGHT.astype(dtype))
+    with pytest.raises(ImageError, match=rf"a\.tif: holds {np.dtype(dtype)} values; convert them to integers"):
+        read_image(path)
+
+
+def test_training_and_device_read_by_the_same_depth(tmp_path, capsys):
+    """The sample that a model is trained on is the one that `predict` gives it."""
+    write("a.png", deep(12))
+    spec = type("Spec", (), {"size": 16, "color": "rgb", "frames": 1, "step": 1, "depth": 12})
+    item = Item("a.png", "test", 0, "good", "", "", "a")
+    write("b.png", EIGHT)
+    eight = load_samples(tmp_path, [Item("b.png", "test", 0, "good", "", "", "b")], spec)
+    assert np.array_equal(load_samples(tmp_path, [item], spec), eight)
+    spec.depth = None
+    with pytest.raises(UserError, match="16-bit"):
+        load_samples(tmp_path, [item], spec)
+
+    folder = Path(shutil.copytree(tiny_models.build() / "onnx", "model"))
+    assert main(["predict", str(folder), "a.png"]) == 1
+    assert capsys.readouterr().err.startswith("error: a.png: a 16-bit picture")
+    raw = json.loads((folder / "model.json").read_text())
+    raw["input"]["depth"] = 12
+    (folder / "model.json").write_text(json.dumps(raw))
+    assert main(["predict", str(folder), "a.png"]) == 0 and main(["predict", str(folder), "b.png"]) == 0
+    twelve, plain = (line.split()[1] for line in capsys.readouterr().out.splitlines())
+    assert twelve == plain
+
+
+def test_fetch_reads_by_the_stated_depth():
+    root = dataset(Path("mine"))
+    for path in (root / "train/good").iterdir():
+        write(str(path), deep(12))
+    with pytest.raises(UserError, match=r"train/good/000\.png: a 16-bit picture"):
+        fetch("folder", path="mine")
+    write(str(root / "train/good/001.png"), deep(12)[::-1])
+    assert fetch("folder", path="mine", depth=12)
+
+
+# transparency
+
+
+def rgba(alpha: int) -> np.ndarray:
+    values = np.dstack([EIGHT, np.full(EIGHT.shape[:2], 255, np.uint8)])
+    values[3:9, 4:8, 3] = alpha
+    return values
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp", "bmp"])
+def test_transparent_pixels_are_refused_and_an_opaque_channel_is_not(suffix):
+    lossless = {"lossless": True, "exact": True} if suffix == "webp" else {}
+    Image.fromarray(rgba(255)).save(f"opaque.{suffix}", **lossless)
+    assert np.array_equal(read_image(f"opaque.{suffix}"), EIGHT)
+    for alpha in (0, 128, 254):
+        Image.fromarray(rgba(alpha)).save(f"a.{suffix}", **lossless)
+        with pytest.raises(ImageError, match=rf"a\.{suffix}: has transparent pixels; flatten it"):
+            read_image(f"a.{suffix}")
+
+
+def test_every_kind_of_transparency_counts():
+    grey = EIGHT[..., 0]
+    Image.fromarray(np.dstack([grey, rgba(9)[..., 3]]), "LA").save("la.png")
+    Image.fromarray(np.dstack([grey, rgba(9)[..., 3]]), "LA").save("la.tif")
+    Image.fromarray(grey).save("key.png", transparency=int(grey[0, 0]))
+    Image.fromarray(EIGHT).save("colour.png", transparency=tuple(int(v) for v in EIGHT[0, 0]))
+    palette = Image.fromarray(grey % 3, "P")
+    palette.putpalette([10, 0, 0, 200, 0, 0, 0, 0, 250])
+    palette.save("palette.png", transparency=0)
+    write("deep.png", rgba(7).astype(np.uint16) * 257)
+    for name in ("la.png", "la.tif", "key.png", "colour.png", "palette.png", "deep.png"):
+        with pytest.raises(ImageError, match=rf"{name}: .*transparen"):
+            read_image(name)
+    palette.save("plain.png")
+    assert np.array_equal(read_image("plain.png"), np.array([[10, 0, 0], [200, 0, 0], [0, 0, 250]])[grey % 3])
