@@ -12,9 +12,11 @@ from fetching import dataset, fetch
 from PIL import Image
 
 from edge.__main__ import main
+from edge.app import sample
 from edge.errors import UserError
-from edge.preprocess import ImageError, read_image
+from edge.preprocess import ImageError, read_image, read_mask
 from stages.common.dataset import Item, load_samples
+from stages.evaluate.masks import load_mask
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -148,3 +150,83 @@ def test_every_kind_of_transparency_counts():
             read_image(name)
     palette.save("plain.png")
     assert np.array_equal(read_image("plain.png"), np.array([[10, 0, 0], [200, 0, 0], [0, 0, 250]])[grey % 3])
+
+
+# masks
+
+MARKED = np.zeros((24, 20), bool)
+MARKED[4:12, 6:15] = True
+CLASSES = np.where(MARKED, np.arange(24)[:, None] % 3 + 1, 0).astype(np.uint8)  # indices 1, 2 and 3
+
+
+def palette_mask() -> Image.Image:
+    image = Image.fromarray(CLASSES, "P")
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 1, 0, 0, 0, 64])
+    return image
+
+
+def layer(under: int) -> Image.Image:
+    """What was drawn on a transparent layer, the colour `under` hidden below."""
+    drawn = np.where(MARKED[..., None], (200, 0, 0), under).astype(np.uint8)
+    return Image.fromarray(np.dstack([drawn, MARKED * np.uint8(255)]))
+
+
+MASKS = {  # name: how it is drawn
+    "zero_one.png": lambda: Image.fromarray(MARKED.astype(np.uint8)),
+    "classes.png": lambda: Image.fromarray(CLASSES),
+    "far_classes.png": lambda: Image.fromarray(np.where(CLASSES == 2, 255, CLASSES).astype(np.uint8)),
+    "one_bit.png": lambda: Image.fromarray(MARKED),
+    "one_bit.tif": lambda: Image.fromarray(MARKED),
+    "deep.png": lambda: Image.fromarray(CLASSES.astype(np.uint16)),
+    "deep.tif": lambda: Image.fromarray(CLASSES.astype(np.uint16) * 300),
+    "palette.png": palette_mask,
+    "palette.bmp": palette_mask,
+    "layer.png": lambda: layer(0),
+    "white_below.png": lambda: layer(255),
+    "layer.tif": lambda: layer(255),
+    "opaque.png": lambda: Image.fromarray(np.dstack([np.repeat(CLASSES[..., None], 3, 2), np.full_like(CLASSES, 255)])),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_is_whatever_is_not_zero(name):
+    MASKS[name]().save(name)
+    assert np.array_equal(read_mask(name), MARKED)
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+def test_noise_beside_the_edges_of_a_lossy_mask_is_not_marked(quality):
+    """A pixel at an edge may turn either way; none beyond does."""
+    marked = np.zeros((64, 64), bool)
+    marked[13:40, 19:51] = True
+    inner, outer = (function(marked.astype(np.uint8), np.ones((3, 3))) > 0 for function in (cv2.erode, cv2.dilate))
+    for suffix in ("jpg", "webp"):
+        Image.fromarray(marked * np.uint8(255)).convert("RGB").save(f"a.{suffix}", quality=quality)
+        found = read_mask(f"a.{suffix}")
+        assert found[inner].all() and not found[~outer].any()
+    cv2.imwrite("empty.jpg", np.zeros((16, 16), np.uint8))
+    assert not read_mask("empty.jpg").any()
+
+
+def test_an_antialiased_edge_belongs_to_the_defect():
+    values = np.zeros((8, 8), np.uint8)
+    values[2:6, 2:6], values[3:5, 3:5] = 40, 255
+    write("a.png", values)
+    assert read_mask("a.png").sum() == 16
+
+
+def test_a_picture_with_16_bits_may_have_a_mask_of_classes(capsys):
+    """From fetch to the mask that accuracy is judged on, and to the line of a sample video."""
+    root = dataset(Path("mine"))
+    for path in (root / "ground_truth/dent").iterdir():
+        Image.fromarray(CLASSES[:20].repeat(2, axis=1)[:, :24].astype(np.uint16)).save(path)
+    (item, *_) = (item for item in fetch("folder", path="mine") if item.defect == "dent")
+    wanted = MARKED[:20].repeat(2, axis=1)[:, :24]
+    assert np.array_equal(load_mask("data/test", item, 20, 24), wanted)
+    masks = {kind: mask for _, mask, kind in sample._line(Path("data/test"), 24, np.random.default_rng(0))}
+    assert masks.keys() == {"", "dent", "hole"} and np.array_equal(masks["dent"].astype(bool), wanted)
+
+    everything = root / "ground_truth/hole/000_mask.png"
+    Image.fromarray(np.full((20, 24), 7, np.uint8)).save(everything)
+    fetch("folder", path="mine")
+    assert f"warning: {everything}: the mask marks every pixel" in capsys.readouterr().out
