@@ -4,6 +4,8 @@ A sample is a picture, uint8 [H, W, 3] RGB, or a clip of grey frames, uint8 [H, 
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
 from collections import deque
 from collections.abc import Sequence
@@ -25,14 +27,14 @@ class ImageError(UserError):
     """A picture that can't be read; the message names the file."""
 
 
-def read_image(path: str | Path, depth: int | None = None) -> Image:
+def read_image(path: str | Path, depth: int | None = None, max_pixels: int = MAX_PIXELS) -> Image:
     """The picture as uint8 [H, W, 3] in RGB, grey pictures with three equal channels; ImageError when it is broken,
-    has transparent pixels or values that don't say how bright they are.
+    has more than `max_pixels`, transparent pixels or values that don't say how bright they are.
 
     8 bits stay as they are. Of 16 bits `depth` (`input.depth`) says how many hold the values, the upper 8 of which are
     kept; without it the values must fill the full range.
     """
-    pixels, alpha, _ = _decode(path)
+    pixels, alpha, _ = _decode(path, max_pixels)
     if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max:
         raise ImageError(f"{path}: has transparent pixels; flatten it onto the background that it shall have")
     if pixels.dtype != np.uint8:
@@ -51,14 +53,16 @@ def read_mask(path: str | Path) -> Mask:
     return np.asarray(mask if alpha is None else mask & (alpha > 0))
 
 
-def _decode(path: str | Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
+def _decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """The only decoder of picture files: BGR [H, W, 3] as deep as the file has it, upright; the alpha channel [H, W]
-    where there may be one; whether the format is lossy."""
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise ImageError(f"{path}: can't be read: {error.strerror}") from None
-    kind, transparent = _header(data[: 1 << 20].tobytes())
+    where there may be one; whether the format is lossy.
+
+    The size is looked up in the header first, since decoding takes minutes and gigabytes where a small file says so.
+    """
+    data = _content(path)
+    kind, width, height, transparent = _header(data[: 1 << 22].tobytes())
+    if width * height > max_pixels:
+        raise ImageError(f"{path}: {width} x {height} px: more than {max_pixels} pixels; shrink or tile it")
     try:
         whole = None  # with alpha, but not always upright
         if data.size and (transparent or kind == "tiff"):
@@ -66,13 +70,32 @@ def _decode(path: str | Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
             if whole is not None and whole.dtype not in (np.uint8, np.uint16):
                 raise ImageError(f"{path}: holds {whole.dtype} values; convert them to integers of 8 or 16 bits")
         image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
-    except cv2.error as error:
-        raise ImageError(f"{path}: OpenCV can't decode it ({error.err}); replace or remove it") from None
+    except (cv2.error, MemoryError) as error:
+        reason = " ".join(str(getattr(error, "err", "") or "not enough memory").split())
+        raise ImageError(f"{path}: can't be decoded ({reason}); replace or remove it") from None
     if image is None:
         raise ImageError(f"{path}: not a readable picture; replace or remove it")
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{path}: holds {image.dtype} values; convert them to integers of 8 or 16 bits")
+    if image.shape[0] * image.shape[1] > max_pixels:  # of a format whose header isn't read here
+        raise ImageError(f"{path}: {image.shape[1]} x {image.shape[0]} px: more than {max_pixels} pixels; shrink it")
     return image, _alpha(path, data, kind, transparent, whole, image), kind in ("jpeg", "lossy webp")
+
+
+def _content(path: str | Path) -> np.ndarray:
+    """The bytes of a regular file, read by Python, which takes any name that the file system does; ImageError for what
+    else may be there: a pipe would wait for ever."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise ImageError(f"{path}: not a regular file; give the picture itself")
+            return np.fromfile(stream, np.uint8)
+    except OSError as error:
+        raise ImageError(f"{path}: can't be read: {error.strerror or error}") from None
+    except ImageError:
+        raise
+    except (ValueError, MemoryError) as error:  # a name with a zero byte; more than fits
+        raise ImageError(f"{str(path)!r}: can't be read: {error}") from None
 
 
 def _alpha(path: Any, data: np.ndarray, kind: str, transparent: bool, whole: Any, image: np.ndarray) -> Any:
@@ -92,21 +115,54 @@ def _alpha(path: Any, data: np.ndarray, kind: str, transparent: bool, whole: Any
     return whole[..., 3]
 
 
-def _header(data: bytes) -> tuple[str, bool]:
-    """The format, and whether there may be transparent pixels; ("", False) for a format that has none that matters."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png", data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
-    if data.startswith(b"\xff\xd8"):
-        return "jpeg", False
-    if data.startswith(b"BM"):
-        return "bmp", data[28:30] == b"\x20\0"
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "tiff", _tiff_tag(data, 338) is not None  # ExtraSamples
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        extended, lossless = data[12:16] == b"VP8X", data[12:16] == b"VP8L"
-        transparent = data[20:21] and ((extended and data[20] & 0x10) or (lossless and data[24] & 0x10))
-        return "webp" if b"VP8L" in data else "lossy webp", bool(transparent)
-    return "", False
+def _header(data: bytes) -> tuple[str, int, int, bool]:
+    """Format, width and height, and whether there may be transparent pixels; ("", 0, 0, False) where the header is
+    damaged or of a format in which neither matters here."""
+    try:
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            transparent = data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
+            return ("png", *struct.unpack_from(">II", data, 16), transparent)
+        if data.startswith(b"\xff\xd8"):
+            return ("jpeg", *_jpeg_size(data), False)
+        if data.startswith(b"BM"):
+            width, height = struct.unpack_from("<ii", data, 18)  # a negative height: rows from the top
+            return "bmp", abs(width), abs(height), data[28:30] == b"\x20\0"
+        if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+            width, height = (_tiff_tag(data, tag) or 0 for tag in (256, 257))
+            return "tiff", width, height, _tiff_tag(data, 338) is not None  # ExtraSamples
+        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            return _webp(data)
+    except (struct.error, IndexError):
+        pass
+    return "", 0, 0, False
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height from the start of frame (ITU-T T.81, B.2.2); 0, 0 where there is none."""
+    at = 2
+    while at + 9 <= len(data):
+        marker = data[at + 1]
+        if data[at] != 0xFF or marker == 0xFF:
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        else:
+            at += 2 if marker in (0x01, *range(0xD0, 0xD9)) else 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return 0, 0
+
+
+def _webp(data: bytes) -> tuple[str, int, int, bool]:
+    """As `_header`, of a WebP file (RFC 9649)."""
+    kind = "webp" if b"VP8L" in data else "lossy webp"
+    if data[12:16] == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        return kind, width, height, bool(data[20] & 0x10)
+    if data[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return kind, (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1)
+    width, height = struct.unpack_from("<HH", data, 26)
+    return kind, width & 0x3FFF, height & 0x3FFF, False
 
 
 def _tiff_tag(data: bytes, tag: int) -> int | None:

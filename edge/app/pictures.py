@@ -15,7 +15,7 @@ from edge.arrays import Image
 from edge.errors import UserError
 from edge.inference.detector import Prediction
 from edge.inference.modelfile import open_model
-from edge.preprocess import ImageError, read_image, to_sample
+from edge.preprocess import MAX_PIXELS, ImageError, read_image, to_sample
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -25,6 +25,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     options.add_model(parser)
     parser.add_argument("image", help="a picture, or a folder of them")
     parser.add_argument("--overlay", metavar="DIR", help="write each picture with heat map and regions into DIR")
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="leave out larger pictures (default: %(default)s)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON array instead of a table")
     form.add_argument("--csv", action="store_true", help="print comma-separated rows instead of a table")
@@ -50,7 +57,7 @@ def predict(arguments: argparse.Namespace) -> int:
         table.writerow(["path", "score", "verdict"])
     for path in paths:
         try:
-            image = _read(path, guard, spec.depth)
+            image = _read(path, guard, spec.depth, arguments.max_pixels)
         except ImageError as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True
@@ -101,9 +108,9 @@ def info(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path, guard: privacy.Guard | None, depth: int | None) -> Image:
+def _read(path: Path, guard: privacy.Guard | None, depth: int | None, max_pixels: int) -> Image:
     """The picture, through the guard where there is one."""
-    image = read_image(path, depth)
+    image = read_image(path, depth, max_pixels)
     if guard is not None and guard(image) is None:
         raise ImageError(f"{path}: the face detector failed, so the picture is left out; see --on-failure")
     return image
