@@ -9,7 +9,7 @@ from stages.common.atomic import directory
 from stages.common.dataset import Item, sha256, write_index
 from stages.common.stage import main
 from stages.fetch import sources
-from stages.fetch.picture import Picture, check
+from stages.fetch.picture import Picture, check, check_types
 from stages.fetch.split import split
 
 
@@ -18,6 +18,7 @@ def run(params) -> None:
     data = params.data
     with scratch(Path("data/.fetch.tmp")) as work:
         pictures = sources.load(data, work)
+        check_types(pictures)
         check(pictures, params.input.depth)
         digests = [sha256(picture.file) for picture in pictures]
         drawn = split(pictures, digests, data)

@@ -10,6 +10,7 @@ from edge.preprocess import read_image, read_mask
 from stages.common.progress import track
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+SOUNDS_GOOD = {"ok", "okay", "normal", "nominal", "pass", "fine"}
 SIGNATURES = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")  # of JPEG and PNG
 
 Image.MAX_IMAGE_PIXELS = None  # OpenCV, which decodes every picture first, has a limit of its own
@@ -30,6 +31,16 @@ class Picture:
     def files(self) -> list[Path]:
         """The image, and the mask where there is one."""
         return [self.file] if self.mask is None else [self.file, self.mask]
+
+
+def check_types(pictures: list[Picture]) -> None:
+    """UserError for a defect type that is "good" but for case or spaces; a line for each that sounds good."""
+    for defect, file in {picture.defect: picture.file for picture in reversed(pictures)}.items():
+        name = defect.strip().casefold()
+        if defect != "good" and name == "good":
+            raise UserError(f"{file}: its type {defect!r} would count as a defect; rename it to good")
+        if name in SOUNDS_GOOD:
+            print(f"warning: {file}: its type {defect!r} counts as a defect; good pictures are called good", flush=True)
 
 
 def check(pictures: list[Picture], depth: int | None) -> None:
