@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from edge.arrays import Image, Mask
 from edge.errors import UserError
 
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 1 << 28  # a choice: 0.8 GB as RGB, and about 10 s of decoding for each 2^26
 DARK = 0.02  # a choice: the share of values that hot pixels may have; 16 bits have more above a quarter of the range
 LOSSY = 4  # a choice: in a JPEG mask only what is above a quarter of its largest value isn't noise beside an edge
@@ -25,6 +26,33 @@ LOSSY = 4  # a choice: in a JPEG mask only what is above a quarter of its larges
 
 class ImageError(UserError):
     """A picture that can't be read; the message names the file."""
+
+
+def find_pictures(folder: Path, deep: bool) -> tuple[list[Path], str]:
+    """The pictures in a folder (deep: and below it) by suffix, sorted, and in words what else is there and left out.
+
+    Links to files are followed. Hidden files, which other systems leave (`._a.png`), aren't pictures.
+    """
+    found: list[Path] = []
+    suffixes: set[str] = set()
+    left_out: Counter[str] = Counter()
+    for where, folders, names in os.walk(folder):
+        inside = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in inside if not os.path.islink(os.path.join(where, name))] if deep else []
+        left_out["links to folders" if deep else "deeper folders"] += len(inside) - len(folders)
+        for name in names:
+            path, suffix = Path(where, name), Path(name).suffix.lower()
+            if name.startswith("."):
+                left_out["hidden pictures"] += suffix in SUFFIXES
+            elif suffix not in SUFFIXES:
+                left_out["files of other kinds"] += 1
+                suffixes.add(suffix or "no suffix")
+            elif path.is_file():
+                found.append(path)
+            else:
+                left_out["broken links" if path.is_symlink() else "pipes or devices"] += 1
+    kinds = {"files of other kinds": f" ({', '.join(sorted(suffixes))})"}
+    return sorted(found), ", ".join(f"{n} {what}{kinds.get(what, '')}" for what, n in sorted(left_out.items()) if n)
 
 
 def read_image(path: str | Path, depth: int | None = None, max_pixels: int = MAX_PIXELS) -> Image:

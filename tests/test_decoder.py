@@ -17,7 +17,7 @@ from PIL import Image
 from edge.__main__ import main
 from edge.app import sample
 from edge.errors import UserError
-from edge.preprocess import ImageError, read_image, read_mask
+from edge.preprocess import ImageError, find_pictures, read_image, read_mask
 from stages.common.dataset import Item, load_samples
 from stages.evaluate.masks import load_mask
 
@@ -338,3 +338,41 @@ def test_predict_goes_on_after_a_picture_that_is_too_large(capsys):
     shutil.copy(folder / "b.png", root / "train/good/000.png")
     with pytest.raises(UserError, match=r"000\.png: 40000 x 40000 px: more than"):
         fetch("folder", path="mine")
+
+
+# folders
+
+
+def test_predict_takes_the_pictures_of_fetch_and_says_what_it_leaves_out(capsys):
+    folder = Path("pictures")
+    (folder / "below").mkdir(parents=True)
+    for name in ("a.png", "b.JPG", "below/c.tiff", "link.png"):
+        write(str(folder / name).replace("link", "../link"), EIGHT)
+    (folder / "link.png").symlink_to("../link.png")
+    (folder / "._a.png").write_bytes(b"resource fork")
+    (folder / "gone.png").symlink_to("nowhere")
+    (folder / "notes.txt").write_text("words")
+    Path("elsewhere").mkdir()
+    (folder / "linked").symlink_to("../elsewhere")
+    (folder / ".hidden").mkdir()
+    write(str(folder / ".hidden/d.png"), EIGHT)
+    os.mkfifo(folder / "pipe.png")
+    model = str(tiny_models.build() / "onnx")
+    assert main(["predict", model, "pictures", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert [row["path"] for row in json.loads(shown.out)] == [
+        f"pictures/{name}" for name in ("a.png", "b.JPG", "below/c.tiff", "link.png")
+    ]
+    assert shown.err.startswith("left out of pictures: ") and shown.err.count("\n") == 1
+    assert shown.err.strip().removeprefix("left out of pictures: ").split(", ") == [
+        "1 broken links",
+        "1 files of other kinds (.txt)",
+        "1 hidden pictures",
+        "1 links to folders",
+        "1 pipes or devices",
+    ]
+    assert find_pictures(folder, deep=False)[0] == [folder / name for name in ("a.png", "b.JPG", "link.png")]
+    assert main(["predict", model, "elsewhere"]) == 1
+    assert (
+        capsys.readouterr().err == "error: elsewhere: holds no picture (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp)\n"
+    )

@@ -15,9 +15,7 @@ from edge.arrays import Image
 from edge.errors import UserError
 from edge.inference.detector import Prediction
 from edge.inference.modelfile import open_model
-from edge.preprocess import MAX_PIXELS, ImageError, read_image, to_sample
-
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+from edge.preprocess import MAX_PIXELS, SUFFIXES, ImageError, find_pictures, read_image, to_sample
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -120,9 +118,11 @@ def _images(path: Path) -> list[Path]:
     """The picture itself, or every picture in the folder and below it, sorted."""
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found, left_out = find_pictures(path, deep=True)
     if not found:
-        raise ImageError(f"{path}: holds no picture ({', '.join(sorted(SUFFIXES))})")
+        raise ImageError(f"{path}: holds no picture ({', '.join(SUFFIXES)})" + (f"; {left_out}" if left_out else ""))
+    if left_out:
+        print(f"left out of {path}: {left_out}", file=sys.stderr)
     return found
 
 

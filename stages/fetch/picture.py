@@ -9,7 +9,6 @@ from edge.errors import UserError
 from edge.preprocess import read_image, read_mask
 from stages.common.progress import track
 
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 SOUNDS_GOOD = {"ok", "okay", "normal", "nominal", "pass", "fine"}
 SIGNATURES = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")  # of JPEG and PNG
 
