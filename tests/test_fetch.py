@@ -59,8 +59,8 @@ def test_folder_copies_byte_for_byte_and_keeps_the_given_split(here):
     root = dataset(here / "data/raw")
     (root / "test/good/.hidden.png").write_bytes(b"no picture")
     (root / "README.md").write_text("hello")
-    picture(root / "train/good/UPPER.JPG", 7)
-    picture(root / "train/good/a.webp", 8)
+    picture(root / "train/good/UPPER.JPG", 57)
+    picture(root / "train/good/a.webp", 58)
     items = fetch("folder")
     assert sorted(i.split for i in items) == ["test"] * 7 + ["train"] * 12 + ["val"] * 2
     for item in items:

@@ -38,6 +38,7 @@ class Data(Section):
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Annotated[int, Field(ge=0)]
+    group: Annotated[str, Field(min_length=1)] | None = None
     group_near_duplicates: bool
     synthetic: Synthetic
 

@@ -30,6 +30,8 @@ def settings(params) -> dict:
     if params.input.depth is None:  # as older records have it
         del found["input"]["depth"]
     found["data"] = {"source": params.data.source, "seed": params.data.seed, "val_fraction": params.data.val_fraction}
+    if params.data.group:
+        found["data"]["group"] = params.data.group
     if params.data.source == "synthetic":
         found["data"]["synthetic"] = params.data.synthetic.model_dump()
     return found | {"test_index_sha256": sha256(TEST_INDEX)}
