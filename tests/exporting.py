@@ -18,6 +18,6 @@ def export(detector, form: str, precision: str, root: Path, samples: np.ndarray)
     build = Build(detector, "tiny", form, precision, samples, folder, work)
     channels = samples.shape[3]
     axes = {"color": "rgb", "frames": 1} if channels == 3 else {"color": "grey", "frames": channels}
-    spec = SimpleNamespace(size=samples.shape[1], step=1, **axes)
+    spec = SimpleNamespace(size=samples.shape[1], step=1, depth=None, **axes)
     write(build, SimpleNamespace(input=spec, compile=SimpleNamespace(smooth=1, map_sigma=0.0)))
     return build, load(folder)

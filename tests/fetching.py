@@ -13,11 +13,11 @@ from stages.common.dataset import read_index
 from stages.fetch import __main__ as stage
 
 
-def fetch(source, **changes):
+def fetch(source, depth=None, **changes):
     """Runs the stage here with the params of the project, some changed."""
     data = yaml.safe_load((ROOT / "params.yaml").read_text())["data"] | {"source": source} | changes
     data["synthetic"] = SimpleNamespace(**data["synthetic"])
-    stage.run(SimpleNamespace(data=SimpleNamespace(**data)))
+    stage.run(SimpleNamespace(data=SimpleNamespace(**data), input=SimpleNamespace(depth=depth)))
     return read_index("data/train") + read_index("data/test")
 
 

@@ -18,7 +18,7 @@ from stages.training.synthetic_defects import training_pool
 
 
 def spec(frames: int, step: int = 1, color: str = "grey", size: int = 32):
-    return SimpleNamespace(size=size, color=color, frames=frames, step=step)
+    return SimpleNamespace(size=size, color=color, frames=frames, step=step, depth=None)
 
 
 @pytest.mark.parametrize(("frames", "step"), [(1, 1), (3, 1), (4, 2), (6, 5)])

@@ -59,8 +59,8 @@ def test_folder_copies_byte_for_byte_and_keeps_the_given_split(here):
     root = dataset(here / "data/raw")
     (root / "test/good/.hidden.png").write_bytes(b"no picture")
     (root / "README.md").write_text("hello")
-    picture(root / "train/good/UPPER.JPG", 7)
-    picture(root / "train/good/a.webp", 8)
+    picture(root / "train/good/UPPER.JPG", 57)
+    picture(root / "train/good/a.webp", 58)
     items = fetch("folder")
     assert sorted(i.split for i in items) == ["test"] * 7 + ["train"] * 12 + ["val"] * 2
     for item in items:
@@ -231,3 +231,52 @@ def test_magnetic_tiles(here, assets):
     alone = fetch("mtd", path=str(assets / "data"), group_near_duplicates=False)
     drawn = {s: sum(i.split == s and not i.label for i in alone) for s in ("train", "val", "test")}
     assert drawn == {"train": 648, "val": 114, "test": 190} and len({i.group for i in alone}) > 1300
+
+
+# what is left out
+
+
+def test_what_is_left_out_is_counted_and_said(here, capsys):
+    root = dataset(here / "mine")
+    before = sorted(item.path for item in fetch("folder", path="mine"))
+    assert "left out" not in capsys.readouterr().out
+    good = root / "train/good"
+    picture(good / "deeper/a.png", 1)
+    (good / "b.gif").write_bytes(b"GIF89a")
+    (good / "notes").write_text("words")
+    (good / "._000.png").write_bytes(b"resource fork")
+    (good / ".DS_Store").write_bytes(b"")
+    (good / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(good / "pipe.png")
+    picture(root / "train/stray.png", 1)
+    picture(root / "test/stray.png", 1)
+    (root / "test/dent/more").mkdir()
+    (root / "notes.txt").write_text("words")
+    mask(root / "ground_truth/hole/old_mask.png")
+    mask(root / "ground_truth/good/000_mask.png", value=0)
+    assert sorted(item.path for item in fetch("folder", path="mine")) == before
+    lines = [line.replace(f"{here}/", "") for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert sorted(lines) == [
+        "left out of mine/ground_truth/hole: 1 masks of no picture, such as old_mask.png",
+        "left out of mine/ground_truth: good/",
+        "left out of mine/test/dent: 1 deeper folders",
+        "left out of mine/test: stray.png",
+        "left out of mine/train/good: 1 broken links, 1 deeper folders, 2 files of other kinds (.gif, no suffix), "
+        "1 hidden pictures, 1 pipes or devices",
+        "left out of mine/train: stray.png",
+        "left out of mine: notes.txt",
+    ]
+
+
+def test_links_are_read_and_named(here, capsys):
+    root = dataset(here / "mine")
+    shutil.move(root / "train/good", "elsewhere")
+    (root / "train/good").symlink_to(here / "elsewhere")
+    shutil.move(root / "test/dent/000.png", "one.png")
+    (root / "test/dent/000.png").symlink_to(here / "one.png")
+    assert len(fetch("folder", path="mine")) == 19
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("warning"))
+    assert line.startswith("warning: 13 files are links or below one, such as mine/train/good/000.png: they are read")
+    Path("linked").symlink_to(root)
+    fetch("folder", path="linked")
+    assert capsys.readouterr().out.count("warning: 13 files") == 1, "where the root is doesn't matter"

@@ -63,6 +63,23 @@ def broken(root, what):
     if what == "broken mask":
         (root / "ground_truth/hole/000_mask.png").write_bytes(b"x")
         return r"hole/000_mask\.png: not a readable"
+    if what in ("Good", "GOOD", "good "):
+        (root / "test/good").rename(root / "test" / what)
+        return f"test/{what}: rename it to good"
+    if what in ("TEST", "Ground_Truth"):
+        (root / what.lower()).rename(root / what)
+        return f"{what}: rename it to {what.lower()}"
+    if what == "train/Good":
+        (root / "train/good").rename(root / "train/Good")
+        return "train/Good: rename it to good"
+    if what == "Hole":
+        (root / "ground_truth/hole").rename(root / "ground_truth/Hole")
+        return "ground_truth/Hole: masks of no defect type, there is no test/Hole; correct its name"
+    if what == "masks":
+        for file in (root / "ground_truth/hole").iterdir():
+            file.rename(root / "ground_truth" / file.name)
+        (root / "ground_truth/hole").rmdir()
+        return "ground_truth/000_mask.png: a mask outside a defect type; move it to ground_truth/<defect type>"
     image.rename(image.with_name("a\nb.png"))
     return "unprintable"
 
@@ -70,6 +87,7 @@ def broken(root, what):
 WRONG = (
     *("text", "empty", "cut png", "cut jpeg", "train", "no picture", "empty type", "no test", "no defect"),
     *("bad in train", "mask", "mask size", "broken mask", "name"),
+    *("Good", "GOOD", "good ", "TEST", "Ground_Truth", "train/Good", "Hole", "masks"),
 )
 
 
@@ -91,6 +109,18 @@ def test_masks_are_optional_by_type_in_a_folder_only(here):
     assert {i.defect for i in items if i.label and not i.mask} == {"hole"}
     with pytest.raises(UserError, match="ground_truth/hole: no such folder"):
         fetch("mvtec", path="bottle")
+
+
+@pytest.mark.parametrize("name", ["ok", "OK", "Normal"])
+def test_a_type_that_sounds_good_is_named(here, name, capsys):
+    root = dataset(here / "mine", masks=False)
+    (root / "test/hole").rename(root / "test" / name)
+    assert name in {item.defect for item in fetch("folder", path="mine")}
+    lines = [line for line in capsys.readouterr().out.splitlines() if "counts as a defect" in line]
+    assert (
+        len(lines) == 1
+        and f"test/{name}/000.png: its type '{name}' counts as a defect; good pictures are called good" in lines[0]
+    )
 
 
 def test_empty_mask_is_kept_with_a_warning(here, capsys):

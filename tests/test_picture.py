@@ -11,9 +11,10 @@ import pytest
 from fetching import picture
 
 from edge.errors import UserError
+from edge.preprocess import read_image
 from stages.common.dataset import evenly
 from stages.common.progress import track
-from stages.fetch.picture import Picture, check, read_whole
+from stages.fetch.picture import verify_whole
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -25,7 +26,8 @@ def refused(file: Path, content: bytes) -> bool:
     """True when the file with this content is refused in one line that names it."""
     file.write_bytes(content)
     try:
-        read_whole(file)
+        read_image(file)
+        verify_whole(file)
     except UserError as error:
         assert str(error).startswith(f"{file}: ") and "\n" not in str(error)
         return True
@@ -71,20 +73,6 @@ def test_every_flipped_bit_of_a_png_is_noticed(here):
     assert zlib.crc32(data[12:29]) == int.from_bytes(data[29:33], "big")
     for at in range(8, len(data) - 4, 5):
         assert refused(here / "a.png", data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]), at
-
-
-def test_a_deep_picture_of_small_values_is_refused_and_a_full_one_is_not(here, capsys):
-    """8 of 16 bits are read: 12 bits of a camera would be 4."""
-    values = np.random.default_rng(0).integers(0, 4096, (16, 16)).astype(np.uint16)
-    cv2.imwrite("twelve.png", values)
-    cv2.imwrite("sixteen.png", values * 16)
-    cv2.imwrite("night.png", (values // 256).astype(np.uint8))
-    cv2.imwrite("mask.png", np.eye(16, dtype=np.uint8))
-    masks = {"sixteen.png": here / "mask.png", "night.png": None}
-    check([Picture(here / name, name, "good", mask, name, "train") for name, mask in masks.items()])
-    assert "warning" not in capsys.readouterr().out, "masks of 0 and 1 mark pixels"
-    with pytest.raises(UserError, match=r"twelve\.png: a 16-bit picture of small values.*convert it to 8 bits$"):
-        check([Picture(here / "twelve.png", "twelve.png", "good", None, "", "train")])
 
 
 @pytest.mark.parametrize(("total", "count"), [(551, 64), (64, 64), (65, 64), (3, 64), (1, 1), (1000, 1)])

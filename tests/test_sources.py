@@ -50,6 +50,14 @@ def test_a_new_source_is_one_module(here, prefixed):
         fetch("prefixed", path="mine", hashes=listed)
 
 
+def test_no_source_gives_a_type_that_is_good_but_for_case(here, prefixed):
+    for i in range(4):
+        picture(here / f"mine/good_{i}.png", i)
+        picture(here / f"mine/Good_{i}.png", 100 + i)
+    with pytest.raises(UserError, match=r"Good_0\.png: its type 'Good' would count as a defect; rename it to good"):
+        fetch("prefixed", path="mine")
+
+
 def test_without_its_module_it_is_no_source(here):
     known = ", ".join(sources.names())
     assert "folder" in known

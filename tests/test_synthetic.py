@@ -10,7 +10,8 @@ import yaml
 from conftest import ROOT
 from sklearn.metrics import roc_auc_score
 
-from stages.fetch.picture import read_whole
+from edge.preprocess import read_image
+from stages.fetch.picture import verify_whole
 from stages.fetch.sources import synthetic
 
 
@@ -115,4 +116,5 @@ def test_png_without_compression_reads_back(tmp_path, shape):
     grey = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     synthetic.write_png(tmp_path / "a.png", grey)
     assert np.array_equal(cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED), grey)
-    assert np.array_equal(read_whole(tmp_path / "a.png")[..., 1], grey)
+    verify_whole(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png")[..., 1], grey)

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from students import lively, pictures, smooth
 
+from edge.errors import UserError
+from stages.detectors import memory_bank, score_fusion
+from stages.graph.grids import grid
+from stages.graph.prune import prune
 from stages.training import checkpoint
 from stages.training.loop import minimise
 
@@ -91,3 +96,41 @@ def test_other_data_or_a_damaged_file_starts_anew():
 def test_another_loss_starts_anew():
     train(samples())
     assert train(samples(), weight=2.0)[3] == 20
+
+
+# a training that diverges
+
+
+def diverges():
+    return pytest.raises(UserError, match=r"^training diverged: [^\n]+; use a lower learning rate \(distill\.lr")
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_training(weight):
+    with diverges() as caught:
+        train(samples(), weight=weight)
+    assert "the loss of distill is" in str(caught.value) and "at step 1 of 20" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), 1e38])
+def test_a_network_that_diverged_is_one_line_wherever_it_shows(value):
+    """A head that always says the same (or something infinite): by it something is divided in each of these places."""
+    for head in ("mask", "embed"):
+        body = lively(0.25)
+        with torch.no_grad():
+            body.ops[head].conv.weight.fill_(value)
+            body.ops[head].conv.bias.zero_()
+        with diverges():
+            prune(body, 0.2, smooth(4, 64))
+        val = pictures(4, 64)
+        bank = torch.zeros(8, 32)
+        with diverges():
+            score_fusion.choose_fusion_weight(body, bank, val, 0)
+        with diverges():
+            memory_bank.with_bank(body, body, bank, val, 0.33)
+
+
+@pytest.mark.parametrize("ends", [(float("nan"), 1.0), (0.0, float("inf")), (float("-inf"), 0.0)])
+def test_a_range_that_is_not_finite_has_no_grid(ends):
+    with diverges():
+        grid(*ends)

@@ -15,9 +15,7 @@ from edge.arrays import Image
 from edge.errors import UserError
 from edge.inference.detector import Prediction
 from edge.inference.modelfile import open_model
-from edge.preprocess import ImageError, read_image, to_sample
-
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+from edge.preprocess import MAX_PIXELS, SUFFIXES, ImageError, find_pictures, read_image, to_sample
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,6 +23,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     options.add_model(parser)
     parser.add_argument("image", help="a picture, or a folder of them")
     parser.add_argument("--overlay", metavar="DIR", help="write each picture with heat map and regions into DIR")
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="leave out larger pictures (default: %(default)s)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON array instead of a table")
     form.add_argument("--csv", action="store_true", help="print comma-separated rows instead of a table")
@@ -51,7 +56,7 @@ def predict(arguments: argparse.Namespace) -> int:
         table.writerow(["path", "score", "verdict"])
     for path in paths:
         try:
-            image = _read(path, guard)
+            image = _read(path, guard, spec.depth, arguments.max_pixels)
         except ImageError as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True
@@ -100,9 +105,9 @@ def info(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path, guard: privacy.Guard | None) -> Image:
+def _read(path: Path, guard: privacy.Guard | None, depth: int | None, max_pixels: int) -> Image:
     """The picture, through the guard where there is one."""
-    image = read_image(path)
+    image = read_image(path, depth, max_pixels)
     if guard is not None and guard(image) is None:
         raise ImageError(f"{path}: the face detector failed, so the picture is left out; see --on-failure")
     return image
@@ -112,9 +117,11 @@ def _images(path: Path) -> list[Path]:
     """The picture itself, or every picture in the folder and below it, sorted."""
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found, left_out = find_pictures(path, deep=True)
     if not found:
-        raise ImageError(f"{path}: holds no picture ({', '.join(sorted(SUFFIXES))})")
+        raise ImageError(f"{path}: holds no picture ({', '.join(SUFFIXES)})" + (f"; {left_out}" if left_out else ""))
+    if left_out:
+        print(f"left out of {path}: {left_out}", file=sys.stderr)
     return found
 
 

@@ -32,6 +32,7 @@ class InputSpec:
     dtype: str  # int8 | float32
     scale: float
     zero_point: int
+    depth: int | None = None  # of 16-bit picture files, the bits that hold the values; None: all of them
 
     @property
     def channels(self) -> int:
@@ -227,6 +228,7 @@ def _input(at: Fields) -> InputSpec:
         dtype=at.choice("dtype", "int8", "float32"),
         scale=at.number("scale", 0, open_low=True),
         zero_point=at.whole("zero_point", -128, 127),
+        depth=at.whole("depth", 9, 16) if "depth" in at.values else None,
     )
     if spec.color == "rgb" and spec.frames != 1:
         raise at.error("frames", "1 for rgb; only grey frames are stacked")

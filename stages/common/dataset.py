@@ -93,7 +93,7 @@ class Samples:
             clip = self.clips[item.clip]
             now = clip.index(item)
             shown = [clip[max(0, now - self.spec.step * back)] for back in reversed(range(self.spec.frames))]
-        return to_sample([read_image(self.folder / one.path) for one in shown], self.spec.color)
+        return to_sample([read_image(self.folder / one.path, self.spec.depth) for one in shown], self.spec.color)
 
 
 def load_samples(folder: str | Path, items: Sequence[Item], spec) -> np.ndarray:

@@ -39,6 +39,7 @@ class Data(Section):
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Annotated[int, Field(ge=0)]
+    group: Annotated[str, Field(min_length=1)] | None = None
     group_near_duplicates: bool
     synthetic: Synthetic
 
@@ -48,6 +49,7 @@ class Input(Section):
     color: Literal["rgb", "grey"]
     frames: Annotated[int, Field(ge=1, le=32)]
     step: Count
+    depth: Annotated[int, Field(ge=9, le=16)] | None = None
 
     @model_validator(mode="after")
     def frames_are_grey(self):

@@ -57,6 +57,8 @@ def write(build: Build, params) -> dict:
     more = module.write(build)
     form, spec, p = FORMATS[build.format], params.input, params.compile
     sample = {"height": spec.size, "width": spec.size, "color": spec.color, "frames": spec.frames, "step": spec.step}
+    if spec.depth:
+        sample["depth"] = spec.depth
     info = {
         "task": "anomaly",
         "name": build.name,

@@ -15,7 +15,7 @@ from stages.graph.batchnorm import fold
 from stages.graph.network import Network, nodes_channels
 from stages.graph.prune import prune
 from stages.graph.quantize import QuantNetwork
-from stages.graph.tensors import to_tensor
+from stages.graph.tensors import deviation, to_tensor
 from stages.training.loop import minimise
 from stages.training.synthetic_defects import training_pool
 from stages.training.torch_setup import accelerator
@@ -47,7 +47,7 @@ class Imitation:
 
     def follow(self, model, epochs: int, lr: float, label: str, after_epoch=None) -> None:
         """Trains `model` in place: smooth L1 loss of mask and embeddings, each divided by its targets' deviation."""
-        spread = [float(output.std()) for output in self.wanted]
+        spread = [deviation(output, "an output of the student to compress") for output in self.wanted]
 
         def loss(pick):
             found = model(to_tensor(self.samples[pick.numpy()]).to(self.device))

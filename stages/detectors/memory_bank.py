@@ -12,7 +12,7 @@ from edge.errors import UserError
 from stages.detectors.coreset import greedy_coreset, k_means_step, nearest
 from stages.graph.channels import DIVISOR, make_divisible
 from stages.graph.network import Network, Node
-from stages.graph.tensors import flatten_patches, to_tensor
+from stages.graph.tensors import deviation, flatten_patches, to_tensor
 
 # patches that the greedy coreset chooses from: bounds its time, since each is compared with each chosen one; a choice,
 # equal to the default of teacher.coreset_max_patches
@@ -98,9 +98,8 @@ def with_bank(body: Network, computed_by, bank: torch.Tensor, val, fusion_weight
     form. UserError where mask or distance is constant.
     """
     mask, distance = mask_and_distance(computed_by, bank, val)
-    if not (mask.std() > 0 and distance.std() > 0):
-        raise UserError("mask or distance is the same on all good validation pictures: the training diverged")
-    distance_scale, mask_scale = (1 - fusion_weight) / float(distance.std()), fusion_weight / float(mask.std())
+    distance_scale = (1 - fusion_weight) / deviation(distance, "the distance to the memory bank on good pictures")
+    mask_scale = fusion_weight / deviation(mask, "the mask on good validation pictures")
     student = Network(
         [
             *body.nodes,

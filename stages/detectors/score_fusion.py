@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from stages.common.metrics import image_auroc
 from stages.detectors import memory_bank
+from stages.graph.tensors import deviation, diverged
 from stages.training.cutpaste import validation_defects
 
 FUSION_WEIGHTS = (
@@ -51,10 +52,15 @@ def fused_scores(weight: float, normal, defective) -> torch.Tensor:
 
     normal, defective: (mask, squared distance) of each, which are divided by their standard deviation on good pictures.
     """
+    for values, what in zip(normal, ("mask", "distance to the memory bank"), strict=True):
+        deviation(values, f"the {what} on good validation pictures")
     maps = []
     for pair in (normal, defective):
         mask, distance = (values / good.std() for values, good in zip(pair, normal, strict=True))
         distance = F.interpolate(distance, size=mask.shape[-2:], mode="bilinear", align_corners=False)
         maps.append((1 - weight) * distance + weight * mask)
     padded = F.pad(torch.cat(maps), (1,) * 4, mode="replicate")
-    return F.avg_pool2d(padded, 3, 1).amax((1, 2, 3))
+    scores = F.avg_pool2d(padded, 3, 1).amax((1, 2, 3))
+    if not scores.isfinite().all():
+        raise diverged("scores are not finite")
+    return scores

@@ -8,8 +8,8 @@ from pathlib import Path
 from stages.common.atomic import directory
 from stages.common.dataset import Item, sha256, write_index
 from stages.common.stage import main
-from stages.fetch import sources
-from stages.fetch.picture import Picture, check
+from stages.fetch import groups, sources
+from stages.fetch.picture import Picture, check, check_types
 from stages.fetch.split import split
 
 
@@ -18,7 +18,10 @@ def run(params) -> None:
     data = params.data
     with scratch(Path("data/.fetch.tmp")) as work:
         pictures = sources.load(data, work)
-        check(pictures)
+        check_types(pictures)
+        check(pictures, params.input.depth)
+        find = data.group_near_duplicates and sources.near_duplicates(data)
+        pictures = groups.assign(pictures, data.group, find, params.input.depth)
         digests = [sha256(picture.file) for picture in pictures]
         drawn = split(pictures, digests, data)
         with directory("data/train") as train, directory("data/test") as test:

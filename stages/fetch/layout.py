@@ -1,9 +1,14 @@
 """Reads the layout of MVTec AD: train/good, test/<defect type> and ground_truth/<defect type>/<name>_mask.png."""
 
+import os
 from pathlib import Path
 
 from edge.errors import UserError
-from stages.fetch.picture import EXTENSIONS, Picture
+from edge.preprocess import SUFFIXES, find_pictures
+from stages.fetch.picture import Picture
+
+SHOWN = 3  # names in a line; a choice
+FOLDERS = ("train", "test", "ground_truth")
 
 
 def read(root: Path, data, masks: str) -> list[Picture]:
@@ -11,6 +16,11 @@ def read(root: Path, data, masks: str) -> list[Picture]:
 
     `masks`: "required", or "optional" where a defect type may come without its folder in ground_truth.
     """
+    for where, names in (root, FOLDERS), (root / "train", ("good",)), (root / "test", ("good",)):
+        for folder in _folders(where):
+            meant = folder.name.strip().casefold()
+            if meant in names and folder.name != meant:
+                raise UserError(f"{folder}: rename it to {meant}")
     if not (root / "train" / "good").is_dir():
         raise UserError(f"{root}/train/good: no such folder; put the good pictures there or correct data.path")
     for other in _folders(root / "train"):
@@ -22,6 +32,7 @@ def read(root: Path, data, masks: str) -> list[Picture]:
     if all(folder.name == "good" for folder in types):
         raise UserError(f"{root}/test: no defect type; put defective pictures into test/<defect type>")
 
+    _check_ground_truth(root / "ground_truth", [folder.name for folder in types])
     origin = "train" if any(folder.name == "good" for folder in types) else "any"
     pictures = [_picture(root, file, "good", None, origin) for file in _images(root / "train" / "good")]
     for folder in types:
@@ -37,6 +48,7 @@ def read(root: Path, data, masks: str) -> list[Picture]:
                         + ("add it" if masks == "required" else f"add it, or remove ground_truth/{defect}")
                     )
             pictures.append(_picture(root, file, defect, mask, "test"))
+    _say_what_is_outside(root, [folder.name for folder in types], pictures)
     return pictures
 
 
@@ -44,20 +56,65 @@ def _picture(root: Path, file: Path, defect: str, mask: Path | None, origin: str
     return Picture(file, f"{defect}/{file.name}", defect, mask, file.relative_to(root).as_posix(), origin)
 
 
+def _check_ground_truth(folder: Path, types: list[str]) -> None:
+    """UserError for masks that belong to no defect type, which would pass for a data set without masks."""
+    for entry in _visible(folder):
+        if entry.is_dir() and entry.name not in (*types, "good"):
+            raise UserError(f"{entry}: masks of no defect type, there is no test/{entry.name}; correct its name")
+        if entry.is_file() and entry.suffix.lower() in SUFFIXES:
+            raise UserError(f"{entry}: a mask outside a defect type; move it to ground_truth/<defect type>")
+
+
 def _masks(folder: Path, masks: str) -> dict[str, Path] | None:
     """The masks by stem; None where the defect type has none and needs none."""
     if folder.is_dir():
-        return {f.stem: f for f in _visible(folder) if f.suffix.lower() in EXTENSIONS}
+        return {file.stem: file for file in _pictures(folder)}
     if masks == "optional":
         return None
     raise UserError(f"{folder}: no such folder; the masks of test/{folder.name} belong there")
 
 
 def _images(folder: Path) -> list[Path]:
-    images = [f for f in _visible(folder) if f.is_file() and f.suffix.lower() in EXTENSIONS]
+    images = _pictures(folder)
     if not images:
-        raise UserError(f"{folder}: holds no picture ({', '.join(sorted(EXTENSIONS))}); add some or remove the folder")
+        raise UserError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}); add some or remove the folder")
     return images
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The pictures in a folder; a line says what else is there."""
+    _visible(folder)
+    found, left_out = find_pictures(folder, deep=False)
+    if left_out:
+        print(f"left out of {folder}: {left_out}", flush=True)
+    return found
+
+
+def _say_what_is_outside(root: Path, types: list[str], pictures: list[Picture]) -> None:
+    """A line for each folder that holds more than the layout has a place for, for masks of no picture and for links."""
+    places = (root, set(FOLDERS)), (root / "train", {"good"}), (root / "test", set(types))
+    for folder, known in (*places, (root / "ground_truth", {*types} - {"good"})):
+        others = [entry.name + "/" * entry.is_dir() for entry in _visible(folder) if entry.name not in known]
+        if others:
+            more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+            print(f"left out of {folder}: {', '.join(others[:SHOWN])}{more}", flush=True)
+    used = {picture.mask for picture in pictures}
+    for folder in (root / "ground_truth" / defect for defect in types if defect != "good"):
+        if unused := [file for file in find_pictures(folder, deep=False)[0] if file not in used]:
+            print(f"left out of {folder}: {len(unused)} masks of no picture, such as {unused[0].name}", flush=True)
+    real = Path(os.path.realpath(root))
+    outside = [file for picture in pictures for file in picture.files if _is_linked(root, real, file)]
+    if outside:
+        print(
+            f"warning: {len(outside)} files are links or below one, such as {outside[0]}: they are read, but DVC "
+            "doesn't see a change of what they point to; run dvc repro -f fetch then",
+            flush=True,
+        )
+
+
+def _is_linked(root: Path, real: Path, file: Path) -> bool:
+    """Whether a link leads from `root`, which is at `real`, to the file."""
+    return Path(os.path.realpath(file)) != real / file.relative_to(root)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -65,6 +122,8 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
     entries = sorted(f for f in folder.iterdir() if not f.name.startswith("."))
     for entry in entries:
         if not entry.name.isprintable():

@@ -3,17 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
 from PIL import Image
 
 from edge.errors import UserError
-from edge.preprocess import read_image
+from edge.preprocess import read_image, read_mask
 from stages.common.progress import track
 
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+SOUNDS_GOOD = {"ok", "okay", "normal", "nominal", "pass", "fine"}
 SIGNATURES = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n")  # of JPEG and PNG
-DARK = 16  # of 256 grey levels: what the 4096 values of a 12-bit camera become when 16 bits are read as 8
 
 Image.MAX_IMAGE_PIXELS = None  # OpenCV, which decodes every picture first, has a limit of its own
 
@@ -35,35 +32,43 @@ class Picture:
         return [self.file] if self.mask is None else [self.file, self.mask]
 
 
-def check(pictures: list[Picture]) -> None:
-    """Decodes every image and mask once; UserError on the first that is broken or misfits, a line per empty mask."""
+def check_types(pictures: list[Picture]) -> None:
+    """UserError for a defect type that is "good" but for case or spaces; a line for each that sounds good."""
+    for defect, file in {picture.defect: picture.file for picture in reversed(pictures)}.items():
+        name = defect.strip().casefold()
+        if defect != "good" and name == "good":
+            raise UserError(f"{file}: its type {defect!r} would count as a defect; rename it to good")
+        if name in SOUNDS_GOOD:
+            print(f"warning: {file}: its type {defect!r} counts as a defect; good pictures are called good", flush=True)
+
+
+def check(pictures: list[Picture], depth: int | None) -> None:
+    """Decodes every image (depth: `input.depth`) and mask once; UserError on the first that is broken or misfits, a
+    line for each mask that marks no or every pixel."""
     for picture in track(pictures, "verify images"):
-        image = read_whole(picture.file)
-        if image.max() < DARK and _is_deep(picture.file):
-            raise UserError(
-                f"{picture.file}: a 16-bit picture of small values, of which 8 bits would keep almost nothing; scale "
-                f"it to the full range or convert it to 8 bits"
-            )
+        image = read_image(picture.file, depth)
+        verify_whole(picture.file)
         if picture.mask is None:
             continue
-        mask = read_whole(picture.mask)
-        if mask.shape != image.shape:
-            (mh, mw), (ih, iw) = mask.shape[:2], image.shape[:2]
+        mask = read_mask(picture.mask)
+        verify_whole(picture.mask)
+        if mask.shape != image.shape[:2]:
+            (mh, mw), (ih, iw) = mask.shape, image.shape[:2]
             raise UserError(f"{picture.mask}: the mask is {mw}x{mh} px, its image {picture.file.name} {iw}x{ih} px")
-        if not mask.any():
-            print(f"warning: {picture.mask}: the mask marks no pixel; kept", flush=True)
+        if mask.all() or not mask.any():
+            which = "every pixel; is its background black?" if mask.all() else "no pixel; kept"
+            print(f"warning: {picture.mask}: the mask marks {which}", flush=True)
 
 
-def read_whole(path: Path) -> np.ndarray:
-    """The picture as uint8 [H, W, 3]; UserError when it is damaged or cut off.
+def verify_whole(path: Path) -> None:
+    """UserError when a picture that can be decoded is damaged or cut off.
 
     OpenCV refuses a cut file of every format but JPEG, whose missing rest it fills with grey. So Pillow reads JPEG and
     PNG again: `load` to the end of the pixels, `verify` the checksums of a PNG.
     """
-    image = read_image(path)
     with open(path, "rb") as stream:
         if not stream.read(8).startswith(SIGNATURES):
-            return image
+            return
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as file:
             file.verify()
@@ -71,10 +76,3 @@ def read_whole(path: Path) -> np.ndarray:
             file.load()
     except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: a checksum, ValueError: a header
         raise UserError(f"{path}: the picture is damaged or cut off ({error}); replace or remove it") from None
-    return image
-
-
-def _is_deep(path: Path) -> bool:
-    """True when the picture has more than 8 bits per channel."""
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
-    return image is not None and image.dtype != np.uint8

@@ -4,9 +4,13 @@ Weights are symmetric per output channel in -127..127, activations asymmetric pe
 (https://ai.google.dev/edge/litert/models/quantization_spec).
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
+
+from stages.graph.tensors import diverged
 
 
 class Round(torch.autograd.Function):
@@ -41,6 +45,8 @@ class Grid(torch.autograd.Function):
 
 def grid(low: float, high: float) -> tuple[float, int]:
     """Scale and zero point of the int8 grid that spans low..high and holds 0 exactly, in float32 like the file's."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise diverged(f"a range of values is {low}..{high}")
     lowest, highest = np.float32(min(low, 0.0)), np.float32(max(high, 0.0))
     scale = (highest - lowest) / np.float32(255) or np.float32(1)
     return float(scale), int(np.clip(np.rint(-128 - lowest / scale), -128, 127))

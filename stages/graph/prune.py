@@ -15,6 +15,7 @@ from edge.errors import UserError
 from stages.graph.batchnorm import recalibrate
 from stages.graph.channels import DIVISOR
 from stages.graph.network import Network, cost
+from stages.graph.tensors import deviation
 
 # choices
 KEPT = 0.25  # the fraction of its channels that every layer keeps at least
@@ -37,6 +38,7 @@ def sensitivity(student: Network, images: torch.Tensor, seed: int) -> dict[str, 
         values = student.activations(batch)
         total = 0
         for head in (values[name] for name in heads):
+            deviation(head, "an output of the student to prune")
             signs = torch.randint(0, 2, head.shape, generator=generator) * 2.0 - 1
             total = total + (head * signs).sum() / head.detach().std()
         gradients = torch.autograd.grad(total, [values[name] for name in names])

@@ -20,7 +20,7 @@ def run(params) -> None:
     colors = plots.colors(variants)
     with atomic.directory(OUT / "plots") as folder:
         figures = plots.draw(evals, results, benches, folder)
-        caption = examples.draw(variants, evals, params.report.examples, folder / "examples.png")
+        caption = examples.draw(variants, evals, params.report.examples, folder / "examples.png", params.input.depth)
         names = [name for name, _ in figures]
         figures.insert(names.index("per_defect") + 1 if "per_defect" in names else 1, ("examples", caption))
         if runs:

@@ -26,8 +26,12 @@ def settings(params) -> dict:
     for key in ("fidelity", "edgetpu_compiler", "threshold_quantile"):  # decide no AUROC
         del found["compile"][key]
     if params.input.color == "rgb":  # as records have it that are older than clips
-        found["input"] = {"size": params.input.size}
+        found["input"] = {"size": params.input.size, "depth": params.input.depth}
+    if params.input.depth is None:  # as older records have it
+        del found["input"]["depth"]
     found["data"] = {"source": params.data.source, "seed": params.data.seed, "val_fraction": params.data.val_fraction}
+    if params.data.group:
+        found["data"]["group"] = params.data.group
     if params.data.source == "synthetic":
         found["data"]["synthetic"] = params.data.synthetic.model_dump()
     return found | {"test_index_sha256": sha256(TEST_INDEX)}

@@ -44,8 +44,8 @@ def choose(defects: list[str], scores: np.ndarray, wanted: int) -> list[int]:
     return out
 
 
-def draw(variants: dict, evals: dict, wanted: int, path: Path) -> str:
-    """Draws the pictures above their heat maps; returns the caption."""
+def draw(variants: dict, evals: dict, wanted: int, path: Path, depth: int | None = None) -> str:
+    """Draws the pictures above their heat maps; returns the caption. depth: `input.depth`."""
     plots.style()
     items = {item.path: item for item in dataset.read_index(TEST)}
     shown = compared(variants, evals)
@@ -63,7 +63,7 @@ def draw(variants: dict, evals: dict, wanted: int, path: Path) -> str:
     for at, i in enumerate(picked):
         item = items[str(first["path"][i])]
         column, top = at % columns, at // columns * rows
-        image, mask = picture(item)
+        image, mask = picture(item, depth)
         show(grid[top, column], image, mask, item.defect, "#2b313b")
         for k, name in enumerate(shown, 1):
             heat(grid[top + k, column], found[name], evals[name]["threshold"], i, image.shape[:2], mask, item.label)
@@ -96,9 +96,9 @@ def read_maps(name: str, items: dict) -> dict[str, np.ndarray]:
     return {key: value[order] for key, value in found.items()}
 
 
-def picture(item: dataset.Item) -> tuple[np.ndarray, np.ndarray | None]:
+def picture(item: dataset.Item, depth: int | None) -> tuple[np.ndarray, np.ndarray | None]:
     """The picture and its bool mask, None where it has none."""
-    return read_image(TEST / item.path), read_mask(TEST / item.mask) if item.mask else None
+    return read_image(TEST / item.path, depth), read_mask(TEST / item.mask) if item.mask else None
 
 
 def heat(axes, found: dict, threshold: float, i: int, shape: tuple, mask, label: int) -> None:

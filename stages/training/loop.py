@@ -3,10 +3,13 @@
 AdamW with a one-cycle learning rate (Smith & Topin, 2018). A killed training resumes after its last complete epoch.
 """
 
+import math
+
 import numpy as np
 import torch
 
 from stages.common.progress import track
+from stages.graph.tensors import diverged
 from stages.training.checkpoint import Checkpoint, fingerprint
 
 # choices; torch's defaults are 0.01 and 0.3, and no clipping
@@ -61,12 +64,14 @@ def minimise(
             if step and after_epoch:
                 after_epoch(step // each)
         value = loss(next(order))
+        if not math.isfinite(now := value.item()):
+            raise diverged(f"the loss of {label} is {now} at step {step + 1} of {steps}")
         optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         schedule.step()
-        running, since = running + value.item(), since + 1
+        running, since = running + now, since + 1
         if (step + 1) % max(1, steps // 50) == 0 or (step + 1) % each == 0:
             history.append((step, running / since))
             log(step, **{f"{label}_loss": running / since})

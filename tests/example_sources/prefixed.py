@@ -6,15 +6,16 @@ In stages/fetch/sources/ it would be `data.source: prefixed`; tests/test_sources
 from pathlib import Path
 
 from edge.errors import UserError
+from edge.preprocess import find_pictures
 from stages.fetch import archive, hashes
-from stages.fetch.picture import EXTENSIONS, Picture
+from stages.fetch.picture import Picture
 
 
 def load(data, work: Path) -> list[Picture]:
     """The pictures of `data.path`, without masks; the good ones are split by fetch."""
     root = archive.existing(data.path or "data/raw")
     pictures = []
-    for file in sorted(f for f in root.iterdir() if f.suffix.lower() in EXTENSIONS):
+    for file in find_pictures(root, deep=False)[0]:
         defect, underscore, _ = file.name.partition("_")
         if not underscore:
             raise UserError(f"{file}: its name doesn't begin with a defect type and _; rename it")

@@ -17,7 +17,7 @@ def score(folder: str, pictures: str, delegate: str | None = None) -> dict[str, 
     spec, scores = detector.info.input, {}
     for path in sorted(path for path in Path(pictures).rglob("*") if path.is_file()):
         detector.reset()
-        sample = to_sample([read_image(path)] * spec.frames, spec.color)
+        sample = to_sample([read_image(path, spec.depth)] * spec.frames, spec.color)
         scores[path.relative_to(pictures).as_posix()] = detector.predict(sample).score
     return {"scores": scores, "threshold": detector.info.threshold, "runtime": detector.details}
 

@@ -8,6 +8,8 @@ A source is one function:
 when the stage ends. `load` verifies its files where it has a list of hashes and raises UserError, in one line, for
 whatever a user can cause. Decoding, grouping, splitting and writing are the same for all and follow it.
 
+Where pictures may show one part several times without saying so, `NEAR_DUPLICATES = True` makes fetch look for them.
+
 A new source is a new module here: no other code names it, and only `fetch` depends on it.
 tests/example_sources/prefixed.py is one to copy.
 """
@@ -31,3 +33,8 @@ def load(data, work: Path) -> list[Picture]:
     if data.source not in known:
         raise UserError(f"params.yaml: data.source = {data.source!r}: no such source; choose one of {', '.join(known)}")
     return importlib.import_module(f"{__name__}.{data.source}").load(data, work)
+
+
+def near_duplicates(data) -> bool:
+    """Whether fetch looks for near-duplicates among the pictures of `data.source`."""
+    return bool(getattr(importlib.import_module(f"{__name__}.{data.source}"), "NEAR_DUPLICATES", False))

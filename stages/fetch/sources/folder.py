@@ -7,6 +7,7 @@ from stages.fetch import archive, hashes, layout
 from stages.fetch.picture import Picture
 
 DEFAULT = "data/raw"
+NEAR_DUPLICATES = True
 
 
 def load(data, work: Path) -> list[Picture]:
