@@ -91,16 +91,17 @@ class Source:
         open: Callable[[str], cv2.VideoCapture] = open_video,
     ):
         self.where, self.guard, self.loop, self._open = local_file(str(where)), guard, loop, open
+        shown = masked(str(where))  # as it was given: a path alone does not look like an address any more
         self.remote = is_camera(self.where) or "://" in self.where
         self.counts = {"in": 0, "corrupt": 0, "withheld": 0, "reconnects": 0}
         if is_camera(self.where) and int(self.where) > MOST_CAMERAS:
             raise UserError(f"{self.where}: a camera's number is at most {MOST_CAMERAS}")
         if not self.remote and not Path(self.where).is_file():
-            raise UserError(f"{masked(self.where)}: no such video file")
+            raise UserError(f"{shown}: no such video file")
         self._capture = self._open(self.where)
         if not self._capture.isOpened():
             what = "camera or stream is not reachable" if self.remote else "not a video that OpenCV reads"
-            raise UserError(f"{masked(self.where)}: {what}")
+            raise UserError(f"{shown}: {what}")
         self.live = is_live(self.where, self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.realtime = realtime or self.live
         fps = self._capture.get(cv2.CAP_PROP_FPS)
