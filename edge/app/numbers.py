@@ -19,6 +19,7 @@ LIMITS = {
     "region_level": (0, 1, True),
     "region_area": (0, 1, True),
     "steady": (1, 1_000_000, True),
+    "max_pixels": (1, 2**40, True),
 }
 
 
