@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from hardware_runners.runner.transports import replies
+
 PROGRAM = (ROOT / "hardware_runners/runner/remote/receive.py").read_text()
 HASH = "0123456789abcdef0123"
 OLD = 40 * 86400
@@ -25,7 +27,9 @@ def receive(home: Path, folder: str) -> dict:
         timeout=30,
     )
     assert done.returncode == 0 and not done.stderr, done.stderr
-    return json.loads(done.stdout)
+    mark, _, answer = done.stdout.partition(replies.MARK)
+    assert not mark
+    return json.loads(answer)
 
 
 def old(path: Path) -> Path:

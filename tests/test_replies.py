@@ -4,11 +4,14 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import asyncssh
 import pytest
+from conftest import ROOT
 
 from hardware_runners.runner.devices import Device, Limits
 from hardware_runners.runner.errors import RunnerError, Unavailable
@@ -243,3 +246,16 @@ def test_an_interrupt_ends_a_run_with_a_stopped_process(server, shell, tmp_path)
 
 
 LONG = Limits(run_s=500.0)
+
+
+def test_deep_nesting_never_reaches_the_parser():
+    """Where a library has lifted the limit of recursion, json's own would end the process instead of raising."""
+    program = (
+        "import sys; from hardware_runners.runner.transports import replies\n"
+        "sys.setrecursionlimit(2**31 - 1)\n"
+        "for line in (b'[' * 500_000, b'{\"a\":' * 300_000):\n"
+        "    try: replies.Replies('pi', None).parsed(line)\n"
+        "    except Exception as error: print(type(error).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.split() == ["RunnerError"] * 2, done.stderr

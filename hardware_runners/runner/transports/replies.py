@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Protocol
 
 from hardware_runners.runner.errors import RunnerError
 
+DEEPEST = 50  # levels of brackets; an answer has five
 MARK = b"edge-vision-answer: "  # as remote/receive.py, probe.py and supervise.py print it
 NOISE, MOST = 2**20, 2**28  # bytes before an answer, and of one: a choice, far above a banner and any result
 
@@ -44,11 +46,24 @@ class Replies:
             self.rest += chunk
 
     def parsed(self, line: bytes) -> object:
+        """The JSON of a line; what is nested deeper than any answer never reaches the parser, which would take the
+        process with it where a library has lifted Python's limit of recursion (onnx2tf does)."""
         try:
+            if depth(line) > DEEPEST:
+                raise ValueError
             return json.loads(line)
-        except (ValueError, RecursionError):
+        except ValueError:
             said = line[:80].decode(errors="replace")
             raise RunnerError(f"device {self.name}: an answer that is no JSON: {said!r}") from None
+
+
+def depth(line: bytes) -> int:
+    """How many brackets are open at once at most; those in strings count as well."""
+    deepest = now = 0
+    for bracket in re.findall(rb"[\[\]{}]", line):
+        now += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, now)
+    return deepest
 
 
 def shaped(name: str, reply: object, **kinds: type) -> dict[str, Any]:
