@@ -75,6 +75,15 @@ class Server:
         return Device.model_validate({**tree, "python": "python3", "limits": limits, "fingerprint": {"kernel": "6"}})
 
 
+@pytest.fixture(autouse=True)
+def usual_limit():
+    """Python's own limit of recursion, as in every command: onnx2tf, which other tests import, lifts it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
