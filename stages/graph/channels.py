@@ -1,8 +1,8 @@
-"""The number of channels of a layer: a multiple of what int8 kernels work in (`make_divisible`)."""
+"""The number of channels of a layer: a multiple of DIVISOR, which vectorised kernels like (`make_divisible`)."""
 
 import math
 
-DIVISOR = 8  # XNNPACK's int8 kernels work in tiles of 8 channels
+DIVISOR = 8  # as in MobileNet; which tile each int8 kernel works in was not looked up
 
 
 def make_divisible(channels: float, up: bool = False) -> int:
