@@ -12,7 +12,9 @@ import toy
 from students import pictures
 
 from edge.errors import UserError
-from stages.common.dataset import Item, load_samples, read_index, sha256, write_index
+from edge.preprocess import read_image, resize, to_sample
+from stages.common import dataset
+from stages.common.dataset import Item, Samples, load_samples, read_index, sha256, write_index
 from stages.training.cutpaste import validation_defects
 from stages.training.synthetic_defects import training_pool
 
@@ -33,6 +35,58 @@ def test_a_sample_is_the_frames_up_to_now(frames, step, tmp_path):
         for place, back in enumerate(range((frames - 1) * step, -1, -step)):
             path = tmp_path / f"images/{item.clip}/{max(0, item.frame - back):03d}.png"
             np.testing.assert_array_equal(sample[:, :, place], cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+
+
+def stacked(folder, item, spec, height, width):
+    """The sample with every frame read anew at full size, then resized as a whole: how a picture of T channels is."""
+    paths = [folder / f"images/{item.clip}/{max(0, item.frame - spec.step * b):03d}.png" for b in range(spec.frames)]
+    whole = to_sample([read_image(path) for path in reversed(paths)], "grey")
+    return np.stack([resize(whole[:, :, i], height, width) for i in range(spec.frames)], axis=-1)
+
+
+ORDERS = {
+    "as they follow": lambda items: items,
+    "every third": lambda items: items[::3],
+    "backwards": lambda items: items[::-1],
+    "clips in turn": lambda items: sorted(items, key=lambda item: (item.frame, item.clip)),
+    "each twice": lambda items: [item for item in items for _ in range(2)],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("frames", "step"), [(1, 1), (2, 4), (3, 1), (3, 2), (5, 3)])
+def test_shared_frames_change_no_sample(frames, step, order, tmp_path):
+    clips.write(tmp_path, {"train": 2, "val": 1}, 48)
+    items = ORDERS[order](read_index(tmp_path))
+    read = Samples(tmp_path, spec(frames, step), 20, 28)
+    for item in items:
+        sample, size = read.with_size(item)
+        assert sample.flags.c_contiguous and size == (48, 48)
+        np.testing.assert_array_equal(sample, stacked(tmp_path, item, spec(frames, step), 20, 28))
+
+
+@pytest.mark.parametrize(("frames", "step"), [(1, 1), (4, 1), (4, 3)])
+def test_each_frame_is_decoded_and_hashed_once(frames, step, tmp_path, monkeypatch):
+    """Of items that follow each other; what is kept is no more than a sample spans, of one clip."""
+    clips.write(tmp_path, {"train": 3}, 32)
+    hashed, decoded = [], []
+    monkeypatch.setattr(dataset, "sha256", lambda path: hashed.append(path) or sha256(path))
+    monkeypatch.setattr(dataset, "read_image", lambda path, depth: decoded.append(path) or read_image(path, depth))
+    items = read_index(tmp_path)
+    read = Samples(tmp_path, spec(frames, step), 32, 32)
+    for item in items:
+        read(item)
+        assert len(read._kept) <= (frames - 1) * step + 1
+    assert sorted(decoded) == sorted(hashed) == sorted(tmp_path / item.path for item in items)
+
+
+def test_a_damaged_index_is_one_line(tmp_path):
+    clips.write(tmp_path, {"train": 1}, 32)
+    whole = (tmp_path / "index.csv").read_text()
+    for old, new in (("label", "lable"), (",0,good", ",x,good"), ("sha256", "sha256,more"), ("path,", "")):
+        (tmp_path / "index.csv").write_text(whole.replace(old, new, 1))
+        with pytest.raises(UserError, match=r"index\.csv: damaged; run dvc repro -f fetch"):
+            read_index(tmp_path)
 
 
 def test_pictures_have_no_frames_before_them(tmp_path):

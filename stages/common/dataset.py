@@ -46,13 +46,7 @@ def write_index(folder: Path, items: list[Item]) -> None:
 def read_index(folder: str | Path, split: str | None = None) -> list[Item]:
     """The rows of `folder/index.csv` (of one split); UserError when a file is missing or differs from its sha256."""
     folder = Path(folder)
-    try:
-        with open(folder / "index.csv", newline="") as stream:
-            cells: list[dict[str, Any]] = list(csv.DictReader(stream))
-    except FileNotFoundError:
-        raise UserError(f"{folder}/index.csv: not found; run dvc repro fetch") from None
-    items = [Item(**(row | {"label": int(row["label"]), "frame": int(row.get("frame", 0))})) for row in cells]
-    rows = [item for item in items if split in (None, item.split)]
+    rows = [item for item in _rows(folder) if split in (None, item.split)]
     if not rows:
         raise UserError(f"{folder}/index.csv: no image in split {split}; check the data section of params.yaml")
     for row in rows:
@@ -64,6 +58,18 @@ def read_index(folder: str | Path, split: str | None = None) -> list[Item]:
     return rows
 
 
+def _rows(folder: Path) -> list[Item]:
+    """All rows of `folder/index.csv`, whatever became of the files that they name."""
+    try:
+        with open(folder / "index.csv", newline="") as stream:
+            cells: list[dict[str, Any]] = list(csv.DictReader(stream))
+        return [Item(**(row | {"label": int(row["label"]), "frame": int(row.get("frame", 0))})) for row in cells]
+    except FileNotFoundError:
+        raise UserError(f"{folder}/index.csv: not found; run dvc repro fetch") from None
+    except (KeyError, TypeError, ValueError):  # a column or a number that isn't one
+        raise UserError(f"{folder}/index.csv: damaged; run dvc repro -f fetch") from None
+
+
 def evenly(items: Sequence, count: int) -> list:
     """`count` of the items, or all, evenly spaced: neighbours in an index are pictures of one series, much alike."""
     count = min(count, len(items))
@@ -71,32 +77,54 @@ def evenly(items: Sequence, count: int) -> list:
 
 
 class Samples:
-    """Reads the samples of an index in the form that `spec`, the input of params or of a model, asks for.
+    """Reads the samples of an index, whose files `read_index` has verified, in the form that `spec` asks for: the input
+    of params or of a model.
 
-    Called with an item, it returns uint8 [H, W, C] as large as the picture: three channels of an rgb picture, or a grey
-    channel for each of `frames`. These are frames of one clip, `step` apart, the item's own being the last; before the
-    clip begins, its first frame is repeated.
+    Called with an item, it returns uint8 [height, width, C]: three channels of an rgb picture, or a grey channel for
+    each of `frames`. These are frames of one clip, `step` apart, the item's own being the last; before the clip begins,
+    its first frame is repeated. Items that follow each other in a clip share the frames that they have in common, each
+    of which is decoded and resized once.
     """
 
-    def __init__(self, folder: str | Path, spec):
-        self.folder, self.spec = Path(folder), spec
-        self.clips: dict[str, list[Item]] = {}
+    def __init__(self, folder: str | Path, spec, height: int, width: int):
+        self.folder, self.spec, self.size = Path(folder), spec, (height, width)
+        self._places: dict[str, tuple[list[str], int]] = {}  # path: the frames of its clip in order, and which it is
+        self._clip: list[str] = []  # that of the item before
+        self._kept: dict[int, tuple[np.ndarray, tuple[int, int]]] = {}  # its latest frames by their place, as `_read`
         if spec.frames > 1:
-            for item in sorted(read_index(folder), key=lambda item: item.frame):
-                self.clips.setdefault(item.clip, []).append(item)
+            clips: dict[str, list[str]] = {}
+            for item in sorted(_rows(self.folder), key=lambda item: item.frame):
+                clip = clips.setdefault(item.clip, [])
+                self._places[item.path] = clip, len(clip)
+                clip.append(item.path)
 
     def __call__(self, item: Item) -> np.ndarray:
-        shown = [item]
-        if self.spec.frames > 1:
-            if not item.clip:
-                raise UserError(f"{self.folder / item.path}: a picture, but input.frames = {self.spec.frames}; set 1")
-            clip = self.clips[item.clip]
-            now = clip.index(item)
-            shown = [clip[max(0, now - self.spec.step * back)] for back in reversed(range(self.spec.frames))]
-        return to_sample([read_image(self.folder / one.path, self.spec.depth) for one in shown], self.spec.color)
+        return self.with_size(item)[0]
+
+    def with_size(self, item: Item) -> tuple[np.ndarray, tuple[int, int]]:
+        """The sample, and height and width of the item's own picture."""
+        frames, step = self.spec.frames, self.spec.step
+        if frames == 1:
+            return self._read(item.path)
+        if not item.clip:
+            raise UserError(f"{self.folder / item.path}: a picture, but input.frames = {frames}; set 1")
+        clip, now = self._places[item.path]
+        first = now - (frames - 1) * step
+        kept = {place: one for place, one in self._kept.items() if clip is self._clip and first <= place <= now}
+        shown = [max(0, now - step * back) for back in reversed(range(frames))]
+        for place in shown:
+            if place not in kept:
+                kept[place] = self._read(clip[place])
+        self._clip, self._kept = clip, kept
+        return np.concatenate([kept[place][0] for place in shown], axis=-1), kept[now][1]
+
+    def _read(self, path: str) -> tuple[np.ndarray, tuple[int, int]]:
+        """One picture as a sample of one frame, with its own height and width."""
+        picture = read_image(self.folder / path, self.spec.depth)
+        return resize(to_sample([picture], self.spec.color), *self.size), picture.shape[:2]
 
 
 def load_samples(folder: str | Path, items: Sequence[Item], spec) -> np.ndarray:
     """The samples as the models get them: uint8 [N, size, size, C]; spec: the section input of params."""
-    read = Samples(folder, spec)
-    return np.stack([resize(read(item), spec.size, spec.size) for item in items])
+    read = Samples(folder, spec, spec.size, spec.size)
+    return np.stack([read(item) for item in items])

@@ -28,7 +28,7 @@ def run(params, variant: str) -> None:
     height, width = info.input.height, info.input.width
     maps = np.empty((len(items), height, width), np.float32)
     scores, decisions = np.empty(len(items), np.float32), np.empty(len(items), bool)
-    read = dataset.Samples(TEST, info.input)
+    read = dataset.Samples(TEST, info.input, height, width)
     for i, item in enumerate(track(items, f"evaluate {variant}")):
         detector.reset()
         found = detector.predict(read(item))
