@@ -20,6 +20,9 @@ def formats() -> dict:
 
 
 class Section(BaseModel):
+    """A default is what a params.yaml or a published record without that key means, so it never changes: a new key's is
+    what was done before there was one."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
@@ -46,9 +49,9 @@ class Data(Section):
 
 class Input(Section):
     size: Annotated[int, Field(ge=32, le=1024, multiple_of=16)]
-    color: Literal["rgb", "grey"]
-    frames: Annotated[int, Field(ge=1, le=32)]
-    step: Count
+    color: Literal["rgb", "grey"] = "rgb"
+    frames: Annotated[int, Field(ge=1, le=32)] = 1
+    step: Count = 1
     depth: Annotated[int, Field(ge=9, le=16)] | None = None
 
     @model_validator(mode="after")
@@ -156,6 +159,7 @@ class Plan(Section):
 
 class Evaluate(Section):
     aupro_fpr_limit: Annotated[float, Field(gt=0, le=1)]
+    resolution: Literal["full", "model"] = "model"
 
 
 class Benchmark(Section):

@@ -1,7 +1,6 @@
 """`python -m stages.evaluate <variant>`: accuracy of the exported file, run by `edge` on every test picture."""
 
 import argparse
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,13 +9,15 @@ import numpy as np
 
 from edge.errors import UserError
 from edge.inference.detector import load
+from edge.inference.modelinfo import ModelInfo
+from edge.inference.runtimes import DELEGATES
 from stages.common import atomic, dataset, stage
 from stages.common.metrics import average_precision, image_auroc
 from stages.common.progress import track
 from stages.evaluate import metrics
-from stages.evaluate.masks import load_mask
+from stages.evaluate.pixels import PixelAccuracy
 
-TEST = Path("data/test")
+TEST, OUT = Path("data/test"), Path("artifacts/eval")
 SHOWN_SIDE = 64  # longer side of the maps kept for the report, in pixels
 
 
@@ -26,42 +27,45 @@ def run(params, variant: str) -> None:
     detector = load(Path("artifacts/models") / variant, params.threads)
     info = detector.info
     height, width = info.input.height, info.input.width
-    maps = np.empty((len(items), height, width), np.float32)
     scores, decisions = np.empty(len(items), np.float32), np.empty(len(items), bool)
+    shown = np.empty((len(items), *shown_size(height, width)), np.float16)
     read = dataset.Samples(TEST, info.input, height, width)
-    for i, item in enumerate(track(items, f"evaluate {variant}")):
-        detector.reset()
-        found = detector.predict(read(item))
-        maps[i], scores[i], decisions[i] = found.map, found.score, found.is_defect
-    if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
-        raise UserError(f"{info.path}: returns NaN or infinity on the test pictures; build the model again")
-    masks = [load_mask(TEST, item, height, width) for item in items]
+    with PixelAccuracy(TEST, items, info, params.evaluate.resolution, OUT) as pixels:
+        for i, item in enumerate(track(items, f"evaluate {variant}")):
+            detector.reset()
+            sample, size = read.with_size(item)
+            found = detector.judge(sample)
+            if not (np.isfinite(found.map).all() and np.isfinite(found.score)):
+                raise UserError(f"{info.path}: returns NaN or infinity on the test pictures; build the model again")
+            scores[i], decisions[i], shown[i] = found.score, found.is_defect, small(found.map)
+            pixels.see(item, size, found)
+        compared = pixels.measure(params.evaluate.aupro_fpr_limit)
     atomic.write_json(
-        f"artifacts/eval/{variant}.json",
+        OUT / f"{variant}.json",
         {
             "variant": variant,
             "how": "predicted (its int8 file on the CPU)" if info.edgetpu else "measured",
             **accuracy(items, scores, decisions),
-            **pixel_accuracy(maps, masks, params.evaluate.aupro_fpr_limit),
+            **compared,
             "threshold": info.threshold,
             "threshold_method": info.threshold_method,
             "validation": info.raw.get("validation"),
             "runtime": runtime_name(detector.details),
-            "size_bytes": info.size_bytes,
+            "size_bytes": deployed_bytes(info),
             "params": info.params,
             "macs": info.macs,
             "fidelity": info.quantization.fidelity if info.quantization else None,
             "edgetpu": info.raw.get("edgetpu"),
         },
     )
-    with atomic.file(f"artifacts/eval/{variant}.npz") as temporary, open(temporary, "wb") as stream:
+    with atomic.file(OUT / f"{variant}.npz") as temporary, open(temporary, "wb") as stream:
         np.savez(
             stream,
             path=np.array([item.path for item in items]),
             label=np.array([item.label for item in items], np.int8),
             defect=np.array([item.defect for item in items]),
             score=scores,
-            map=small(maps),
+            map=shown,
         )
 
 
@@ -79,15 +83,10 @@ def accuracy(items: list[dataset.Item], scores: np.ndarray, decisions: np.ndarra
     }
 
 
-def pixel_accuracy(maps: np.ndarray, masks: list, fpr_limit: float) -> dict:
-    """The metrics of maps [N, H, W] over good pictures and defects that have a mask; None where no defect has one."""
-    known = [i for i, mask in enumerate(masks) if mask is not None]
-    truth = np.stack([masks[i] for i in known]) if known else np.zeros(0, bool)
-    found: Mapping[str, float | None] = {"pixel_auroc": None, "aupro": None}
-    if truth.any() and not truth.all():
-        found = metrics.pixel_metrics(maps if len(known) == len(maps) else maps[known], truth, fpr_limit)
-    marked = int(truth.any(axis=(1, 2)).sum()) if known else 0
-    return {**found, "aupro_fpr_limit": fpr_limit, "masks": marked}
+def deployed_bytes(info: ModelInfo) -> int:
+    """The bytes of what a device loads: of the file compiled for an accelerator, where the variant has one."""
+    compiled = [name for name in DELEGATES if getattr(getattr(info, name, None), "file", None)]
+    return info.compiled(compiled[0]).stat().st_size if compiled else info.size_bytes
 
 
 def runtime_name(details: dict) -> str:
@@ -96,13 +95,16 @@ def runtime_name(details: dict) -> str:
     return f"{text}, {details['delegate']}" if details.get("delegate") else text
 
 
-def small(maps: np.ndarray) -> np.ndarray:
-    """The maps [N, H, W] shrunk to at most SHOWN_SIDE pixels to a side (means of areas), as float16."""
-    height, width = maps.shape[1:]
+def shown_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of the small maps: SHOWN_SIDE pixels to a side at most."""
     scale = min(1, SHOWN_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def small(map: np.ndarray) -> np.ndarray:
+    """The map [H, W] shrunk to the size that is kept (means of areas), as float16."""
     limit = np.finfo(np.float16).max
-    shrunk = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in maps]
+    shrunk = cv2.resize(map, shown_size(*map.shape)[::-1], interpolation=cv2.INTER_AREA)
     return np.clip(shrunk, -limit, limit).astype(np.float16)
 
 

@@ -1,4 +1,4 @@
-"""Ground-truth masks at the resolution of a model."""
+"""Ground-truth masks, and how they shrink to the resolution of a model."""
 
 from pathlib import Path
 
@@ -7,6 +7,17 @@ import numpy as np
 
 from edge.preprocess import read_mask
 from stages.common.dataset import Item
+
+
+def load_mask(folder: str | Path, item: Item, height: int, width: int) -> np.ndarray | None:
+    """The bool mask of `item` as its file has it; of a good picture an empty one [height, width], None for a defect
+    whose source marks no pixels."""
+    if item.label == 0:
+        return np.zeros((height, width), bool)
+    if not item.mask:
+        return None
+    mask = read_mask(Path(folder) / item.mask)
+    return mask if mask.any() else None
 
 
 def shrink(mask: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -18,13 +29,3 @@ def shrink(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     if height >= mask.shape[0] and width >= mask.shape[1]:
         return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
     return cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) > 0
-
-
-def load_mask(folder: str | Path, item: Item, height: int, width: int) -> np.ndarray | None:
-    """The bool mask of `item`, empty for a good picture, None for a defect whose source marks no pixels."""
-    if item.label == 0:
-        return np.zeros((height, width), bool)
-    if not item.mask:
-        return None
-    mask = read_mask(Path(folder) / item.mask)
-    return shrink(mask, height, width) if mask.any() else None

@@ -1,0 +1,71 @@
+"""Accuracy of the maps against the masks, at the resolution of `evaluate.resolution`, with one picture in memory.
+
+full: as in the MVTec AD protocol (Bergmann et al., IJCV 2021) each map is resized to its picture's own size, where the
+mask is as it was drawn. model: the masks shrink to the model's input, and a pixel is a defect if any part of it is.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from edge.inference import scoring
+from edge.inference.detector import Prediction
+from edge.inference.modelinfo import ModelInfo
+from edge.preprocess import resize
+from stages.common.dataset import Item
+from stages.common.progress import track
+from stages.evaluate.curves import Curves, Thresholds
+from stages.evaluate.masks import load_mask, shrink
+
+Size = tuple[int, int]  # height, width
+
+
+class PixelAccuracy:
+    """Sees every test picture once, then judges its map again from a file of raw maps, which are as small as the
+    model's output; pictures whose pixels nobody marked don't count."""
+
+    def __init__(self, folder: Path, items: list[Item], info: ModelInfo, resolution: str, scratch: Path):
+        self._folder, self._info, self._resolution = folder, info, resolution
+        self._any = any(item.mask for item in items)
+        self._thresholds = Thresholds()
+        self._seen: list[tuple[Item, Size]] = []
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._raw_maps = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 (closed by `close`)
+
+    def __enter__(self) -> "PixelAccuracy":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._raw_maps.close()
+
+    def see(self, item: Item, size: Size, found: Prediction) -> None:
+        """Takes note of a picture of that size and of what the model says about it."""
+        if self._any and (item.mask or not item.label):
+            self._seen.append((item, size))
+            self._thresholds.add(self._placed(found.map, size))
+            self._raw_maps.write(found.raw_map.astype(np.float32).tobytes())
+
+    def measure(self, fpr_limit: float) -> dict:
+        """Pixel AUROC and AUPRO, None where no defect has a mask, how they were made, and how many masks there are."""
+        curves, masks = Curves(self._thresholds.drawn()), 0
+        spec, raw = self._info.input, self._info.output("map")
+        assert raw is not None  # every model has one
+        self._raw_maps.seek(0)
+        for item, size in track(self._seen, f"compare {self._info.name} with the masks") if self._seen else ():
+            content = self._raw_maps.read(4 * raw.height * raw.width)
+            raw_map = np.frombuffer(content, np.float32).reshape(raw.height, raw.width)
+            mask = load_mask(self._folder, item, *size)
+            if mask is None:
+                continue
+            map = scoring.anomaly_map(raw_map, spec.height, spec.width, self._info.score.sigma)
+            map = self._placed(map, mask.shape)
+            mask = mask if mask.shape == map.shape else shrink(mask, *map.shape)
+            curves.add(map, mask)
+            masks += bool(mask.any())
+        how = {"pixel_resolution": self._resolution, "aupro_fpr_limit": fpr_limit}
+        return {**curves.areas(fpr_limit), **how, "masks": masks}
+
+    def _placed(self, map: np.ndarray, size: Size) -> np.ndarray:
+        """The map [H, W] of the model's input on the pixels that are compared, of a picture of that size."""
+        return resize(map, *size) if self._resolution == "full" else map
