@@ -16,7 +16,7 @@ from edge.errors import UserError
 from experiments import pareto, provenance, records
 from stages.common import atomic
 from stages.report import plots
-from stages.report.ablation import PUBLISHED
+from stages.report.ablation import PUBLISHED, read_record
 from stages.report.summary import read_json
 
 LIMIT = 200_000  # bytes; what git keeps for ever should be small
@@ -85,7 +85,7 @@ def _remove_replaced(folder: Path, record: dict, beside: bool) -> None:
     """Removes the records that this one takes the place of: beside others those of its own settings and seed, named
     before the default changed; as the new default the seeds of other settings and the sweeps that are now seeds."""
     for path in [*folder.glob("seeds/*.json"), *folder.glob("sweep/*.json")]:
-        old, kind = read_json(path), path.parent.name
+        old, kind = read_record(path), path.parent.name
         same = old["settings"] == record["settings"]
         if beside:
             gone = kind == "sweep" and same and old["seed"] == record["seed"]

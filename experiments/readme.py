@@ -10,7 +10,7 @@ from pathlib import Path
 from edge.errors import UserError
 from experiments import provenance, ratios, sweep
 from stages.common import atomic
-from stages.report import ablation, tables
+from stages.report import ablation, resolution, tables
 from stages.report.ablation import PUBLISHED
 from stages.report.formatting import markdown_list, markdown_table
 from stages.report.summary import read_json
@@ -22,7 +22,8 @@ def published(folder: Path) -> str:
     """The table of one published result and how its figures came about."""
     results = read_json(folder / "summary.json")
     made = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    notes = [f"Accuracy measured on the exported files. {tables.latency_note(results)}", *tables.energy_notes(results)]
+    notes = [f"Accuracy measured on the exported files. {tables.latency_note(results)}", *resolution.note(results)]
+    notes += tables.energy_notes(results)
     others = {one["variant"]: one["how"]["accuracy"] for one in results if one["how"]["accuracy"] != "measured"}
     notes += [f"Accuracy of {variant}: {how}" for variant, how in others.items()]
     notes.append((f"Seed {made['seed']}. " if made else "") + provenance.sentence(made))
@@ -31,12 +32,12 @@ def published(folder: Path) -> str:
 
 def steps(folder: Path) -> str:
     """The ablation over all published seeds, in their order."""
-    runs = sorted((read_json(path) for path in folder.glob("seeds/*.json")), key=lambda run: run["seed"])
+    runs = sorted((ablation.read_record(path) for path in folder.glob("seeds/*.json")), key=lambda run: run["seed"])
     kinds = [(run["settings"], run["steps"].keys()) for run in runs]
     if not runs or any(kind != kinds[0] for kind in kinds):
         raise UserError(f"{folder}/seeds: needs records of equal settings and variants; remove those of other runs")
     notes = [*ablation.protocol(runs), provenance.by_seed(runs)]
-    return f"{markdown_table(ablation.HEAD, ablation.table_rows(runs))}\n\n{markdown_list(notes)}"
+    return f"{markdown_table(ablation.head(runs), ablation.table_rows(runs))}\n\n{markdown_list(notes)}"
 
 
 BLOCKS = {"published": published, "ablation": steps, "sweep": sweep.markdown, "speedup": ratios.markdown}

@@ -5,7 +5,7 @@ from statistics import mean
 from typing import Any
 
 from edge.errors import UserError
-from stages.report.summary import read_json
+from stages.report import ablation
 
 FLOAT, INT8 = "float", "QAT"  # the steps of compression that runs are compared by
 DEFAULT = "default"
@@ -22,8 +22,9 @@ def flat(settings: dict, prefix: str = "") -> dict:
 
 
 def label(settings: dict, base: dict) -> str:
-    """The settings that differ from `base`, as `student.width = 0.5`."""
-    mine, others = flat(settings), flat(base)
+    """The settings that differ from `base`, as `student.width = 0.5`; a key that is absent is at its default."""
+    unsaid = flat(ablation.defaults())
+    mine, others = unsaid | flat(settings), unsaid | flat(base)
     changed = [
         key for key in sorted(mine.keys() | others.keys()) if key != PICTURES and mine.get(key) != others.get(key)
     ]
@@ -33,7 +34,7 @@ def label(settings: dict, base: dict) -> str:
 def base_settings(folder: Path) -> dict:
     """The settings of the published result in `folder`; UserError when it has none."""
     for path in sorted(folder.glob("seeds/*.json")):
-        return read_json(path)["settings"]
+        return ablation.read_record(path)["settings"]
     raise UserError(f"{folder}/seeds: no published run to set others beside; publish the default first")
 
 
@@ -47,7 +48,7 @@ def by_change(folder: Path) -> dict[str, list[dict]]:
     settings = base_settings(folder)
     found: dict[str, list[dict]] = {}
     for path in [*sorted(folder.glob("seeds/*.json")), *sorted(folder.glob("sweep/*.json"))]:
-        record = read_json(path)
+        record = ablation.read_record(path)
         if record["settings"][PICTURES] != settings[PICTURES]:
             raise UserError(f"{path}: tested on other pictures than {folder}/seeds; remove it or run it again")
         if not has_int8(record):

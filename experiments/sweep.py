@@ -10,8 +10,9 @@ from scipy.stats import spearmanr
 
 from experiments import pareto, provenance, records
 from experiments.records import FLOAT, INT8
+from stages.report import resolution
 from stages.report.ablation import mean_and_deviation
-from stages.report.formatting import count, markdown_list, markdown_table, significant, size
+from stages.report.formatting import NONE, count, markdown_list, markdown_table, significant, size
 
 HEAD: tuple[str, ...] = (
     "Changed",
@@ -28,14 +29,22 @@ ACCURACY = ((FLOAT, "image_auroc"), (INT8, "image_auroc"), (INT8, "aupro"), (INT
 
 def table_rows(changes: dict[str, list[dict]]) -> list[list[str]]:
     """A row for each change."""
-    out = []
+    out, steps = [], _steps(changes)
     for name, runs in changes.items():
         teacher = [(run.get("teacher") or {}).get("image_auroc") for run in runs]
         accuracy = [[run["steps"].get(step, {}).get(key) for run in runs] for step, key in ACCURACY]
         macs, bytes_, latency = (records.cost(changes, name, key) for key in ("macs", "size_bytes", "p50_ms"))
         costs = [count(macs), size(bytes_), significant(latency)]
-        out.append([name, str(len(runs)), *map(mean_and_deviation, [teacher, *accuracy]), *costs])
+        cells = [mean_and_deviation(values) for values in (teacher, *accuracy)]
+        aupro = 1 + ACCURACY.index((INT8, "aupro"))
+        cells[aupro] += resolution.mark(runs[0]["steps"][INT8], steps) if cells[aupro] != NONE else ""
+        out.append([name, str(len(runs)), *cells, *costs])
     return out
+
+
+def _steps(changes: dict[str, list[dict]]) -> list[dict]:
+    """The int8 files of all runs; those of one change share their settings, and so the resolution of the AUPRO."""
+    return [run["steps"][INT8] for runs in changes.values() for run in runs]
 
 
 def markdown(folder: Path) -> str:
@@ -45,7 +54,8 @@ def markdown(folder: Path) -> str:
     rows = [[f"{name}{mark}", *cells] for (name, *cells), mark in zip(table_rows(changes), marks, strict=True)]
     notes = [
         "int8: by quantization-aware training, not pruned. Mean ± standard deviation over the seeds; measured on "
-        "the exported files, latency of one thread in each run's own sitting."
+        "the exported files, latency of one thread in each run's own sitting.",
+        *resolution.note(_steps(changes)),
     ]
     for key, title in (("p50_ms", "latency"), ("size_bytes", "size")):
         names = pareto.front(changes, key)
@@ -53,7 +63,7 @@ def markdown(folder: Path) -> str:
             notes.append(f"Pareto front of int8 AUROC and {title}: {'; '.join(names)}.")
     if ranked := agreement(changes):
         notes.append(ranked)
-    return f"{markdown_table(HEAD, rows)}\n\n{markdown_list(notes + code)}"
+    return f"{markdown_table(resolution.head(HEAD, _steps(changes)), rows)}\n\n{markdown_list(notes + code)}"
 
 
 def agreement(changes: dict[str, list[dict]]) -> str | None:

@@ -93,6 +93,7 @@ def _evaluation(root: Path, k: int, name: str, items, masks, with_masks: bool) -
         "validation": {"auroc": round(auroc - 0.05, 3), "good": 10, "cutpaste": 100},
         **{"f1": 0.91, "precision": 0.9, "recall": 0.92, "threshold": 0.95 * level, "threshold_method": "quantile"},
         **{"pixel_auroc": 0.95 if with_masks else None, "aupro": 0.87 if with_masks else None},
+        "pixel_resolution": "full",
         "per_defect": {defect: auroc - 0.02 * i for i, defect in enumerate(defects)},
         "images": {"good": sum(i.label == 0 for i in items), "defect": sum(i.label for i in items)},
         **{"runtime": "ai_edge_litert 2.0", "size_bytes": size, "params": size // 4, "macs": size * 30},

@@ -16,7 +16,7 @@ import yaml
 
 from edge.errors import UserError
 from stages.common import params
-from stages.report import ablation, dependencies, page, plots, summary
+from stages.report import ablation, dependencies, page, plots, summary, tables
 from stages.report.__main__ import run
 from stages.report.examples import choose, compared
 from stages.report.formatting import significant
@@ -133,13 +133,69 @@ def test_ablation_of_one_run(inside):
     assert found["seed"] == 0 and set(found["steps"]) == {"float", "pruned", "QAT"}
     assert found["steps"]["QAT"] == {
         **{"variant": "student-int8", "image_auroc": 0.966, "aupro": 0.87, "size_bytes": 1_700_000, "params": 425_000},
-        **{"macs": 51_000_000, "p50_ms": bench["latency_ms"]["p50"], "val_auroc": 0.916},
+        **{"macs": 51_000_000, "p50_ms": bench["latency_ms"]["p50"], "val_auroc": 0.916, "pixel_resolution": "full"},
     }
     assert found["device"] == "local" and found["machine"] == {"cpu": "Made-up CPU", "int8": "asimddp"}
     text, html = Path("reports/report.md").read_text(), Path("reports/index.html").read_text()
     assert "| student-fp32 | float | 0.972 | 0.870 | 9.20 MB |" in text and "One seed" in html
     assert text.index("| float |") < text.index("| QAT |") < text.index("| pruned |")
     assert found["order"] == ["float", "QAT", "pruned"]
+
+
+def test_pixel_figures_say_their_resolution(inside):
+    """In every table and file, beside the figure."""
+    text, html = Path("reports/report.md").read_text(), unescape(Path("reports/index.html").read_text())
+    assert "| Pixel AUROC (full) | AUPRO (full) | Size |" in text and "| Step | AUROC | AUPRO (full) | Size |" in text
+    assert html.count("<th>AUPRO (full)</th>") == 2 and "<th>Pixel AUROC (full)</th>" in html
+    for page_text in (text, html):
+        assert "Pixel AUROC and AUPRO at full resolution: maps resized to each picture's own size" in page_text
+        assert "the model's input" not in page_text
+    metrics = json.loads(Path("reports/metrics.json").read_text())["student-int8"]
+    assert metrics["aupro_full"] == 0.87 and metrics["pixel_auroc_full"] == 0.95
+    assert not {"aupro", "pixel_auroc"} & metrics.keys(), "dvc metrics diff would compare them with older ones"
+    rows = json.loads(Path("reports/summary.json").read_text())
+    assert all(row["pixel_resolution"] == ("full" if row["status"] == "ok" else None) for row in rows)
+    found = json.loads(Path("reports/ablation.json").read_text())
+    assert found["settings"]["evaluate"] == {"aupro_fpr_limit": 0.3, "resolution": "full"}
+    assert found["teacher"]["pixel_resolution"] == "full"
+
+
+def evaluations() -> dict:
+    """Of three variants at different resolutions: the oldest doesn't say it, the last one has no masks."""
+    found = json.loads(Path("artifacts/eval/student-int8.json").read_text())
+    old = {key: value for key, value in found.items() if key != "pixel_resolution"} | {"variant": "old", "aupro": 0.9}
+    bare = found | {"variant": "bare", "aupro": None, "pixel_auroc": None}
+    return {"old": old, "new": found | {"variant": "new"}, "bare": bare}
+
+
+def test_figures_of_different_resolution_are_never_mixed_unsaid(inside):
+    evals = evaluations()
+    assert tables.accuracy_head(evals) == tables.ACCURACY_HEAD
+    rows = tables.accuracy_rows(evals)
+    cells = {row["variant"]: dict(zip(tables.ACCURACY_HEAD, row["plain"], strict=True)) for row in rows}
+    assert [cells[name]["AUPRO"] for name in evals] == ["0.900 (model)", "0.870 (full)", "\u2013"]
+    assert [cells[name]["Pixel AUROC"] for name in evals] == ["0.950 (model)", "0.950 (full)", "\u2013"]
+    assert not any(row["best"][tables.ACCURACY_HEAD.index("AUPRO") - 1] for row in rows)
+    note = tables.accuracy_note(evals)
+    assert "MVTec AD protocol) (full); at the resolution of the model's input" in note
+    compact = tables.compact(summary.results(evals, {}, "demo"))
+    assert "| AUPRO |" in compact and "| 0.900 (model) |" in compact and "| 0.870 (full) |" in compact
+
+
+@pytest.mark.parametrize(("name", "head"), [("old", "AUPRO (model)"), ("new", "AUPRO (full)"), ("bare", "AUPRO")])
+def test_figures_of_one_resolution_say_it_in_the_head(name, head, inside):
+    evals = {name: evaluations()[name]}
+    assert head in tables.accuracy_head(evals) and f"| {head} |" in tables.compact(summary.results(evals, {}, "demo"))
+    assert ("AUPRO at" in tables.accuracy_note(evals)) == (name != "bare")
+    (row,) = tables.accuracy_rows(evals)
+    assert "(" not in "".join(row["plain"])
+
+
+def test_the_size_of_a_result_is_that_of_the_file_that_ran(inside):
+    evals = {"new": evaluations()["new"]}
+    bench = json.loads(Path("artifacts/bench/local-student-int8.json").read_text()) | {"variant": "new"}
+    found = summary.results(evals, {"a": bench | {"size_bytes": 12345}}, "demo")
+    assert [row["size_bytes"] for row in found] == [12345] and evals["new"]["size_bytes"] == 1_700_000
 
 
 def nothing_pruned(**figures):
@@ -247,6 +303,48 @@ def test_networks_are_told_apart_by_name_not_by_where_they_lie(inside):
         found.append(ablation.settings(params.validate(tree | changed)))
     assert found[0] == found[1] and "/" not in json.dumps(found)
     assert found[0]["teacher"] != found[2]["teacher"] and found[0]["student"] != found[2]["student"]
+
+
+AT_DEFAULT = {"input": {"color": "rgb", "frames": 1, "step": 1, "depth": None}, "data": {"group": None}}
+AT_DEFAULT["evaluate"] = {"resolution": "model"}
+
+
+def test_a_key_at_its_default_is_left_out_of_the_settings(inside):
+    """One rule for all of them: a record that is older than a key is comparable, whatever the others are."""
+    assert {name: keys for name, keys in ablation.defaults().items() if keys} == AT_DEFAULT
+    tree = yaml.safe_load((report_project.ROOT / "params.yaml").read_text())
+
+    def settings(**changes):
+        return ablation.settings(params.validate(tree | {name: tree[name] | keys for name, keys in changes.items()}))
+
+    plain = settings(**AT_DEFAULT)
+    assert plain["input"] == {"size": 128} and plain["evaluate"] == {"aupro_fpr_limit": 0.3}
+    assert "group" not in plain["data"] and plain["data"]["val_fraction"] == 0.15
+    grey = settings(**AT_DEFAULT | {"input": {"color": "grey", "frames": 1, "step": 1, "depth": 12}})
+    assert grey == plain | {"input": {"size": 128, "color": "grey", "depth": 12}}
+    clip = settings(**AT_DEFAULT | {"input": {"color": "grey", "frames": 4, "step": 1, "depth": None}})
+    assert clip == plain | {"input": {"size": 128, "color": "grey", "frames": 4}}
+    grouped = settings(**AT_DEFAULT | {"data": {"group": "x"}, "evaluate": {"resolution": "full"}})
+    assert grouped["data"]["group"] == "x" and grouped["evaluate"]["resolution"] == "full"
+
+
+def test_a_record_that_says_its_defaults_reads_like_one_that_does_not(inside, tmp_path):
+    this = json.loads(Path("reports/ablation.json").read_text())
+    said = json.loads(json.dumps(this))
+    for name, keys in AT_DEFAULT.items():
+        said["settings"][name] = {**keys, **said["settings"][name]}
+    report_project.write(tmp_path / "said.json", said)
+    assert ablation.read_record(tmp_path / "said.json") == this
+
+
+def test_published_records_are_at_model_resolution():
+    """They were made before there was another; the settings of each say so by leaving it out."""
+    paths = sorted((report_project.ROOT / "reports/published").glob("*/s*/*.json"))
+    paths = [path for path in paths if path.parent.name in ("seeds", "sweep")]
+    old = [path for path in paths if "code" not in json.loads(path.read_text())]
+    assert len(old) >= 20
+    for record in map(ablation.read_record, old):
+        assert ablation.head([record])[3] == "AUPRO (model)" and "resolution" not in record["settings"]["evaluate"]
 
 
 def test_equal_input_gives_equal_bytes(inside):

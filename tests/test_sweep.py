@@ -74,6 +74,33 @@ def test_records_are_grouped_by_what_was_changed(published):
     assert line["Teacher AUROC"].startswith("0.991")
 
 
+def test_changes_at_another_resolution_say_it(published):
+    """Two older seeds that don't say it, beside a run at full resolution and one whose settings name the old one."""
+    folder = publish.PUBLISHED / "demo"
+    full = add("sweep/full.json", published, 0, 0.9, 2.0, student__width=0.5)
+    named = add("sweep/named.json", published, 0, 0.9, 2.0, student__width=0.25, evaluate__resolution="model")
+    for step in named["steps"].values():
+        step["pixel_resolution"] = "model"
+    atomic.write_json(folder / "sweep/named.json", named)
+    assert full["settings"]["evaluate"]["resolution"] == "full"
+    for path in folder.glob("seeds/*.json"):
+        one = read(path)
+        del one["settings"]["evaluate"]["resolution"]
+        for step in one["steps"].values():
+            del step["pixel_resolution"]
+        atomic.write_json(path, one)
+    text = sweep.markdown(folder)
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"]
+    found = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert found["default"]["int8 AUPRO"] == "0.870 ± 0.000 (model)"
+    assert found["evaluate.resolution = full, student.width = 0.5"]["int8 AUPRO"] == "0.870 (full)"
+    assert found["student.width = 0.25"]["int8 AUPRO"] == "0.870 (model)"
+    assert "(full); at the resolution of the model's input" in text
+    (folder / "sweep/full.json").unlink()
+    text = sweep.markdown(folder)
+    assert "| int8 AUPRO (model) |" in text and "0.870 (" not in text and "(full)" not in text
+
+
 def test_the_pareto_front_is_what_brute_force_finds():
     rng = np.random.default_rng(0)
     points = [tuple(float(v) for v in p) for p in rng.integers(0, 12, (60, 2))]

@@ -4,6 +4,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from stages.common.dataset import sha256
+from stages.common.schema import Schema, Section
+from stages.report import resolution
 from stages.report.formatting import NONE, code, count, score, significant, size
 from stages.report.summary import read_json
 
@@ -17,24 +19,39 @@ HEAD = ("Variant", "Step", "AUROC", "AUPRO", "Size", "Params", "MACs", "p50 ms")
 def settings(params) -> dict:
     """What two runs must share to be compared: the test pictures and every setting that accuracy depends on.
 
-    Networks count by their name, wherever they were loaded from.
+    Networks count by their name, wherever they were loaded from. A key at its default in the schema is left out, so
+    that a record made before there was such a key is comparable.
     """
     sections = ("input", "teacher", "student", "distill", "compress", "compile", "evaluate")
-    found = {section: getattr(params, section).model_dump() for section in sections}
+    found = {section: getattr(params, section).model_dump(exclude_defaults=True) for section in sections}
     for section, key in (("teacher", "backbone"), ("student", "init")):
         found[section][key] = Path(found[section][key]).name.replace("_", "-")
     for key in ("fidelity", "edgetpu_compiler", "threshold_quantile"):  # decide no AUROC
-        del found["compile"][key]
-    if params.input.color == "rgb":  # as records have it that are older than clips
-        found["input"] = {"size": params.input.size, "depth": params.input.depth}
-    if params.input.depth is None:  # as older records have it
-        del found["input"]["depth"]
-    found["data"] = {"source": params.data.source, "seed": params.data.seed, "val_fraction": params.data.val_fraction}
-    if params.data.group:
-        found["data"]["group"] = params.data.group
-    if params.data.source == "synthetic":
-        found["data"]["synthetic"] = params.data.synthetic.model_dump()
+        found["compile"].pop(key, None)
+    data = params.data.model_dump(exclude_defaults=True)
+    of_source = ("synthetic",) if params.data.source == "synthetic" else ()
+    found["data"] = {key: data[key] for key in ("source", "seed", "val_fraction", "group", *of_source) if key in data}
     return found | {"test_index_sha256": sha256(TEST_INDEX)}
+
+
+def defaults() -> dict[str, dict]:
+    """{section: {key: value}}: what a key means where params.yaml or a record doesn't have it."""
+    sections = {name: field.annotation for name, field in Schema.model_fields.items()}
+    return {
+        name: {key: field.get_default() for key, field in section.model_fields.items() if not field.is_required()}
+        for name, section in sections.items()
+        if isinstance(section, type) and issubclass(section, Section)
+    }
+
+
+def read_record(path: str | Path) -> dict:
+    """A record from a file; its settings have no key at its default, whichever code wrote it."""
+    record, known = read_json(path), defaults()
+    for name, section in record["settings"].items():
+        if isinstance(section, dict):
+            for key in [key for key, value in known.get(name, {}).items() if key in section and section[key] == value]:
+                del section[key]
+    return record
 
 
 def variants_by_step(variants: dict, evals: dict) -> dict[str, str]:
@@ -67,6 +84,7 @@ def record(params, evals: dict, results: list[dict], benches: dict) -> dict:
         step: {
             "variant": name,
             **{key: evals[name].get(key) for key in FIGURES},
+            "pixel_resolution": resolution.of(evals[name]),
             "val_auroc": (evals[name].get("validation") or {}).get("auroc"),
             "p50_ms": timed.get((device, name)),
         }
@@ -79,7 +97,7 @@ def record(params, evals: dict, results: list[dict], benches: dict) -> dict:
         "settings": settings(params),
         "device": device,
         "machine": {key: machine.get(key) for key in ("cpu", "int8")},
-        "teacher": {key: teacher.get(key) for key in ("image_auroc", "aupro")},
+        "teacher": {key: teacher.get(key) for key in ("image_auroc", "aupro", "pixel_resolution")},
         "order": list(steps),
         "steps": steps,
     }
@@ -89,7 +107,7 @@ def alike(this: dict, folder: Path = PUBLISHED) -> list[dict]:
     """This run and the published ones with its settings and other seeds, marked as such."""
     found = [this]
     for path in sorted(folder.glob("*/seeds/*.json")):
-        other = read_json(path)
+        other = read_record(path)
         whole = this["steps"].keys() <= other["steps"].keys()
         if whole and other["settings"] == this["settings"] and other["seed"] not in [run["seed"] for run in found]:
             found.append(other | {"published": path.parent.parent.name})
@@ -99,6 +117,15 @@ def alike(this: dict, folder: Path = PUBLISHED) -> list[dict]:
 def ordered(run: dict) -> list[str]:
     """The steps of a run in the order of its params.yaml, which older records don't have."""
     return run.get("order") or list(run["steps"])
+
+
+def _steps(runs: list[dict]) -> list[dict]:
+    return [step for run in runs for step in run["steps"].values()]
+
+
+def head(runs: list[dict]) -> tuple[str, ...]:
+    """The names of the columns. Runs with equal settings, as all of a table are, share the resolution of the AUPRO."""
+    return resolution.head(HEAD, _steps(runs))
 
 
 def table_rows(runs: list[dict]) -> list[list[str]]:
@@ -134,7 +161,7 @@ def protocol(runs: list[dict]) -> list[str]:
     if runs[0]["device"]:
         seed = f" in the run of seed {runs[0]['seed']}" if len(runs) > 1 else ""
         how += f"; latency on one thread measured on {runs[0]['device']}{seed}"
-    notes = [f"{how}.", " ".join(step_notes(runs))]
+    notes = [f"{how}.", *resolution.note(_steps(runs)), " ".join(step_notes(runs))]
     return [note for note in notes if note]
 
 

@@ -41,4 +41,5 @@ def edgetpu(name: str, record: dict) -> str:
     if record["how"] == "compiled":
         text += f" ({record['compiler']}; {size(record['streamed_bytes'])} of them streamed)"
     left = "; ".join(f"{op['op']}: {op['why']}" for op in record["cpu"])
-    return f"{text}. {'On the CPU: ' + left + '. ' if left else ''}Its accuracy is that of the int8 file on the CPU."
+    what = "accuracy is" if record["how"] == "compiled" else "accuracy and size are"
+    return f"{text}. {'On the CPU: ' + left + '. ' if left else ''}Its {what} that of the int8 file on the CPU."

@@ -22,7 +22,7 @@ HEADINGS = {
 WIDE = ("examples", "latency", "curves", "defects")
 ORIGINS = (
     ("measured", "Accuracy: every test picture through the exported file, with the code that runs on the device."),
-    ("measured", "Size: the bytes of the model file. Parameters and MACs are counted in it."),
+    ("measured", "Size: the bytes of the model file, of a compiled one where there is. Parameters and MACs: counted."),
     ("measured", "Latency: a clock around every inference after the warm-up; load and first inference separately."),
     ("measured", "Memory: the largest resident set of a process that does nothing but run the model."),
     ("estimated", "A figure from a model of the hardware, never in one series with measurements."),
@@ -54,7 +54,7 @@ def context(title: str, heading: str, evals: dict, results: list[dict], benches:
         "heading": heading,
         "accuracy": {
             "note": tables.accuracy_note(evals),
-            "head": tables.ACCURACY_HEAD,
+            "head": tables.accuracy_head(evals),
             "rows": tables.accuracy_rows(evals),
         },
         "devices": {
@@ -65,7 +65,7 @@ def context(title: str, heading: str, evals: dict, results: list[dict], benches:
         },
         "ablation": {
             "title": ablation.TITLE,
-            "head": ablation.HEAD,
+            "head": ablation.head(runs),
             "rows": ablation.table_rows(runs) if runs else [],
             "notes": ablation.protocol(runs) if runs else [],
         },

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from edge.errors import UserError
-from stages.report import formatting
+from stages.report import formatting, resolution
 from stages.report.ablation import ordered
 from stages.report.summary import main_block
 
@@ -133,9 +133,10 @@ def ablation(runs: list[dict], color: dict, path: Path) -> str:
     """Image AUROC and AUPRO of every step of compression, a dot per seed, a bar at the mean; returns the caption."""
     style()
     steps = ordered(runs[0])
+    (aupro,) = resolution.head(["AUPRO"], (one for run in runs for one in run["steps"].values()))
     known = [
         (key, title)
-        for key, title in (("image_auroc", "image AUROC"), ("aupro", "AUPRO"))
+        for key, title in (("image_auroc", "image AUROC"), ("aupro", aupro))
         if all(one[key] is not None for run in runs for one in run["steps"].values())
     ]
     figure, panels = plt.subplots(1, len(known), figsize=(4.2 * len(known), 3.2), squeeze=False, layout="constrained")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from edge.errors import UserError
+from stages.report import resolution
 from stages.report.dependencies import read_plan
 
 ACCURACY = ("image_auroc", "average_precision", "f1", "pixel_auroc", "aupro")
@@ -55,7 +56,9 @@ def _result(found: dict, bench: dict, dataset: str) -> dict:
         "reason": bench.get("reason"),
         "dataset": dataset,
         **{key: None if unavailable else found.get(key) for key in ACCURACY},
+        "pixel_resolution": None if unavailable else resolution.of(found),
         **{key: None if unavailable else found.get(key, bench.get(key)) for key in COST},
+        **({"size_bytes": bench["size_bytes"]} if ok else {}),  # of what ran there: an accelerator has its own file
         "threads": block.get("threads"),
         "latency_ms": _percentiles(block) if ok else None,
         "latency_ms_threads": {str(b["threads"]): _percentiles(b) for b in others},
@@ -105,4 +108,4 @@ def flat_metrics(results: list[dict]) -> dict:
 
 
 def _numbers(result: dict, keys) -> dict:
-    return {key: result[key] for key in keys if isinstance(result[key], (int, float))}
+    return {resolution.flat_key(key, result): result[key] for key in keys if isinstance(result[key], (int, float))}

@@ -1,5 +1,6 @@
 """The tables of accuracy and of devices as text, and the notes that say how their figures came about."""
 
+from stages.report import resolution
 from stages.report.formatting import NONE, count, kind, markdown_table, score, significant, size
 from stages.report.summary import ACCURACY, COST, PERCENTILES
 
@@ -17,20 +18,28 @@ DEVICE_HEAD += ("Load ms", "First ms", "Memory", "Energy")
 COMPACT_HEAD = ("Variant", "Device", "AUROC", "AUPRO", "F1", "Size", "p50 ms", "p90 ms", "Memory", "Energy")
 
 
+def accuracy_head(evals: dict) -> tuple[str, ...]:
+    """The names of the columns; those of pixels say at which resolution."""
+    return resolution.head(ACCURACY_HEAD, evals.values())
+
+
 def accuracy_rows(evals: dict) -> list[dict]:
-    """{plain, variant, cells, best} of every variant; `best` says of each cell whether no other variant does better."""
+    """{plain, variant, cells, best} of every variant; `best` says of each cell whether no other variant does better,
+    which isn't asked of figures at different resolutions."""
     keys = (*ACCURACY, *COST)
+    mixed = resolution.KEYS if len(resolution.all_of(evals.values())) > 1 else ()
     form = dict.fromkeys(ACCURACY, score) | {"size_bytes": size, "params": count, "macs": count}
     best = {}
     for key in keys:
         values = {found[key] for found in evals.values() if found.get(key) is not None}
-        if len(values) > 1:  # nothing is best where all are equal
+        if len(values) > 1 and key not in mixed:  # nothing is best where all are equal
             best[key] = min(values) if key in COST else max(values)
     out = []
     for name, found in evals.items():
-        cells = [form[key](found.get(key)) for key in keys]
-        marks = [key in best and found.get(key) == best[key] for key in keys]
-        out.append({"plain": [name, *cells], "variant": name, "cells": cells, "best": marks})
+        marks = {key: resolution.mark(found, evals.values()) for key in resolution.KEYS if found.get(key) is not None}
+        cells = [form[key](found.get(key)) + marks.get(key, "") for key in keys]
+        best_of = [key in best and found.get(key) == best[key] for key in keys]
+        out.append({"plain": [name, *cells], "variant": name, "cells": cells, "best": best_of})
     return out
 
 
@@ -81,7 +90,8 @@ def compact(results: list[dict]) -> str:
     rows = []
     for result in results:
         name = [result["variant"], result["device"] or NONE]
-        accuracy = [score(result[key]) for key in ("image_auroc", "aupro", "f1")]
+        auroc, aupro, f1 = (score(result[key]) for key in ("image_auroc", "aupro", "f1"))
+        accuracy = [auroc, aupro if aupro == NONE else aupro + resolution.mark(result, results), f1]
         if result["status"] == "unavailable":
             rows.append([*name, f"unavailable: {result['reason']}", *[""] * 7])
             continue
@@ -90,13 +100,14 @@ def compact(results: list[dict]) -> str:
             p50, p90, *_, memory = device_cells(result)
             costs = [p50, p90, memory, energy_text(result)]
         rows.append([*name, *accuracy, size(result["size_bytes"]), *costs])
-    return markdown_table(COMPACT_HEAD, rows)
+    return markdown_table(resolution.head(COMPACT_HEAD, results), rows)
 
 
 def accuracy_note(evals: dict) -> str:
     """How the figures of the accuracy table came about."""
-    others = [f" {name}: {found['how']}." for name, found in evals.items() if kind(found["how"]) != "measured"]
-    return "Measured on the exported files, with the code that runs on the device." + "".join(others)
+    others = [f"{name}: {found['how']}." for name, found in evals.items() if kind(found["how"]) != "measured"]
+    pixels = resolution.note(evals.values(), "Pixel AUROC and AUPRO")
+    return " ".join(["Measured on the exported files, with the code that runs on the device.", *pixels, *others])
 
 
 def latency_note(results: list[dict]) -> str:
