@@ -17,6 +17,7 @@ from edge.errors import UserError
 from edge.inference.modelfile import open_model
 from hardware_runners.runner import devices, result, transports
 from hardware_runners.runner.devices import Device
+from hardware_runners.runner.energy import estimate
 from hardware_runners.runner.errors import RunnerError
 from hardware_runners.runner.remote import machine
 from hardware_runners.runner.transports import local
@@ -102,6 +103,8 @@ def test_the_size_is_that_of_the_file_that_ran(models, tmp_path):
     coral = Device.model_validate({"name": "coral", "transport": "local", "runtime": ["edgetpu"]})
     assert result.size(coral, info) == 12345
     assert result.size(DEVICE, info) == (folder / "model.tflite").stat().st_size
+    coral = coral.model_copy(update={"energy": coral.energy.model_copy(update={"source": "estimate"})})
+    assert result.energy(coral, info, None) == estimate.estimate(info.macs, 12345, "int8")
     (folder / "compiled.tflite").write_bytes(bytes(12344) + b"x")
     with pytest.raises(UserError, match=r"compiled\.tflite"):
         open_model(folder)
