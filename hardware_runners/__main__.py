@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from edge.errors import UserError
 from hardware_runners.commands import accuracy, bench, enrol, look
-from hardware_runners.runner.errors import RunnerError, Unavailable
+from hardware_runners.runner.errors import Unavailable
+from stages.common.textfile import one_line
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,14 +50,14 @@ def main(argv: list[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except Unavailable as error:
         return _fail(str(error), 75)
-    except RunnerError as error:
+    except UserError as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return code
 
 

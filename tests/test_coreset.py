@@ -67,6 +67,47 @@ def test_coreset_memory_is_linear_in_the_number_of_points(tmp_path):
     assert 4 * 20_000 <= used <= 2 * points.numel() * 4, f"{used} bytes; a matrix would be {4 * 20_000**2}"
 
 
+def clusters(count: int, dim: int, in_order: bool, seed: int) -> torch.Tensor:
+    """Points of 60 clusters, the rarest of which hold a few of them: a random sample misses these."""
+    generator = seeded(seed)
+    centres, weights = torch.randn(60, dim, generator=generator) * 5, torch.rand(60, generator=generator) ** 6 + 1e-3
+    of = torch.multinomial(weights, count, replacement=True, generator=generator)
+    points = centres[of] + torch.randn(count, dim, generator=generator) * 0.3
+    return points[of.argsort()] if in_order else points
+
+
+def streamed(points: torch.Tensor, count: int, most: int) -> tuple[torch.Tensor, int]:
+    """The coreset of points that come 256 at a time, and the most that were held at once."""
+    stream, held = coreset.StreamedCoreset(count, most, lambda x: x), 0
+    for part in points.split(256):
+        stream.add(part)
+        held = max(held, len(stream.points()))
+    pool = stream.points()
+    return pool[coreset.greedy_coreset(pool, count)[0]], held
+
+
+def covering_radius(points: torch.Tensor, chosen: torch.Tensor) -> float:
+    return float(torch.cdist(points.double(), chosen.double()).min(1).values.max())
+
+
+@pytest.mark.parametrize("in_order", [False, True])  # neighbours in an index are much alike
+@pytest.mark.parametrize(("dim", "count", "most"), [(8, 200, 1000), (8, 1000, 1000), (16, 300, 1500)])
+def test_a_streamed_coreset_covers_nearly_as_one_of_all_points(dim, count, most, in_order):
+    """A random sample of as many, and a greedy coreset of a random sample, which is what there was, leave out clusters.
+
+    Where the coreset has all the room that there is (count = most), the sample was the whole bank.
+    """
+    points = clusters(10_000, dim, in_order, seed=count)
+    chosen, held = streamed(points, count, most)
+    best = covering_radius(points, points[coreset.greedy_coreset(points, count)[0]])
+    sample = points[torch.randperm(len(points), generator=seeded(1))[:most]]
+    sampled = covering_radius(points, sample[coreset.greedy_coreset(sample, count)[0]])
+    found = covering_radius(points, chosen)
+    assert len(chosen) == count and held <= count + most + 256
+    assert found <= 1.6 * best < 4 * found < sampled
+    assert torch.equal(streamed(points, count, most)[0], chosen)
+
+
 def test_random_projection_keeps_distances_and_small_features():
     features = torch.randn(40, 512, generator=seeded(2))
     projected = coreset.random_projection(features, 256, seeded(3))

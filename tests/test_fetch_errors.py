@@ -1,14 +1,18 @@
 """The fetch stage: one clear line for every bad input, and nothing written."""
 
+import csv
 import hashlib
+import os
 import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
+from conftest import one_line
 from fetching import dataset, fetch, hash_list, magnetic, mask, picture
 
 from edge.errors import UserError
+from stages.common.dataset import read_index
 from stages.fetch.sources import mvtec
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -230,7 +234,117 @@ def test_checksum_of_the_archive(here, monkeypatch):
     downloaded = here / "downloaded" / mvtec.FILE
     downloaded.parent.mkdir()
     downloaded.write_bytes(b"something else")
-    monkeypatch.setattr(mvtec.download, "fetch", lambda url, name: downloaded)
+    monkeypatch.setattr(mvtec.download, "fetch", lambda url, name, listed: downloaded)
     with pytest.raises(UserError, match="removed, run again to download it anew"):
         fetch("mvtec")
     assert not downloaded.exists()
+
+
+PLACES = {  # what data.path names, and what is said of it
+    "/dev/null": "neither a folder nor a regular file",
+    "/dev/zero": "neither a folder nor a regular file",
+    "pipe": "neither a folder nor a regular file",
+    "~nouser/x": "can't be read",
+    "x" * 300: "can't be read: File name too long",
+    "x" * 4000: "can't be read: File name too long",
+    "loop": "can't be read: Too many levels of symbolic links",
+    "file/x": "no such file or folder",
+    "/proc/self/mem": "(not a folder|not a whole archive)",
+}
+
+
+@pytest.mark.parametrize("source", ["folder", "mtd", "mvtec"])
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place[:20])
+def test_a_place_that_holds_no_pictures(here, source, place):
+    os.mkfifo("pipe")
+    Path("loop").symlink_to("loop")
+    Path("file").write_text("x")
+    with pytest.raises(UserError, match=PLACES[place]) as error:
+        fetch(source, path=place)
+    message = one_line(error)
+    assert len(message) < 300 and ("data.path" in message or place == "/proc/self/mem")
+    assert not any(Path("data").iterdir())
+
+
+LISTS = {  # what data.hashes names, and what is said of it
+    "/dev/zero": "/dev/zero: not a regular file",
+    "/dev/null": "/dev/null: not a regular file",
+    "pipe": "pipe: not a regular file",
+    ".": "not a regular file",
+    "/proc/self/mem": "can't be read: Input/output error",
+    "~nouser/x": "can't be read: no such user",
+    "x" * 300: "can't be read: File name too long",
+    "a\0b": "can't be read: embedded null byte",
+    "nul": "nul:1: not a line of sha256sum",
+    "latin": "not UTF-8: line 2 holds the byte 0xfc",
+    "sparse": "larger than 256 MiB",
+}
+
+
+@pytest.mark.parametrize("source", ["folder", "mvtec"])
+@pytest.mark.parametrize("name", LISTS, ids=lambda name: repr(name[:20]))
+def test_a_list_of_hashes_that_is_no_such_file(here, source, name):
+    dataset(here / "bottle")
+    os.mkfifo("pipe")
+    Path("nul").write_bytes(b"\0" * 1000)
+    Path("latin").write_bytes(b"# hashes\n" + b"0" * 64 + b"  gr\xfcn.png\n")
+    with open("sparse", "wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(UserError, match=LISTS[name]) as error:
+        fetch(source, path="bottle", hashes=name)
+    assert len(one_line(error)) < 300
+
+
+@pytest.mark.parametrize("group", ["pipe.csv:part", "~nouser/x.csv:part", f"{'x' * 300}.csv:part", "latin.csv:part"])
+def test_a_list_of_groups_that_is_no_such_file(here, group):
+    dataset(here / "mine")
+    os.mkfifo("pipe.csv")
+    Path("latin.csv").write_bytes(b"path,part\ngr\xfcn.png,1\n")
+    with pytest.raises(UserError, match=r"^data\.group = ") as error:
+        fetch("folder", path="mine", group=group)
+    assert len(one_line(error)) < 400
+
+
+def test_a_pipe_among_the_pictures_is_not_waited_for(here):
+    listed = magnetic(here / "tiles")
+    picture = next((here / "tiles/MT_Crack/Imgs").glob("*.jpg"))
+    picture.unlink()
+    os.mkfifo(picture)
+    with pytest.raises(UserError, match=rf"{picture.name}: not a regular file"):
+        fetch("mtd", path="tiles", hashes=listed)
+
+
+def served(here, monkeypatch, **changes):
+    """The stage on an archive of the category bottle that has been downloaded from an address of one's own."""
+    dataset(here / "root/bottle")
+    with tarfile.open("mirror.tar.xz", "w:xz") as out:
+        out.add("root/bottle", arcname="bottle")
+    asked = []
+
+    def download(url, name, listed):
+        asked.append((url, listed))
+        return Path("mirror.tar.xz")
+
+    monkeypatch.setattr(mvtec.download, "fetch", download)
+    return fetch("mvtec", **changes), asked
+
+
+def test_a_download_of_no_known_hash_is_said_and_marked_in_the_index(here, monkeypatch, capsys):
+    items, asked = served(here, monkeypatch, url="https://user:secret@example.org/mirror.tar.xz")
+    digest = hashlib.sha256(Path("mirror.tar.xz").read_bytes()).hexdigest()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "UNVERIFIED" in line]
+    assert len(lines) == 1 and digest in lines[0] and "secret" not in lines[0] and "data.hashes" in lines[0]
+    assert asked == [("https://user:secret@example.org/mirror.tar.xz", False)]
+    assert all(item.unverified for item in items)
+    with open("data/test/index.csv") as stream:
+        assert all(row["unverified"] == "1" for row in csv.DictReader(stream))
+
+
+def test_a_verified_download_leaves_the_index_as_it_was(here, monkeypatch, capsys):
+    dataset(here / "root/bottle")
+    files = sorted((here / "root/bottle").rglob("*.png"))
+    listed = hash_list(here / "list", here / "root", files)
+    _, asked = served(here, monkeypatch, url="http://example.org/mirror.tar.xz", hashes=listed)
+    assert "UNVERIFIED" not in capsys.readouterr().out and asked == [("http://example.org/mirror.tar.xz", True)]
+    assert Path("data/test/index.csv").read_text().splitlines()[0] == "path,split,label,defect,mask,sha256,group"
+    assert not any(item.unverified for item in read_index("data/test"))

@@ -93,7 +93,7 @@ def test_a_near_duplicate_of_a_test_picture_leaves_train(here, capsys):
         ("gone.csv:part", "can't be read"),
         ("parts.csv:serial", "needs the columns path and serial"),
         ("other.csv:part", "no path of it is a picture's"),
-        ("latin.csv:part", "can't be read"),
+        ("latin.csv:part", "latin.csv: not UTF-8: line 2"),
     ],
 )
 def test_a_group_that_says_nothing_is_one_line(here, group, message):

@@ -1,6 +1,7 @@
 """params.yaml: what the schema refuses and how it says so, what a stage sees of it, how the tracked file is written."""
 
 import copy
+import datetime
 import errno
 import os
 import shutil
@@ -12,7 +13,9 @@ import yaml
 from conftest import ROOT
 
 from edge.errors import UserError
+from hardware_runners.runner import devices
 from stages.common import params, stage
+from stages.common.schema import Plan, Schema
 
 TREE = yaml.safe_load((ROOT / "params.yaml").read_text())
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -93,6 +96,20 @@ REFUSED = [  # key, value, what the message has to say is allowed
     ("distill.feature_weight", float("inf"), "finite number"),
     ("threads", 0, "greater than or equal to 1"),
     ("student.init", "", "at least 1 character"),
+    ("seed", 10**30, "less than or equal to 4294967295"),
+    ("threads", 10**9, "less than or equal to 1024"),
+    ("teacher.patch_pool", True, "a valid integer"),
+    ("teacher.patch_pool", 3.0, "a valid integer"),
+    ("teacher.patch_pool", "3", "a valid integer"),
+    ("teacher.patch_pool", 2, "must be 1, 3, 5, 7 or 9"),
+    ("teacher.patch_stride", True, "a valid integer"),
+    ("compile.smooth", True, "a valid integer"),
+    ("compile.smooth", 1.0, "a valid integer"),
+    ("data.path", "a\0b", "no control characters"),
+    ("data.path", "a\nb", "no control characters"),
+    ("report.title", "\ud800", "a valid string"),
+    ("data.category", "../x", "the name of one folder"),
+    ("data.category", "..", "the name of one folder"),
 ]
 
 
@@ -101,6 +118,67 @@ def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(key, value, all
     message = refusal(changed({key: value}))
     assert message.startswith(f"params.yaml: {key} = {value!r}: ") and allowed in message
     assert message.count("params.yaml") == 1, "nothing but the one key is at fault"
+
+
+def numbers(tree, prefix: str = "") -> list[str]:
+    """Dotted names of all numbers of the tracked file."""
+    found = []
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found += numbers(value, f"{prefix}{name}.")
+        elif type(value) in (int, float):
+            found.append(f"{prefix}{name}")
+    return found
+
+
+@pytest.mark.parametrize("key", numbers(TREE))
+@pytest.mark.parametrize("value", [True, False, "1", [1], 10**30, -(10**30), 1e300, float("nan")])
+def test_no_number_takes_what_is_none_or_out_of_range(key, value):
+    assert refusal(changed({key: value})).startswith(f"params.yaml: {key} = ")
+
+
+def without_limits(schema: dict, node: dict, path: str = "") -> list[str]:
+    """What in a JSON schema has no limit on one of its sides, by name."""
+    if "$ref" in node:
+        return without_limits(schema, schema["$defs"][node["$ref"].rpartition("/")[2]], path)
+    found = []
+    for kind in ("anyOf", "allOf"):
+        for i, part in enumerate(node.get(kind, [])):
+            found += without_limits(schema, part, f"{path}|{i}")
+    for name, part in node.get("properties", {}).items():
+        found += without_limits(schema, part, f"{path}.{name}")
+    type_ = node.get("type")
+    if type_ in ("integer", "number"):
+        low, high = ({"minimum", "exclusiveMinimum"} & node.keys()), ({"maximum", "exclusiveMaximum"} & node.keys())
+        found += [] if low and high else [path]
+    if type_ == "string" and "enum" not in node and "const" not in node:
+        found += [] if "maxLength" in node or "{0,99}" in node.get("pattern", "") else [path]
+    if type_ == "array":
+        found += ([] if "maxItems" in node else [path]) + without_limits(schema, node["items"], f"{path}[]")
+    if type_ == "object" and isinstance(node.get("additionalProperties"), dict):
+        found += without_limits(schema, node["additionalProperties"], f"{path}{{}}")
+    return found
+
+
+@pytest.mark.parametrize("model", [Schema, Plan, devices.Device])
+def test_everything_has_limits_on_both_sides(model):
+    schema = model.model_json_schema()
+    runtimes = [".runtime[]", ".energy.source"]  # of a table
+    assert [path for path in without_limits(schema, schema) if path not in runtimes] == []
+    assert without_limits({}, {"properties": {"a": {"type": "integer", "minimum": 0}}}) == [".a"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 5000, "x" * 300_000, [1] * 50_000, {"a": {}}, {1: 2}, {None: 1}, {(1, 2): 3}, {"\ud800": 1}, b"x", {1},
+        [[[]]], datetime.date(2024, 1, 1), int("9" * 100), "\x1b[31m", "\u2028",
+    ],
+    ids=lambda value: repr(value)[:20],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["seed", "data", "teacher.layers", "report.title", "variants", "baselines"])
+def test_whatever_a_key_holds_the_line_is_short(key, value):
+    assert len(refusal(changed({key: value}))) < 3000
 
 
 @pytest.mark.parametrize(
@@ -293,3 +371,32 @@ def test_a_folder_that_is_not_ours_ends_in_one_line(error, monkeypatch, capsys):
         stage.main("fetch", write)
     line = capsys.readouterr().err
     assert ended.value.code == 1 and line.count("\n") == 1 and line.startswith("error: fetch: ") and reason in line
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: error code 12 (Cannot allocate memory)"), "not enough memory"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), "File name too long; check the paths"),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "data"), "make it writable"),
+        (UserError("a name\nwith \ud800 in it"), r"a name\nwith \ud800 in it"),
+    ],
+    ids=["numpy", "torch", "name", "mount", "text"],
+)
+def test_what_the_machine_refuses_is_one_line(error, words, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+
+    def run(_):
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        stage.main("fetch", run)
+    line = capsys.readouterr().err
+    assert ended.value.code == 1 and line.count("\n") == 1 and words in line and len(line) < 300
+
+
+def test_an_error_of_the_program_stays_a_traceback(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(KeyError):
+        stage.main("fetch", lambda _: {}["no such key"])

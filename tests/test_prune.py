@@ -4,15 +4,20 @@ import copy
 
 import pytest
 import torch
+import yaml
+from conftest import ROOT
 from scipy.stats import spearmanr
 from students import lively, smooth, whole
 from test_student import size_of
 
 from edge.errors import UserError
+from stages.common import params
 from stages.compile import onnx_export
-from stages.detectors.student_network import EMBEDDING
+from stages.detectors.student_network import EMBEDDING, architecture
+from stages.distill.__main__ import distill
 from stages.graph.batchnorm import fold, recalibrate
 from stages.graph.network import Network, Node
+from stages.graph.prunable import check_prune_ratio, most_prunable
 from stages.graph.prune import KEPT, coupled, prune, sensitivity
 
 torch.set_num_threads(1)
@@ -173,3 +178,41 @@ def test_ratio_zero_prunes_nothing():
 def test_too_much_is_refused():
     with pytest.raises(UserError, match=r"^compress.prune_ratio = 0.94: no more than 0\.\d\d of the multiply-accumul"):
         prune(lively(0.5), 0.94, smooth(2, 64))
+
+
+@pytest.mark.parametrize("width", [0.1, 0.25, 0.5])
+def test_what_can_be_pruned_at_most_is_known_from_the_nodes(width):
+    """Against pruning itself: a hundredth less works, a hundredth more is refused in the same words."""
+    nodes, images = architecture(width), smooth(4, 64)
+    most = most_prunable(nodes, 64)
+    check_prune_ratio(most - 0.01, nodes, 64)
+    prune(lively(width), most - 0.01, images)
+    with pytest.raises(UserError) as before:
+        check_prune_ratio(most + 0.01, nodes, 64)
+    with pytest.raises(UserError) as after:
+        prune(lively(width), most + 0.01, images)
+    assert str(before.value) == str(after.value)
+    assert f"no more than {int(100 * most) / 100} of the" in str(before.value) and "\n" not in str(before.value)
+
+
+def test_the_check_changes_no_random_number_and_no_network():
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    nodes = architecture(0.25)
+    most_prunable(nodes, 64, 1)
+    assert torch.equal(torch.rand(3), wanted) and nodes == architecture(0.25)
+    check_prune_ratio(0, nodes, 64)
+
+
+def test_a_student_that_cannot_be_pruned_is_refused_before_it_is_trained(here, monkeypatch):
+    """With the tracked prune_ratio, at width 0.1; nothing is there to be trained on."""
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["student"]["width"] = 0.1
+    (here / "params.yaml").write_text(yaml.safe_dump(tree))
+    (here / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    monkeypatch.setattr("stages.distill.__main__.load_samples", lambda *_: pytest.fail("read the pictures"))
+    with pytest.raises(
+        UserError, match=r"compress\.prune_ratio = 0\.2: no more than 0\.19 .* or a larger student\.width"
+    ):
+        distill(params.load("distill"))

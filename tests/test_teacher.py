@@ -1,23 +1,36 @@
 """The teacher against scipy, scikit-learn, Hugging Face and plain loops."""
 
+import ast
 import itertools
+import json
 import math
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import one_line
+from conftest import ROOT, one_line
 from scipy import ndimage
 from sklearn.neighbors import NearestNeighbors
 from transformers import Dinov2Config, Dinov2Model, ResNetModel
 
 from edge.errors import UserError
 from stages.compile.onnx_export import export
-from stages.detectors.backbone import FeatureExtractor, build, imagenet, local_contrast, pretrained, small_resnet_config
-from stages.detectors.patchcore import PatchCore, patch_embeddings
+from stages.detectors.backbone import (
+    FeatureExtractor,
+    build,
+    imagenet,
+    local_contrast,
+    located,
+    pretrained,
+    small_resnet_config,
+)
+from stages.detectors.base import Run
+from stages.detectors.patchcore import PatchCore, collect_patches, patch_embeddings
 from stages.detectors.registry import load
+from stages.detectors.student_init import _load
 from stages.graph.tensors import to_tensor
 from stages.training import simclr
 
@@ -127,6 +140,57 @@ def test_reweighted_score_stays_finite_far_away():
     bank = torch.randn(20, 3, generator=seeded())
     _, scores = PatchCore(Fixed(), bank, 1, "reweighted")(torch.full((1, 3, 2, 2), 1e4))
     assert torch.isfinite(scores).all() and scores.item() > 1e3
+
+
+# the patches that the memory bank is chosen from
+
+
+def grid(train) -> int:
+    """Patches of a picture: stride 2 on the grid of the first stage."""
+    return (train.shape[1] // 8) ** 2
+
+
+def settings(**changes) -> SimpleNamespace:
+    example, _ = PatchCore.example()
+    return SimpleNamespace(**vars(example) | changes)
+
+
+def test_of_a_small_set_all_patches_are_taken_in_the_order_of_before():
+    """Against the code of before, which drew a quota of each picture: all, where they are no more than the limit."""
+    train, extractor = pictures(9, 32), FeatureExtractor(build(small_resnet_config(), [0, 1]), "local_contrast").eval()
+    total = len(train) * grid(train)
+    for most in (total, 10 * total):
+        generator, drawn = seeded(3), []
+        with torch.inference_mode():
+            for i in range(0, len(train), 8):
+                found = patch_embeddings(extractor(to_tensor(train[i : i + 8])), 3, 2).permute(0, 2, 3, 1)
+                for patches in found.reshape(len(found), -1, found.shape[-1]):
+                    drawn.append(patches[torch.randperm(len(patches), generator=generator)[: most // len(train)]])
+        mine = seeded(3)
+        got, count = collect_patches(extractor, train, settings(coreset_max_patches=most), mine)
+        assert count == total and torch.equal(got, torch.cat(drawn))
+        assert torch.equal(mine.get_state(), generator.get_state()), "what is drawn next is the same too"
+
+
+def test_of_a_large_set_the_bank_is_a_coreset_and_says_what_was_done(capsys):
+    """Rare pictures, which the quota of before nearly left out; the bank has its largest size."""
+    train = np.concatenate([pictures(1, 32, seed=1).repeat(30, axis=0), pictures(2, 32, seed=2)])
+    most = 100
+    total = len(train) * grid(train)
+    run = Run(0, "teacher", lambda step, **values: None)
+    chosen = settings(coreset_max_patches=most, coreset_ratio=0.5, simclr_steps=0)
+    torch.manual_seed(0)
+    teacher = PatchCore.fit(train, train[:1], chosen, run)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert lines == [
+        f"teacher: warning: coreset_ratio asks for {total // 2} of {total} patches; the memory bank holds "
+        f"coreset_max_patches = {most}, a coreset of all"
+    ]
+    assert len(teacher.bank) == most
+    _, scores = predict(teacher, train)
+    assert scores.max() < 0.05 * teacher.bank.norm(dim=1).mean(), "every patch, the rare ones too, is near the bank"
+    torch.manual_seed(0)
+    assert torch.equal(PatchCore.fit(train, train[:1], chosen, run).bank, teacher.bank)
 
 
 # simclr
@@ -284,6 +348,115 @@ def test_a_folder_without_a_model_or_with_a_damaged_one_is_refused(dinov2, tmp_p
         with pytest.raises(UserError, match=f"teacher.backbone = {folder}: can't be loaded") as caught:
             pretrained(str(folder), [1])
         one_line(caught)
+
+
+EVIL = """
+import pathlib
+from transformers import PreTrainedConfig
+pathlib.Path(r"{mark}").touch()
+class Config(PreTrainedConfig):
+    model_type = "evil"
+"""
+
+
+@pytest.mark.parametrize("reference", ["code.Config", "someone/else--code.Config"])
+def test_code_that_comes_with_a_network_is_never_run_nor_asked_about(dinov2, tmp_path, monkeypatch, reference):
+    mark = tmp_path / "ran"
+    (dinov2 / "code.py").write_text(EVIL.format(mark=mark))
+    config = json.loads((dinov2 / "config.json").read_text())
+    changed = config | {"model_type": "evil", "auto_map": {"AutoConfig": reference}}
+    (dinov2 / "config.json").write_text(json.dumps(changed))
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda text="": asked.append(text) or "y")
+    with pytest.raises(UserError, match=r"needs code that comes with it \(auto_map\), which is never run") as caught:
+        pretrained(str(dinov2), [1])
+    assert one_line(caught) and not asked and not mark.exists()
+    with pytest.raises(UserError, match="has no weights of a MobileNetV2"):
+        _load(str(dinov2))
+    (dinov2 / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": reference}}))
+    pretrained(str(dinov2), [1])  # of a class that transformers has itself
+    assert not asked and not mark.exists()
+
+
+def test_every_loader_of_transformers_refuses_code():
+    """Whoever adds a call of from_pretrained has to pass on what `located` says."""
+    calls = [path for path in (ROOT / "stages").rglob("*.py") if "from_pretrained(" in path.read_text()]
+    assert {path.name for path in calls} == {"backbone.py", "student_init.py"}
+    for path in calls:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "from_pretrained":
+                assert "options" in [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg is None]
+    assert located("teacher.backbone", "a/b", "simclr")[1]["trust_remote_code"] is False
+
+
+CONFIGS = {
+    "kernel": {"_attn_implementation": "someone/kernel"},
+    "type": {"model_type": [1]},
+    "map": {"model_type": "evil", "auto_map": 5},
+    "text": {"hidden_size": "wide"},
+    "heads": {"num_attention_heads": 0},
+    "negative": {"hidden_size": -4},
+    "memory": {"hidden_size": 10**12},
+    "other": {"hidden_size": 64},
+    "deeper": {"num_hidden_layers": 4},
+    "dtype": {"dtype": "evil"},
+}
+FILES = {"latin": b'{"a": "\xfc"}', "nesting": b"[" * 20_000, "list": b"[1]"}
+FILES["number"] = b'{"hidden_size": ' + b"9" * 5000 + b"}"
+
+
+@pytest.mark.parametrize("what", [*CONFIGS, *FILES])
+def test_a_config_that_makes_no_network_is_one_line(dinov2, what):
+    path = dinov2 / "config.json"
+    changed = json.loads(path.read_text()) | CONFIGS.get(what, {})
+    path.write_bytes(FILES.get(what) or json.dumps(changed).encode())
+    with pytest.raises(UserError, match=f"teacher.backbone = {dinov2}: ") as caught:
+        pretrained(str(dinov2), [1])
+    assert len(one_line(caught)) < 600
+
+
+NAMES = ("x" * 300, "x" * 5000, "/" + "x" * 5000, "a\0b", "~nouser/x", "/dev/null", "a/b@", "a/b@../x")
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name[:10]))
+def test_a_name_that_is_none_is_one_line(name, offline):
+    for read in (lambda: pretrained(name, [1]), lambda: _load(name)):
+        with pytest.raises(UserError, match=r"^(teacher\.backbone|student\.init) = ") as caught:
+            read()
+        assert len(one_line(caught)) < 600
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """The hub's cache in an empty folder, and no way to the hub."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def test_a_revision_of_the_hub_is_pinned(offline):
+    """Two versions of a network as the hub's cache holds them."""
+    sums = {}
+    for number, branch in enumerate(("main", "v1")):
+        commit = str(number) * 40
+        torch.manual_seed(number)
+        whole = Dinov2Model(Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28))
+        whole.save_pretrained(offline / "models--some--net/snapshots" / commit)
+        (offline / "models--some--net/refs").mkdir(exist_ok=True)
+        (offline / "models--some--net/refs" / branch).write_text(commit)
+        sums[branch] = sums[commit] = float(whole.embeddings.cls_token.detach().sum())
+    for name in ("main", "v1", "0" * 40, "1" * 40):
+        assert float(pretrained(f"some/net@{name}", [1]).embeddings.cls_token.detach().sum()) == sums[name]
+    assert float(pretrained("some/net", [1]).embeddings.cls_token.detach().sum()) == sums["main"]
+    with pytest.raises(UserError, match=r"some/net@v2: can't be loaded"):
+        pretrained("some/net@v2", [1])
+
+
+def test_a_local_folder_has_no_revision(dinov2):
+    with pytest.raises(UserError, match="a local folder has no revision; leave out @main"):
+        pretrained(f"{dinov2}@main", [1])
+    renamed = dinov2.rename(dinov2.with_name("net@home"))
+    pretrained(str(renamed), [1])
 
 
 @pytest.mark.parametrize("layers", [[3], [0, 9]])

@@ -31,7 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
         devices.read(name)
         if not mine:
             raise RunnerError(f"{devices.PLAN}: no item for device {name}")
-    before = [name for name in devices.read_yaml(Path("dvc.yaml"))["stages"] if name not in LAST]
+    graph = devices.read_yaml(Path("dvc.yaml"))
+    if not isinstance(graph, dict) or not isinstance(graph.get("stages"), dict):
+        raise RunnerError("dvc.yaml: holds no stages; restore the file")
+    before = [name for name in graph["stages"] if name not in LAST]
     if before and _dvc("", *before):
         raise RunnerError("dvc repro of what comes before the benchmarks failed; see above")
     with ThreadPoolExecutor(max_workers=max(1, len(items))) as pool:

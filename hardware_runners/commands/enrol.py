@@ -12,11 +12,13 @@ from typing import Any
 
 import yaml
 
+from edge.errors import UserError
 from edge.inference.runtimes import LIBRARIES, RUNS
 from hardware_runners.commands import look
 from hardware_runners.runner import devices, transports
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.errors import RunnerError
+from stages.common import yamlfile
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,14 +70,26 @@ def show(name: str, found: dict[str, Any]) -> None:
 
 def choose(wanted: list[str] | None, runtimes: list[str]) -> list[str]:
     """The variants to measure: those asked for, else all that a runtime of the device can run."""
-    variants = devices.read_yaml(Path("params.yaml"))["variants"]
-    for name in variants:
-        devices.check_name(name, "params.yaml: variants")
+    variants = known_variants()
     unknown = set(wanted or []) - set(variants)
     if unknown:
         raise RunnerError(f"params.yaml: no variant {', '.join(sorted(unknown))}; choose from {', '.join(variants)}")
     formats = {format for name in runtimes for format in RUNS[name]}
-    return [name for name, variant in variants.items() if (name in wanted if wanted else variant["format"] in formats)]
+    return [name for name, format in variants.items() if (name in wanted if wanted else format in formats)]
+
+
+def known_variants() -> dict[str, str]:
+    """The variants of params.yaml and their formats; RunnerError where it holds none, or one without a format."""
+    path = Path("params.yaml")
+    tree = devices.read_yaml(path)
+    variants = tree.get("variants") if isinstance(tree, dict) else None
+    if not isinstance(variants, dict):
+        raise RunnerError(f"{path}: holds no variants; correct it")
+    for name, variant in variants.items():
+        devices.check_name(name, f"{path}: variants")
+        if not isinstance(variant, dict) or not isinstance(variant.get("format"), str):
+            raise RunnerError(f"{path}: variants.{name}: has no format; correct it")
+    return {name: variant["format"] for name, variant in variants.items()}
 
 
 def inventory_text(device: Device, runtimes: list[str], found: dict[str, Any]) -> str:
@@ -129,9 +143,9 @@ def with_items(text: str, name: str, variants: list[str]) -> str:
 def means(path: Path, text: str, tree: object) -> str:
     """The text, when it says just this; RunnerError when the file is written in a way that we can't add to."""
     try:
-        if yaml.safe_load(text) == tree:
+        if yamlfile.parse(text, path) == tree:
             return text
-    except yaml.YAMLError:
+    except UserError:
         pass
     raise RunnerError(f"{path}: can't be changed in place; write it as keys below each other, as enrol does")
 

@@ -7,18 +7,28 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from edge.errors import UserError
 from edge.inference.runtimes import RUNS
 from hardware_runners.runner.energy import SOURCES
 from hardware_runners.runner.errors import RunnerError
+from stages.common import yamlfile
+from stages.common.textfile import printable, short
 
 PLAN = Path("hardware_runners/plan.yaml")
 INVENTORY = Path("hardware_runners/inventory")
 NAME = r"^[a-z0-9][a-z0-9-]{0,99}$"
-Seconds = Annotated[float, Field(gt=0)]
+# every number and text has limits on both sides; upper ones that mean nothing else are choices
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Window = Annotated[float, Field(ge=1, le=3600)]  # seconds
+Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(printable)]
+Column = Annotated[int, Field(ge=-1000, le=1000)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Amount = Field(ge=-(2**63), le=2**63)
+Fact = Annotated[int, Amount] | Annotated[float, Amount] | Annotated[str, Field(max_length=1000)]
+Folder = Annotated[str, Field(max_length=1000)]
+Label = Annotated[str, Field(max_length=100), AfterValidator(printable)]
 
 
 def one_of(*names: str) -> AfterValidator:
@@ -39,26 +49,26 @@ class Section(BaseModel):
 class Address(Section):
     """`host` is an alias of ~/.ssh/config or a name or address; keys and known_hosts stay in ~/.ssh."""
 
-    host: Annotated[str, Field(pattern=r"^[^\s@-][^\s@]*$")]
+    host: Annotated[str, Field(pattern=r"^[^\s@-][^\s@]*$", max_length=253), AfterValidator(printable)]
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    user: str | None = None
+    user: Label | None = None
 
 
 class Energy(Section):
     """Where energy figures come from; `window_s` and `idle_s` are the lengths of the two measured windows."""
 
     source: Annotated[str, one_of("none", *SOURCES, "meter", "estimate")]
-    reason: str | None = None
-    window_s: Annotated[float, Field(ge=1)] = 10.0
-    idle_s: Annotated[float, Field(ge=1)] = 10.0
-    rate_hz: Annotated[float, Field(gt=0, le=1000)] = 10.0
-    label: str | None = None  # jetson: the rail; ina2xx: the hwmon folder's name
-    file: str | None = None  # meter: a CSV file that its program writes
-    port: str | None = None  # meter: a serial port that prints lines
-    baud: int = 115200
-    columns: dict[Literal["time", "power", "voltage", "current"], int | str] | None = None
+    reason: Text | None = None
+    window_s: Window = 10.0
+    idle_s: Window = 10.0
+    rate_hz: Annotated[float, Field(ge=0.01, le=1000)] = 10.0
+    label: Label | None = None  # jetson: the rail; ina2xx: the hwmon folder's name
+    file: Text | None = None  # meter: a CSV file that its program writes
+    port: Text | None = None  # meter: a serial port that prints lines
+    baud: Annotated[int, Field(ge=50, le=4_000_000)] = 115200  # what termios knows
+    columns: dict[Literal["time", "power", "voltage", "current"], Column | Label] | None = None
     clock: Literal["epoch", "own"] = "epoch"  # meter: seconds since 1970, or since it was switched on
-    scope: str | None = None  # meter: what it measures, e.g. wall or 5 V rail
+    scope: Label | None = None  # meter: what it measures, e.g. wall or 5 V rail
 
     @model_validator(mode="after")
     def complete(self) -> Energy:
@@ -72,7 +82,7 @@ class Limits(Section):
     long the device goes on without a sign of life from here."""
 
     connect_s: Seconds = 10.0
-    lock_wait_s: Annotated[float, Field(ge=0)] = 60.0
+    lock_wait_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
     run_s: Seconds = 900.0
     heartbeat_s: Seconds = 3.0
 
@@ -82,21 +92,21 @@ class Device(Section):
 
     name: Annotated[str, Field(pattern=NAME)]
     transport: Literal["local", "ssh"]
-    notes: str | None = None
-    tags: list[str] = []
+    notes: Annotated[str, Field(max_length=10_000)] | None = None
+    tags: Annotated[list[Label], Field(max_length=100)] = []
     ssh: Address | None = None
-    python: str | None = None  # ssh: the interpreter on the device
-    folder: str = ".cache/edge-vision"  # ssh: where code and models go, relative to the home there
+    python: Text | None = None  # ssh: the interpreter on the device
+    folder: Folder = ".cache/edge-vision"  # ssh: where code and models go, relative to the home there
     lock: Annotated[str, Field(pattern=NAME, max_length=64)] = (
         "device"  # devices that share one machine need different names
     )
-    runtime: list[Annotated[str, one_of(*RUNS)]] = []
-    threads: list[Annotated[int, Field(ge=1)]] | None = None  # instead of benchmark.threads
-    may_change: list[Literal["governor"]] = []
+    runtime: Annotated[list[Annotated[str, one_of(*RUNS)]], Field(max_length=100)] = []
+    threads: Annotated[list[Threads], Field(max_length=64)] | None = None  # instead of benchmark.threads
+    may_change: Annotated[list[Literal["governor"]], Field(max_length=1)] = []
     emulated: bool = False  # figures of time are marked and never plotted as latency
     limits: Limits = Limits()
     energy: Energy = Energy(source="none")
-    fingerprint: dict[str, str | int | float | None] | None = None
+    fingerprint: Annotated[dict[Label, Fact | None], Field(max_length=100)] | None = None
 
     @field_validator("folder")
     @classmethod
@@ -136,9 +146,9 @@ def read(name: str) -> Device:
 def check(tree: object, where: str | Path) -> Device:
     """The typed content of an inventory file; RunnerError names each wrong key, its value and what is allowed."""
     try:
-        return Device.model_validate(tree)
-    except ValidationError as error:
-        raise RunnerError("; ".join(f"{where}: {_explain(e)}" for e in error.errors())) from None
+        return yamlfile.check(Device, tree, f"{where}:")
+    except UserError as error:
+        raise RunnerError(str(error)) from None
 
 
 def names() -> list[str]:
@@ -154,9 +164,10 @@ def plan() -> dict[str, dict[str, str]]:
         raise RunnerError(f"{PLAN}: plan: must map items to devices and variants")
     for item, entry in entries.items():
         if not isinstance(entry, dict) or set(entry) != {"device", "variant"}:
-            raise RunnerError(f"{PLAN}: plan.{item!r} = {entry!r}: must have the keys device and variant and no others")
+            what = f"plan.{short(repr(item))} = {short(repr(entry))}"
+            raise RunnerError(f"{PLAN}: {what}: must have the keys device and variant and no others")
         for name in (item, *entry.values()):
-            check_name(name, f"{PLAN}: plan.{item!r}")
+            check_name(name, f"{PLAN}: plan.{short(repr(item))}")
     return entries
 
 
@@ -167,7 +178,9 @@ def is_name(value: object) -> bool:
 def check_name(value: object, where: str) -> None:
     """RunnerError unless it is a name: DVC makes paths of it, which it deletes before a stage runs."""
     if not is_name(value):
-        raise RunnerError(f"{where}: {value!r} is not a name: small letters, digits and dashes only, 100 at most")
+        raise RunnerError(
+            f"{where}: {short(repr(value))} is not a name: small letters, digits and dashes only, 100 at most"
+        )
 
 
 def check_runtime(device: Device, format: str) -> None:
@@ -182,18 +195,6 @@ def check_runtime(device: Device, format: str) -> None:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file; RunnerError when it is missing or broken."""
     try:
-        return yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise RunnerError(f"{path}: file not found; run from the folder that holds dvc.yaml") from None
-    except yaml.YAMLError as error:
-        raise RunnerError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def _explain(error: ErrorDetails) -> str:
-    parts = [str(part) for part in error["loc"]]
-    key = ".".join(part if part.isprintable() else repr(part) for part in parts) or "the file"
-    if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key; remove it or correct its name"
-    if error["type"] == "missing":
-        return f"{key}: missing; add it"
-    return f"{key} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+        return yamlfile.read_yaml(path)
+    except UserError as error:
+        raise RunnerError(str(error)) from None

@@ -11,6 +11,7 @@ import numpy as np
 
 from edge.errors import UserError
 from edge.preprocess import read_image, resize, to_sample
+from stages.common.textfile import open_regular, reason
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,21 @@ class Item:
     group: str  # images of one group never straddle a split
     clip: str = ""  # the clip that it is a frame of, empty for a picture
     frame: int = 0  # its place in the clip
+    unverified: int = 0  # 1: downloaded, and compared with no known hash
 
 
 def sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Of a regular file; UserError for what else may be there: a pipe would be read for ever."""
+    with open_regular(path, "replace or remove it") as stream:
+        try:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{path}: can't be read: {reason(error)}; replace or remove it") from None
 
 
 def write_index(folder: Path, items: list[Item]) -> None:
-    """Writes `folder/index.csv`, rows in the given order; the columns of clips only where there are any."""
-    names = [f.name for f in fields(Item)]
-    names = names if any(item.clip for item in items) else names[: names.index("clip")]
+    """Writes `folder/index.csv`, rows in the given order; columns that say nothing of any of them are left out."""
+    names = [f.name for f in fields(Item) if any(getattr(item, f.name) != f.default for item in items)]
     with open(folder / "index.csv", "w", newline="") as stream:
         writer = csv.DictWriter(stream, names, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
@@ -63,7 +68,8 @@ def _rows(folder: Path) -> list[Item]:
     try:
         with open(folder / "index.csv", newline="") as stream:
             cells: list[dict[str, Any]] = list(csv.DictReader(stream))
-        return [Item(**(row | {"label": int(row["label"]), "frame": int(row.get("frame", 0))})) for row in cells]
+        numbers = ("label", "frame", "unverified")
+        return [Item(**(row | {name: int(row.get(name, 0)) for name in numbers})) for row in cells]
     except FileNotFoundError:
         raise UserError(f"{folder}/index.csv: not found; run dvc repro fetch") from None
     except (KeyError, TypeError, ValueError):  # a column or a number that isn't one

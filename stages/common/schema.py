@@ -1,16 +1,39 @@
-"""The typed schema of params.yaml: types, ranges, no unknown keys."""
+"""The typed schema of params.yaml: types, ranges, no unknown keys.
+
+Every number, text and list has a limit on both sides (tests/test_params.py looks for one without). Upper limits that
+mean nothing else are choices far above what a run of the pipeline can use.
+"""
 
 import importlib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from stages.common.textfile import printable
+
+
+def one_of(*values: int) -> AfterValidator:
+    """The check of a whole number; Literal would take true for 1."""
+
+    def check(value: int) -> int:
+        if value not in values:
+            raise ValueError(f"must be {', '.join(map(str, values[:-1]))} or {values[-1]}")
+        return value
+
+    return AfterValidator(check)
+
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Epochs = Annotated[int, Field(ge=0, le=10_000)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy's and scikit-learn's generators take
+Weight = Annotated[float, Field(ge=0, le=1000)]
+Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(printable)]
+Location = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(printable)]  # PATH_MAX of Linux
 NAME = r"^[a-z0-9][a-z0-9-]{0,99}$"  # of a variant, a baseline, an item of the plan: part of paths and of commands
 Name = Annotated[str, Field(pattern=NAME)]
-Rate = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(ge=1e-8, le=1)]
 
 
 def formats() -> dict:
@@ -28,30 +51,37 @@ class Section(BaseModel):
 
 class Synthetic(Section):
     size: Annotated[int, Field(ge=32, le=1024)]  # a thread has 2 to 64 px; at 1024 drawing takes 1 to 3 s
-    train: Annotated[int, Field(ge=4)]  # a choice: of fewer, val and train would hold hardly any
-    test_good: Count
-    test_per_defect: Count
+    train: Annotated[int, Field(ge=4, le=100_000)]  # a choice: of fewer, val and train would hold hardly any
+    test_good: Annotated[int, Field(ge=1, le=100_000)]
+    test_per_defect: Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Data(Section):
-    source: str  # fetch, the first stage, says which there are: a list here would tie every stage to all of them
-    category: str
-    path: str | None
-    url: str | None
-    hashes: str | None
+    source: Text  # fetch, the first stage, says which there are: a list here would tie every stage to all of them
+    category: Annotated[Text, Field(max_length=100)]
+    path: Location | None
+    url: Location | None
+    hashes: Location | None
     val_fraction: Fraction
     test_fraction: Fraction
-    seed: Annotated[int, Field(ge=0)]
-    group: Annotated[str, Field(min_length=1)] | None = None
+    seed: Seed
+    group: Location | None = None
     group_near_duplicates: bool
     synthetic: Synthetic
+
+    @field_validator("category")
+    @classmethod
+    def is_one_folder(cls, value):
+        if "/" in value or value in (".", ".."):
+            raise ValueError("must be the name of one folder, without /")
+        return value
 
 
 class Input(Section):
     size: Annotated[int, Field(ge=32, le=1024, multiple_of=16)]
     color: Literal["rgb", "grey"] = "rgb"
     frames: Annotated[int, Field(ge=1, le=32)] = 1
-    step: Count = 1
+    step: Annotated[int, Field(ge=1, le=10_000)] = 1
     depth: Annotated[int, Field(ge=9, le=16)] | None = None
 
     @model_validator(mode="after")
@@ -62,34 +92,35 @@ class Input(Section):
 
 
 class Teacher(Section):
-    backbone: Annotated[str, Field(min_length=1)]
-    layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=4)]
+    backbone: Location
+    layers: Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=1, max_length=4)]
     scales: Annotated[list[Annotated[float, Field(ge=0.5, le=4)]], Field(min_length=1, max_length=4)]
-    simclr_steps: Annotated[int, Field(ge=0)]
-    simclr_batch: Annotated[int, Field(ge=2)]
-    patch_pool: Literal[1, 3, 5, 7, 9]
-    patch_stride: Literal[1, 2, 4]
+    simclr_steps: Annotated[int, Field(ge=0, le=1_000_000)]
+    simclr_batch: Annotated[int, Field(ge=2, le=4096)]
+    patch_pool: Annotated[int, Field(ge=1, le=9), one_of(1, 3, 5, 7, 9)]
+    patch_stride: Annotated[int, Field(ge=1, le=4), one_of(1, 2, 4)]
     coreset_ratio: Annotated[float, Field(gt=0, le=1)]
-    coreset_max_patches: Annotated[int, Field(ge=100)]
-    projection_dim: Count
+    coreset_max_patches: Annotated[int, Field(ge=100, le=10_000_000)]
+    projection_dim: Annotated[int, Field(ge=1, le=65536)]
     score: Literal["max", "reweighted"]
 
 
 class Baseline(Section):
-    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # a module of stages/detectors, which types its settings
+    # kind: a module of stages/detectors, which types its settings
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,99}$")]
     settings: dict
 
 
 class Student(Section):
-    init: Annotated[str, Field(min_length=1)]
+    init: Location
     width: Annotated[float, Field(ge=0.1, le=4)]
     bank: Annotated[int, Field(ge=8, le=65536)]
 
 
 class Distill(Section):
-    images: Annotated[int, Field(ge=2)]
-    epochs: Count
-    batch: Annotated[int, Field(ge=2)]
+    images: Annotated[int, Field(ge=2, le=1_000_000)]
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    batch: Annotated[int, Field(ge=2, le=65536)]
     lr: Rate
     feature_weight: Weight
     mask_weight: Weight
@@ -103,8 +134,8 @@ class Distill(Section):
 
 class Compress(Section):
     prune_ratio: Annotated[float, Field(ge=0, lt=0.95)]
-    finetune_epochs: Annotated[int, Field(ge=0)]
-    qat_epochs: Annotated[int, Field(ge=0)]
+    finetune_epochs: Epochs
+    qat_epochs: Epochs
     lr: Rate
 
 
@@ -117,18 +148,18 @@ class Fidelity(Section):
 class Compile(Section):
     calibration_images: Count
     fidelity: Fidelity
-    edgetpu_compiler: str | None
-    smooth: Literal[1, 3, 5, 7]
+    edgetpu_compiler: Location | None
+    smooth: Annotated[int, Field(ge=1, le=7), one_of(1, 3, 5, 7)]
     map_sigma: Annotated[float, Field(ge=0, le=32)]
     threshold_quantile: Annotated[float, Field(gt=0, le=1)]
 
 
 class Variant(Section):
-    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9/-]*$")]  # a folder below artifacts
-    format: str
+    model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}(/[a-z0-9][a-z0-9-]{0,99})?$")]  # below artifacts
+    format: Text
     precision: Literal["float32", "int8"]
     role: Literal["teacher", "student", "baseline"]
-    step: Annotated[str, Field(min_length=1)] | None = None  # of compression
+    step: Annotated[Text, Field(max_length=100)] | None = None  # of compression
 
     @field_validator("format")
     @classmethod
@@ -154,28 +185,28 @@ class PlanItem(Section):
 class Plan(Section):
     """hardware_runners/plan.yaml."""
 
-    plan: dict[Name, PlanItem] | None = None
+    plan: Annotated[dict[Name, PlanItem], Field(max_length=10_000)] | None = None
 
 
 class Evaluate(Section):
-    aupro_fpr_limit: Annotated[float, Field(gt=0, le=1)]
+    aupro_fpr_limit: Annotated[float, Field(ge=1e-4, le=1)]
     resolution: Literal["full", "model"] = "model"
 
 
 class Benchmark(Section):
-    runs: Annotated[int, Field(ge=2)]
+    runs: Annotated[int, Field(ge=2, le=1_000_000)]
     warmup: Count
-    threads: Annotated[list[Count], Field(min_length=1)]
+    threads: Annotated[list[Threads], Field(min_length=1, max_length=64)]
 
 
 class Report(Section):
-    title: str
+    title: Annotated[str, Field(max_length=1000), AfterValidator(printable)]
     examples: Annotated[int, Field(ge=1, le=24)]
 
 
 class Schema(Section):
-    seed: Annotated[int, Field(ge=0)]
-    threads: Count
+    seed: Seed
+    threads: Threads
     data: Data
     input: Input
     teacher: Teacher
@@ -183,8 +214,8 @@ class Schema(Section):
     distill: Distill
     compress: Compress
     compile: Compile
-    baselines: dict[Name, Baseline]
-    variants: Annotated[dict[Name, Variant], Field(min_length=1)]
+    baselines: Annotated[dict[Name, Baseline], Field(max_length=1000)]
+    variants: Annotated[dict[Name, Variant], Field(min_length=1, max_length=1000)]
     evaluate: Evaluate
     benchmark: Benchmark
     report: Report

@@ -11,6 +11,7 @@ from stages.detectors.imitation import Imitation
 from stages.detectors.quantized_student import QuantizedStudent
 from stages.detectors.registry import load
 from stages.detectors.student import Student
+from stages.graph.prunable import check_prune_ratio
 from stages.training import checkpoint
 from stages.training.curves import curves
 from stages.training.torch_setup import prepare
@@ -26,6 +27,7 @@ def compress(params) -> None:
     student = load(STUDENT)
     with curves("compress") as log:
         imitation = Imitation(train, val, settings, Run(params.seed, "compress", log, student))
+        check_prune_ratio(settings.prune_ratio, imitation.body.nodes, train.shape[1], train.shape[3])
         qat = QuantizedStudent(imitation.quantized(imitation.body, "qat"))
         pruned: Detector = student
         pruned_qat = qat

@@ -1,18 +1,26 @@
 """Feature extractors: any Hugging Face backbone by name or folder, and a small ResNet to train from scratch."""
 
 import json
+import os
+import re
 from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, ResNetConfig
+from transformers import AutoConfig, ResNetConfig, logging
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from edge.errors import UserError
+from stages.common.textfile import short
+
+# of a file that torch can't be made to run code from, as what the rest computes in; and what was not in it
+WEIGHTS = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
+logging.set_verbosity_error()  # what it says of weights that are missing is said here in one line
 
 
 def small_resnet_config(channels: int = 3) -> ResNetConfig:
@@ -39,21 +47,62 @@ def build(config, layers: list[int]) -> nn.Module:
         ) from None
 
 
+def located(key: str, name: str, otherwise: str) -> tuple[str, dict[str, Any]]:
+    """What transformers calls the network that the param `key` names, and the options to load it with: a local folder,
+    or a name on the hub, whose version `name@revision` pins (a branch, tag or commit; without it the hub's main).
+
+    No code that comes with a network is run, and weights are read as safetensors, never as pickle. otherwise: what
+    else the param can be, for the message.
+    """
+    shown = f"{key} = {short(name)}"
+    hub, at, revision = name.partition("@")
+    try:
+        local, base = os.path.isdir(name), bool(at) and os.path.isdir(hub)
+    except ValueError as error:  # a zero byte
+        raise UserError(f"{shown}: {error}; correct it") from None
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
+    if local:
+        return name, options
+    if base:
+        raise UserError(f"{shown}: a local folder has no revision; leave out @{short(revision)}")
+    if name.startswith((".", "/", "~")) or hub.count("/") > 1:
+        raise UserError(f"{shown}: no such folder; give a folder, a Hugging Face name or {otherwise}")
+    if at and not re.fullmatch(r"\w[\w./-]{0,199}", revision):
+        raise UserError(f"{shown}: after @ comes a branch, tag or commit of the hub; correct it")
+    return hub, options | ({"revision": revision} if at else {})
+
+
+@contextmanager
+def explained(key: str, name: str):
+    """UserError for whatever transformers raises for a folder or name that it can't load."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # it checks little of what a config says, so that anything may be raised
+        why = short((str(error).strip() or type(error).__name__).splitlines()[0], 300)
+        if "trust_remote_code" in str(error):
+            why = "it needs code that comes with it (auto_map), which is never run"
+        raise UserError(f"{key} = {short(name)}: can't be loaded ({why}); check the name or folder") from None
+
+
 def pretrained(name: str, layers: list[int]) -> nn.Module:
     """A backbone with its published weights, from a hub name or a local folder in hub layout; UserError if there is
     none."""
-    local = Path(name).is_dir()
-    if not local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise UserError(f"teacher.backbone = {name}: no such folder; give a folder, a Hugging Face name or simclr")
-    try:
-        config = AutoConfig.from_pretrained(name, local_files_only=local)
+    key = "teacher.backbone"
+    place, options = located(key, name, "simclr")
+    with explained(key, name):
+        config = AutoConfig.from_pretrained(place, **options)
+        if "/" in str(getattr(config, "_attn_implementation", "")):
+            raise UserError(f"{key} = {short(name)}: asks for a kernel from the hub, whose code is never run")
         cls = type(build(config, layers))
-        return cls.from_pretrained(name, config=config, local_files_only=local).eval()
-    except UserError:
-        raise
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"teacher.backbone = {name}: can't be loaded ({reason}); check the name or folder") from None
+        backbone, found = cls.from_pretrained(place, config=config, **options, **WEIGHTS)
+    if found["missing_keys"]:  # transformers would leave them at random
+        raise UserError(
+            f"{key} = {short(name)}: has no weights for {sorted(found['missing_keys'])[0]} and "
+            f"{len(found['missing_keys']) - 1} more; check the name or folder"
+        )
+    return backbone.eval()
 
 
 def local_contrast(images: torch.Tensor, window: int = 17) -> torch.Tensor:

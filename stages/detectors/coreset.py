@@ -1,15 +1,25 @@
 """Greedy coreset (k-center) selection, which picks the patch embeddings of a memory bank, and k-means."""
 
+from collections.abc import Callable
+
 import torch
+
+Map = Callable[[torch.Tensor], torch.Tensor]
+DISTANCES = 1 << 26  # computed at once: 256 MB
+
+
+def projection(width: int, dim: int, generator: torch.Generator) -> Map:
+    """A random projection [N, width] -> [N, dim] that nearly keeps distances (Johnson-Lindenstrauss), as in PatchCore:
+    the greedy coreset compares shorter vectors."""
+    if dim >= width:
+        return lambda features: features
+    matrix = torch.randn(width, dim, generator=generator) / dim**0.5
+    return lambda features: features @ matrix
 
 
 def random_projection(features: torch.Tensor, dim: int, generator: torch.Generator) -> torch.Tensor:
-    """Random projection [N, D] -> [N, dim] that nearly keeps distances (Johnson-Lindenstrauss), as in PatchCore: the
-    greedy coreset compares shorter vectors."""
-    if dim >= features.shape[1]:
-        return features
-    matrix = torch.randn(features.shape[1], dim, generator=generator) / dim**0.5
-    return features @ matrix
+    """The features [N, D] through a `projection`."""
+    return projection(features.shape[1], dim, generator)(features)
 
 
 def greedy_coreset(
@@ -31,6 +41,37 @@ def greedy_coreset(
         radii.append(radius.sqrt().item())
         chosen.append(int(index))
     return chosen[:count], radii
+
+
+class StreamedCoreset:
+    """The greedy coreset of more points than there is room for: merge and reduce (Har-Peled & Mazumdar, STOC 2004).
+
+    Points wait until there are `most` of them; a greedy coreset of `count` of these and of those kept so far is kept.
+    What comes later and lies within the covering radius of the kept ones is dropped, being represented. Holds at most
+    count + most points and one addition. Each reduction moves what represents a point by its covering radius at most;
+    in tests the result covers within 1.5 times the radius of the greedy coreset of all points.
+    """
+
+    def __init__(self, count: int, most: int, project: Map, progress=lambda x: x):
+        self.count, self.most, self.project, self.progress = count, most, project, progress
+        self.kept: list[torch.Tensor] = []  # none, or one [count, D]
+        self.waiting: list[torch.Tensor] = []
+        self.radius = 0.0
+
+    def add(self, points: torch.Tensor) -> None:
+        """Takes points [N, D] in."""
+        if self.kept:
+            centres, parts = self.project(self.kept[0]), points.split(max(1, DISTANCES // self.count))
+            points = torch.cat([p[nearest(self.project(p), centres)[0] > self.radius**2] for p in parts])
+        self.waiting.append(points)
+        if sum(map(len, self.waiting)) >= self.most:
+            points = self.points()
+            chosen, radii = greedy_coreset(self.project(points), self.count, progress=self.progress)
+            self.kept, self.waiting, self.radius = [points[chosen]], [], radii[-1]
+
+    def points(self) -> torch.Tensor:
+        """What the coreset of all points is to be chosen from [N, D]: those kept, and those that wait."""
+        return torch.cat([*self.kept, *self.waiting])
 
 
 def nearest(points: torch.Tensor, centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

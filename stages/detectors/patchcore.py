@@ -14,7 +14,7 @@ from stages.common import schema
 from stages.common.progress import track
 from stages.detectors.backbone import FeatureExtractor, build, pretrained, small_resnet_config
 from stages.detectors.base import MAP, SCORE, Detector, Export, Run, check_samples
-from stages.detectors.coreset import greedy_coreset, random_projection
+from stages.detectors.coreset import StreamedCoreset, greedy_coreset, projection, random_projection
 from stages.graph.tensors import to_tensor
 from stages.training import simclr
 
@@ -90,7 +90,13 @@ class PatchCore(Detector, nn.Module):
         generator = torch.Generator().manual_seed(run.seed)
         extractor = feature_extractor(settings, train, run).to(memory_format=torch.channels_last)
         patches, total = collect_patches(extractor, train, settings, generator)
-        count = max(1, min(len(patches), round(total * settings.coreset_ratio)))
+        count = bank_size(total, settings)
+        if (wanted := round(total * settings.coreset_ratio)) > count > 1:
+            print(
+                f"{run.stage}: warning: coreset_ratio asks for {wanted} of {total} patches; the memory bank holds "
+                f"coreset_max_patches = {count}, a coreset of all",
+                flush=True,
+            )
         projected = random_projection(patches, settings.projection_dim, generator)
         chosen, radii = greedy_coreset(projected, count, progress=lambda x: track(x, "coreset"))
         for step in range(0, count, max(1, count // 50)):
@@ -151,20 +157,32 @@ def feature_extractor(settings, train: np.ndarray, run: Run) -> FeatureExtractor
     return extractor
 
 
+def bank_size(total: int, settings) -> int:
+    """How many of `total` patch embeddings the memory bank holds."""
+    return max(1, min(settings.coreset_max_patches, round(total * settings.coreset_ratio)))
+
+
 def collect_patches(extractor, train: np.ndarray, settings, generator) -> tuple[torch.Tensor, int]:
-    """Patch embeddings [N, D] to choose the coreset from, at most coreset_max_patches, equally many at random of each
-    sample; and how many there were."""
-    drawn, total = [], 0
-    quota = max(1, settings.coreset_max_patches // len(train))
+    """Patch embeddings [N, D] to choose the coreset from, and how many there were: all of them where they are no more
+    than coreset_max_patches, else what a `StreamedCoreset` with room for so many leaves of them."""
+    drawn: list[torch.Tensor] = []
+    stream: StreamedCoreset | None = None
+    total, most = 0, settings.coreset_max_patches
     with torch.inference_mode():
         for i in track(range(0, len(train), 8), "patch embeddings"):
             maps = extractor(to_tensor(train[i : i + 8]))
             embeddings = patch_embeddings(maps, settings.patch_pool, settings.patch_stride).permute(0, 2, 3, 1)
             n, h, w, d = embeddings.shape
-            total += n * h * w
+            total = len(train) * h * w
+            if total > most and stream is None:
+                project = projection(d, settings.projection_dim, generator)
+                stream = StreamedCoreset(bank_size(total, settings), most, project, lambda x: track(x, "coreset"))
             for patches in embeddings.reshape(n, h * w, d):
-                drawn.append(patches[torch.randperm(h * w, generator=generator)[:quota]].clone())
-    return torch.cat(drawn), total
+                if stream:
+                    stream.add(patches.clone())
+                else:
+                    drawn.append(patches[torch.randperm(h * w, generator=generator)])
+    return stream.points() if stream else torch.cat(drawn), total
 
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

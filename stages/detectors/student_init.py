@@ -1,13 +1,12 @@
 """The student's initial weights: random, or a pretrained MobileNetV2 trunk made narrower or wider."""
 
 import re
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from transformers import MobileNetV2Model
 
 from edge.errors import UserError
+from stages.detectors.backbone import WEIGHTS, explained, located
 from stages.detectors.student_network import architecture
 from stages.graph.batchnorm import recalibrate, reinsert
 from stages.graph.narrow import narrow
@@ -41,14 +40,9 @@ def _trunk(width: float) -> list[Node]:
 
 
 def _load(name: str) -> MobileNetV2Model:
-    local = Path(name).is_dir()
-    if not local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise UserError(f"student.init = {name}: no such folder; give a folder, a Hugging Face name or scratch")
-    try:
-        model, found = MobileNetV2Model.from_pretrained(name, local_files_only=local, output_loading_info=True)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"student.init = {name}: can't be loaded ({reason}); check the name or folder") from None
+    place, options = located("student.init", name, "scratch")
+    with explained("student.init", name):
+        model, found = MobileNetV2Model.from_pretrained(place, **options, **WEIGHTS)
     if found["missing_keys"]:  # transformers would leave them at random
         raise UserError(f"student.init = {name}: has no weights of a MobileNetV2; check the name or folder")
     if model.config.depth_multiplier != 1.0:

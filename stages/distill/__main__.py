@@ -5,11 +5,14 @@ from types import SimpleNamespace
 
 from stages.common import atomic
 from stages.common.dataset import load_samples, read_index
+from stages.common.params import read_yaml, validate
 from stages.common.stage import main
 from stages.detectors.base import Run
 from stages.detectors.registry import load
 from stages.detectors.student import Student
+from stages.detectors.student_network import architecture
 from stages.distill import examples
+from stages.graph.prunable import check_prune_ratio
 from stages.training import checkpoint
 from stages.training.curves import curves
 from stages.training.torch_setup import prepare
@@ -19,6 +22,7 @@ EXAMPLES = Path("reports/curves/distill/defects.png")
 
 
 def distill(params) -> None:
+    check_pruning(params)
     prepare(params.seed, params.threads)
     train, val = (load_samples(DATA, read_index(DATA, split), params.input) for split in ("train", "val"))
     settings = SimpleNamespace(**params.student.model_dump(), **params.distill.model_dump())
@@ -28,6 +32,16 @@ def distill(params) -> None:
     with atomic.directory(OUT) as folder:
         student.save(folder)
     checkpoint.clear("distill")
+
+
+def check_pruning(params) -> None:
+    """UserError when compress could not prune this student as much as it is to, which would show hours later.
+
+    compress.prune_ratio is no declared param: it refuses, but changes no result, so that a change of it reruns nothing.
+    """
+    ratio = validate(read_yaml("params.yaml")).compress.prune_ratio
+    channels = 3 if params.input.color == "rgb" else params.input.frames
+    check_prune_ratio(ratio, architecture(params.student.width), params.input.size, channels)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Which pictures show the same part, so that they stay on one side of the split: as `data.group` says, or found."""
 
 import csv
+import io
 import re
 from collections import Counter
 from dataclasses import replace
@@ -12,9 +13,11 @@ import numpy as np
 from edge.errors import UserError
 from edge.preprocess import read_image, resize, to_grey
 from stages.common.progress import track
+from stages.common.textfile import read_text, short
 from stages.fetch.picture import Picture
 from stages.fetch.split import components
 
+MOST = 1 << 28  # bytes of a CSV: a choice
 SIDE = 64  # pixels to a side of what is compared
 BLUR = 4.0  # Gaussian of the local mean that is subtracted, in those pixels
 # Normalised cross-correlation of what two pictures have beyond the mean picture. Of the magnetic tiles no two of
@@ -48,29 +51,32 @@ def _from_names(pictures: list[Picture], pattern: str) -> list[str | None]:
     try:
         finder = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise UserError(f"data.group = {pattern!r}: not a regular expression: {error}; correct it") from None
+        raise UserError(f"data.group = {short(repr(pattern))}: not a regular expression: {error}; correct it") from None
     found = [finder.search(picture.name) for picture in pictures]
     if not any(found):
-        raise UserError(f"data.group = {pattern!r}: matches no name such as {pictures[0].name}; correct it")
+        raise UserError(f"data.group = {short(repr(pattern))}: matches no name such as {pictures[0].name}; correct it")
     return [match and "/".join(part or "" for part in match.groups() or (match[0],)) for match in found]
 
 
 def _from_csv(pictures: list[Picture], where: str) -> list[str | None]:
     """What the column of a CSV (`file.csv:column`) holds for each picture; its column `path` is the end of a path."""
+    key = f"data.group = {short(repr(where))}"
     name, _, column = where.rpartition(":") if not where.endswith(".csv") else (where, "", "group")
     try:
-        with open(Path(name).expanduser(), newline="", encoding="utf-8-sig") as stream:
-            rows = {Path(row["path"]).parts: row[column] for row in csv.DictReader(stream)}
-    except (OSError, ValueError, RuntimeError, csv.Error) as error:
-        raise UserError(f"data.group = {where!r}: can't be read: {error}; give file.csv:column") from None
+        text = read_text(Path(name).expanduser(), "give file.csv:column", MOST).removeprefix("\ufeff")
+        rows = {Path(row["path"]).parts: row[column] for row in csv.DictReader(io.StringIO(text, newline=""))}
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+    except (RuntimeError, csv.Error) as error:
+        raise UserError(f"{key}: can't be read: {error}; give file.csv:column") from None
     except (KeyError, TypeError):
-        raise UserError(f"data.group = {where!r}: {name} needs the columns path and {column}; correct it") from None
+        raise UserError(f"{key}: {name} needs the columns path and {column}; correct it") from None
     found = []
     for picture in pictures:
         parts = picture.file.parts
         found.append(next((rows[parts[i:]] or None for i in range(len(parts)) if parts[i:] in rows), None))
     if not any(found):
-        raise UserError(f"data.group = {where!r}: no path of it is a picture's, such as {pictures[0].file}; correct it")
+        raise UserError(f"{key}: no path of it is a picture's, such as {pictures[0].file}; correct it")
     return found
 
 

@@ -6,25 +6,29 @@ from pathlib import Path
 from edge.errors import UserError
 from stages.common.dataset import sha256
 from stages.common.progress import track
+from stages.common.textfile import read_text, short
 from stages.fetch.picture import Picture
+
+MOST = 1 << 28  # bytes of a list: a choice, three million files
 
 
 def read(path: Path) -> dict[str, str]:
     """The sha256 of each listed file by its name, which is relative to the root of the source."""
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the list of hashes can't be read: {error}; correct data.hashes") from None
+        path = path.expanduser()
+    except RuntimeError:
+        raise UserError(f"{short(path)}: can't be read: no such user; correct data.hashes") from None
     out = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, "correct data.hashes", MOST).splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)", line)
         if not match:
-            raise UserError(f"{path}:{number}: not a line of sha256sum (64 hex digits, two spaces, a name); correct it")
+            where = f"{short(path)}:{number}"
+            raise UserError(f"{where}: not a line of sha256sum (64 hex digits, two spaces, a name); correct it")
         out[match[2]] = match[1].lower()
     if not out:
-        raise UserError(f"{path}: the list of hashes is empty; correct data.hashes")
+        raise UserError(f"{short(path)}: the list of hashes is empty; correct data.hashes")
     return out
 
 

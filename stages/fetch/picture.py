@@ -25,6 +25,7 @@ class Picture:
     mask: Path | None
     group: str  # pictures of one group never straddle a split: near-duplicates, the frames of one recording
     origin: str  # train | test: the split of the source; any: fetch draws the split
+    unverified: bool = False  # downloaded, and compared with no known hash
 
     @property
     def files(self) -> list[Path]:

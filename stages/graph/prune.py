@@ -118,6 +118,20 @@ def macs(student: Network, channels: dict[str, int], size: int) -> int:
     return cost(nodes, size, size, student.channels)["macs"]
 
 
+def kept_channels(student: Network) -> dict[str, float]:
+    """The channels that every layer keeps at least."""
+    return {n.name: max(DIVISOR, KEPT * n.channels) for n in student.nodes if n.name in student.layers}
+
+
+def too_much(ratio: float, most: float) -> str:
+    """What is said of a `ratio` above the largest one that is possible."""
+    return (
+        f"compress.prune_ratio = {ratio}: no more than {int(100 * most) / 100} of the multiply-accumulates can go, "
+        f"because every layer keeps {KEPT:.0%} of its channels and at least {DIVISOR}; use less, or a larger "
+        "student.width"
+    )
+
+
 def prune(student: Network, ratio: float, images: torch.Tensor, seed: int = 0) -> Network:
     """A student (without its memory bank) less the fraction `ratio` of its multiply-accumulates; batch norm is
     recalibrated on `images`, fine-tuning is left to the caller.
@@ -126,7 +140,7 @@ def prune(student: Network, ratio: float, images: torch.Tensor, seed: int = 0) -
     """
     size = images.shape[-1]
     whole = student.cost(size, size)["macs"]
-    least = {n.name: max(DIVISOR, KEPT * n.channels) for n in student.nodes if n.name in student.layers}
+    least = kept_channels(student)
     for step in range(1, ROUNDS + 1 if ratio else 1):
         found, groups = sensitivity(student, images, seed), coupled(student, images[:1])
         ranked = [sum(found[name] for name in members if name in found).sort() for *_, members in groups]
@@ -142,9 +156,5 @@ def prune(student: Network, ratio: float, images: torch.Tensor, seed: int = 0) -
         student = smaller
         recalibrate(student, images)
         if (left := student.cost(size, size)["macs"]) > goal:
-            raise UserError(
-                f"compress.prune_ratio = {ratio}: no more than {int(100 * (1 - left / whole)) / 100} of the "
-                f"multiply-accumulates can go, because every layer keeps {KEPT:.0%} of its channels and at least "
-                f"{DIVISOR}; use less"
-            )
+            raise UserError(too_much(ratio, 1 - left / whole))
     return student.eval()

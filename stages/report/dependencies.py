@@ -11,6 +11,7 @@ from pathlib import Path
 from edge.errors import UserError
 from stages.common import atomic, params
 from stages.common.stage import fail
+from stages.common.textfile import read_text
 
 DVC = Path("dvc.yaml")
 COMMAND = "python -m stages.report.dependencies"
@@ -41,7 +42,7 @@ def fill(text: str, variants, plan, baselines) -> str:
 
 def check(variants, baselines) -> None:
     """UserError when dvc.yaml lists other results than `variants`, `baselines` and the plan have, in whatever order."""
-    text = DVC.read_text()
+    text = read_text(DVC, "restore the file")
     if sorted(fill(text, variants, read_plan(variants), baselines).splitlines()) != sorted(text.splitlines()):
         raise UserError(f"{DVC}: report lists other results than params.yaml and {params.PLAN} have; run {COMMAND}")
 
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError(f"{DVC}: not found; run from the folder that holds it")
         if only_check:
             return check(found.variants, found.baselines)
-        text = fill(DVC.read_text(), found.variants, read_plan(found.variants), found.baselines)
+        text = fill(read_text(DVC, "restore the file"), found.variants, read_plan(found.variants), found.baselines)
         with atomic.file(DVC) as temporary:
             temporary.write_text(text)
     except UserError as error:

@@ -80,7 +80,7 @@ def group_names(stems: list[str]) -> dict[str, str]:
 def _source(data) -> Path:
     """The archive, downloaded if need be, or the unpacked folder that holds MT_Free."""
     if data.path is None:
-        return download.fetch(data.url) if data.url else download.fetch(URL, FILE)
+        return download.fetch(data.url, listed=True) if data.url else download.fetch(URL, FILE, listed=True)
     path = archive.existing(data.path)
     if path.is_file():
         return path

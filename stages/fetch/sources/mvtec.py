@@ -4,8 +4,10 @@ P. Bergmann, M. Fauser, D. Sattlegger, C. Steger, "MVTec AD: a comprehensive rea
 detection", CVPR 2019.
 """
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from edge.address import masked
 from edge.errors import UserError
 from stages.common.dataset import sha256
 from stages.fetch import archive, download, hashes, layout
@@ -28,7 +30,8 @@ CATEGORIES = (
 def load(data, work: Path) -> list[Picture]:
     """The verified pictures of `data.category`, from the folder or archive at `data.path` or the public archive.
 
-    Without a list in `data.hashes` only the public archive, which has a known hash, is verified.
+    Without a list in `data.hashes` only the public archive, which has a known hash, is verified; a download from
+    another address is marked in the index.
     """
     expected = hashes.read(Path(data.hashes)) if data.hashes else {}
     source = _source(data)
@@ -52,6 +55,13 @@ def load(data, work: Path) -> list[Picture]:
         hashes.verify(root, [file for picture in pictures for file in picture.files], inside)
     elif data.hashes and not (source.is_file() and source.name in expected):
         raise UserError(f"{data.hashes}: lists neither files of {prefix} nor the archive; correct data.hashes")
+    elif data.url and data.path is None and not data.hashes:
+        print(
+            f"warning: UNVERIFIED data: {masked(data.url)} has no known hash, so nobody knows whether it is what was "
+            f"published; its sha256 is {sha256(source)}; give a list in data.hashes",
+            flush=True,
+        )
+        pictures = [replace(picture, unverified=True) for picture in pictures]
     return pictures
 
 
@@ -63,7 +73,7 @@ def _source(data) -> Path:
                 f"data.category = {data.category!r}: no such category; choose one of {', '.join(CATEGORIES)}"
             )
         print(LICENCE, flush=True)
-        return download.fetch(data.url) if data.url else download.fetch(URL, FILE)
+        return download.fetch(data.url or URL, None if data.url else FILE, listed=not data.url or bool(data.hashes))
     path = archive.existing(data.path)
     name = path.resolve().name
     if path.is_file() or (name == data.category and (path / "train").is_dir()):
@@ -74,7 +84,7 @@ def _source(data) -> Path:
         return path / data.category
     found = sorted(p.name for p in path.iterdir() if (p / "train" / "good").is_dir())
     if found:
-        raise UserError(f"{path}: has no category {data.category!r}; set data.category to one of {', '.join(found)}")
+        raise UserError(f"{path}: has no category {data.category!r}; set data.category to one of {archive.few(found)}")
     for name in (FILE, f"{data.category}.tar.xz"):
         if (path / name).is_file():
             return path / name
@@ -94,6 +104,6 @@ def _unpack(source: Path, work: Path, category: str) -> Path:
 
     archive.extract(source, work, place)
     if category not in seen:
-        there = f"it has {', '.join(sorted(seen))}" if seen else "it has no folder <category>/train"
+        there = f"it has {archive.few(seen)}" if seen else "it has no folder <category>/train"
         raise UserError(f"{source}: has no category {category!r}; {there}; correct data.category or data.path")
     return work / category
