@@ -19,11 +19,11 @@ import cv2
 
 from edge.address import masked
 from edge.app import options, outputs, overlay, privacy, truth
-from edge.app.source import local_file
+from edge.app.reach import local_file
 from edge.app.stream import Frame, Stream, stream
 from edge.app.writer import Writer
 from edge.arrays import Image
-from edge.errors import UserError
+from edge.errors import UserError, reason, shown
 
 HOLD = 5  # frames that a face stays hidden after it was seen last
 COLUMNS = ("frame", "seconds", "score", "verdict", "alarm", "fresh")
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(summary, indent=2))
     elif not arguments.csv:
-        print(_text(summary))
+        print("\n".join(map(shown, _lines(summary))))
     return 0
 
 
@@ -176,15 +176,16 @@ def _show(picture: Image) -> bool:
     try:
         cv2.imshow("edge", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         return cv2.waitKey(1) & 0xFF == ord("q")
-    except cv2.error:
-        raise UserError("--show: this OpenCV has no window; pip install opencv-python, or use --output") from None
+    except cv2.error as error:
+        if "not implemented" in str(error).lower():
+            raise UserError("--show: this OpenCV has no window; pip install opencv-python, or use --output") from None
+        raise UserError(f"--show: no window can be opened ({reason(error)}); use --output") from None
 
 
-def _text(summary: dict[str, Any]) -> str:
-    lines = [
-        f"{key:<18} {value}" for key, value in summary.items() if not isinstance(value, dict) and value is not None
-    ]
+def _lines(summary: dict[str, Any]) -> Iterator[str]:
+    for key, value in summary.items():
+        if value is not None and not isinstance(value, dict):
+            yield f"{key:<18} {value}"
     for key in ("frames", "privacy", "output"):
         if summary.get(key):
-            lines.append(f"{key:<18} " + ", ".join(f"{k} {v}" for k, v in summary[key].items()))
-    return "\n".join(lines)
+            yield f"{key:<18} " + ", ".join(f"{k} {v}" for k, v in summary[key].items())
