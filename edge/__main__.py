@@ -23,8 +23,8 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of the rows went away: `| head`
         return 1
-    except OSError as error:  # of a file that no module has asked about: rights, a full disk, a name too long
-        return _failed(f"{error.filename or 'the system'}: {error.strerror or error}")
+    except OSError as error:  # no name: of standard output, as what writes a file says which
+        return _failed(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except MemoryError:
         return _failed("not enough memory; use smaller pictures or fewer threads")
     except cv2.error as error:

@@ -40,18 +40,17 @@ def complain(text: str) -> None:
 
 
 def flush() -> None:
-    """Writes what is still held back; BrokenPipeError when the reader has gone (`| head`), UserError when it can't be
-    written."""
-    if sys.stdout is None:
-        return
+    """Writes what is still held back; OSError when it can't be written, BrokenPipeError when the reader has gone."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        _discard(sys.stderr)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
         _discard(sys.stdout)
         raise
-    except OSError as error:
-        _discard(sys.stdout)
-        raise UserError(f"standard output: {error.strerror}; the results are not complete") from None
 
 
 def _discard(stream: TextIO) -> None:

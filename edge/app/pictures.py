@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +51,7 @@ def predict(arguments: argparse.Namespace) -> int:
     guard = privacy.from_options(arguments)
     root = Path(arguments.image)
     paths = _images(root)
-    targets = _targets(Path(arguments.overlay), root, paths) if arguments.overlay else {}
+    targets = _targets(arguments.overlay, root, paths) if arguments.overlay is not None else {}
     width = max(len(shown(path)) for path in paths)
     table = csv.writer(sys.stdout, lineterminator="\n")
     rows, failed = [], False
@@ -132,9 +133,11 @@ def _images(path: Path) -> list[Path]:
     return found
 
 
-def _targets(folder: Path, root: Path, paths: list[Path]) -> dict[Path, Path]:
+def _targets(where: str, root: Path, paths: list[Path]) -> dict[Path, Path]:
     """Where the overlay of each picture goes; UserError where one would replace anything but an overlay."""
-    targets = {}
+    targets, folder = {}, Path(where)
+    if not where or (os.path.lexists(folder) and not os.path.isdir(folder)):
+        raise UserError(f"{where or repr(where)}: not a folder; choose one for overlays")
     for path in paths:
         name = str(path.relative_to(root)) if root.is_dir() else path.name
         targets[path] = folder / (name if name.endswith(".png") else f"{name}.png")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge.app import outputs, tables, truth
-from edge.app.writer import Writer
+from edge.app.writer import Writer, check_name
 from edge.arrays import Image
 from edge.errors import UserError, shown
 from edge.preprocess import read_image, read_mask, resize
@@ -48,6 +48,7 @@ def write(
     """Writes the video and its truth file, and returns the rows of the latter; `depth` is that of `read_image`."""
     rng = np.random.default_rng(seed)
     data, video = Path(data), Path(output)
+    check_name(video)
     table = video.with_suffix(".csv")
     outputs.check([video, table], [data / "index.csv"])
     truth.check_target(table)
@@ -66,7 +67,7 @@ def write(
     return rows
 
 
-def _line(data: Path, parts: int, rng: np.random.Generator, depth: int | None) -> list[tuple[Image, Image, str]]:
+def _line(data: Path, parts: int, rng: np.random.Generator, depth: int | None = None) -> list[tuple[Image, Image, str]]:
     """Picture, mask (uint8) and defect type ("" for good) of each part; runs of good parts, then one to three bad."""
     good, bad = _items(data / "index.csv")
     kinds: list[int] = []

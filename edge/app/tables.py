@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.errors import UserError
+from edge.inference.names import without_waiting
 
 
 def rows(path: Path, columns: tuple[str, ...], wanted: str, hint: str = "") -> Iterator[dict[str, str]]:
     """The named columns of each row of a CSV file, all of them text; UserError that says what is `wanted` where it is
     another file, and `hint` where none can be read."""
     try:
-        with open(path, newline="", encoding="utf-8", opener=_without_waiting) as stream:
+        with open(path, newline="", encoding="utf-8", opener=without_waiting) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise UserError(f"{path}: can't be read: not a regular file{hint}")
             table = csv.DictReader(stream, restval="")
@@ -32,8 +33,3 @@ def rows(path: Path, columns: tuple[str, ...], wanted: str, hint: str = "") -> I
 def label(text: str) -> int | None:
     """0 (good) or 1 (a defect); None for anything else."""
     return {"0": 0, "1": 1}.get(text.strip())
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Opens a pipe, too, at once: without it, open waits until somebody writes."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -21,7 +21,7 @@ from edge.address import masked
 from edge.app import options, outputs, overlay, privacy, truth
 from edge.app.reach import local_file
 from edge.app.stream import Frame, Stream, stream
-from edge.app.writer import Writer
+from edge.app.writer import Writer, check_name
 from edge.arrays import Image
 from edge.errors import UserError, reason, shown
 
@@ -58,9 +58,10 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(arguments: argparse.Namespace) -> int:
     """Watches until the source ends, the window is closed or a signal comes; 0, or an error for bad input."""
-    if arguments.output:
+    if arguments.output is not None:
+        check_name(Path(arguments.output))
         outputs.check([Path(arguments.output)], [Path(local_file(arguments.input))])
-    labels = truth.read(arguments.truth) if arguments.truth else None
+    labels = truth.read(arguments.truth) if arguments.truth is not None else None
     guard = privacy.from_options(arguments, hold=HOLD)
     names = ("loop", "realtime", "motion", "rate", "steady")
     how = {name: getattr(arguments, name) for name in names}
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     with stream(options.detector(arguments), arguments.input, guard=guard, **how) as frames:
         lossless = not frames.source.realtime
         path, fps = arguments.output, frames.source.fps
-        output = Writer(path, fps, lossless, arguments.segment) if path else nullcontext()
+        output = Writer(path, fps, lossless, arguments.segment) if path is not None else nullcontext()
         with _signals(frames, watched), _limit(frames, watched, arguments.seconds), output as writer:
             watched.all(frames, writer, keep_scores=labels is not None)
     summary = watched.summary(frames, guard)

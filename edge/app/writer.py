@@ -34,6 +34,12 @@ def frame_rate(fps: float) -> float:
     return min(max(rounded, LEAST_FPS), MOST_FPS)
 
 
+def check_name(path: Path) -> None:
+    """UserError for a name whose end is of no format that can be written."""
+    if path.suffix.lower() not in CODECS:
+        raise UserError(f"{path}: the name of a video must end in {' or '.join(CODECS)}")
+
+
 class Writer:
     """`put(picture)` hands over a uint8 RGB picture; leaving the `with` block finishes the file.
 
@@ -49,8 +55,7 @@ class Writer:
     def __init__(self, path: str | Path, fps: float, lossless: bool, segment: float = 0):
         self.path, self.fps, self.written = Path(path), frame_rate(fps), 0
         self._open_path, self._open_frames = self.path, 0  # of the file that is being written
-        if self.path.suffix.lower() not in CODECS:
-            raise UserError(f"{path}: the name of a video must end in {' or '.join(CODECS)}")
+        check_name(self.path)
         if not os.path.isdir(self.path.parent):
             what = "is no folder" if os.path.lexists(self.path.parent) else "does not exist"
             raise UserError(f"{path}: the folder {self.path.parent} {what}")
@@ -114,6 +119,8 @@ class Writer:
         self._size = self._size or size
         self._open_path = path = self._new_segment() if self._length else self.path
         try:
+            if path.exists() and not path.is_file() and not path.is_dir():  # a pipe: opening it would wait
+                raise UserError(f"{path}: can't be written: not a regular file")
             path.open("ab").close()
         except OSError as error:
             raise UserError(f"{path}: can't be written: {error.strerror}") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import ModelError
+from edge.inference.names import without_waiting
 
 MOST_BYTES = 1 << 24  # a choice, a thousand times what a model.json has; so are the two below
 DEEPEST = 64  # Python's own limit (RecursionError) may have been lifted by a library, and then the process ends
@@ -22,7 +23,7 @@ TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 def read_json(path: Path) -> Any:
     """What a JSON file holds; FileNotFoundError when there is none, ModelError for anything else that is wrong."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
+        with open(path, "rb", opener=without_waiting) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise ModelError(f"{path}: not a regular file")
             data = stream.read(MOST_BYTES + 1)

@@ -35,7 +35,8 @@ def open_model(folder: str | Path) -> ModelInfo:
     info = parse(folder, raw)
     for name in sorted(info.files.keys() | found):
         if name not in found:
-            raise ModelError(f"{folder / name}: not found, although {path} lists it in 'files'")
+            what = "not a regular file" if os.path.lexists(folder / name) else "not found"
+            raise ModelError(f"{folder / name}: {what}, although {path} lists it in 'files'")
         if name not in info.files:
             raise ModelError(f"{folder / name}: not listed in 'files' of {path}; remove it or build the model again")
         if found[name] != info.files[name]:

@@ -285,7 +285,7 @@ def _quantization(at: Fields) -> Quantization:
 
 
 def _validation(at: Fields) -> Validation:
-    return Validation(at.number("auroc", 0), at.whole("good", 1), at.whole("cutpaste", 1))
+    return Validation(at.number("auroc", 0, high=1), at.whole("good", 1), at.whole("cutpaste", 1))
 
 
 def _edgetpu(at: Fields) -> EdgeTPUMapping:

@@ -23,6 +23,11 @@ def is_utf8(name: str) -> bool:
     return True
 
 
+def without_waiting(name: str, flags: int) -> int:
+    """An `opener` for `open` that opens a pipe, too, at once: else it waits until somebody writes into it."""
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 @contextmanager
 def taken(path: str | Path) -> Iterator[str]:
     """A name of the file that any library opens, as long as the block lasts; UserErrors raised inside name `path`.
