@@ -35,13 +35,13 @@ def read_json(path: Path) -> Any:
         raise ModelError(f"{path}: more than {MOST_BYTES >> 20} MiB; this is no model.json")
     try:
         text = data.decode("utf-8")
-        if depth(text) > DEEPEST:
-            raise ValueError(f"nested more than {DEEPEST} deep")
-        return json.loads(text, parse_int=_whole)
+        if depth(text) <= DEEPEST:
+            return json.loads(text, parse_int=_whole)
     except UnicodeDecodeError as error:
         raise ModelError(f"{path}: not UTF-8: byte {error.start} is {data[error.start]:#04x}") from None
     except ValueError as error:
         raise ModelError(f"{path}: not valid JSON: {error}") from None
+    raise ModelError(f"{path}: nested more than {DEEPEST} deep")
 
 
 def depth(text: str) -> int:
@@ -52,7 +52,7 @@ def depth(text: str) -> int:
             now += 1
             deepest = max(deepest, now)
         elif token[0] in "]}":
-            now -= 1
+            now = max(0, now - 1)
     return deepest
 
 
