@@ -184,7 +184,7 @@ def test_nesting_is_counted_outside_of_strings():
         ('"' + '\\"' * 1_000_000, "not valid JSON: Unterminated string"),  # counted in one pass
         ('"' + "\\" * 1_000_001, "not valid JSON: Unterminated string"),
         ('{"a": ' + "9" * 5000 + "}", "not valid JSON: a whole number of 5000 digits"),
-        ("[" + "1," * (MOST_BYTES // 2) + "1]", "more than 16 MiB"),
+        ("[" + "1," * (MOST_BYTES // 2) + "1]", "more than 4 MiB"),
         ("t\udcfc", "not UTF-8: byte 1 is 0xfc"),
         ("\ufeff{}", "not valid JSON: Unexpected UTF-8 BOM"),
         ("\0" * 50, "not valid JSON"),

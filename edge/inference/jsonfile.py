@@ -12,7 +12,7 @@ from typing import Any
 from edge.errors import ModelError
 from edge.inference.names import without_waiting
 
-MOST_BYTES = 1 << 24  # a choice, a thousand times what a model.json has; so are the two below
+MOST_BYTES = 1 << 22  # a choice, a thousand times what a model.json has; so are the two below
 DEEPEST = 64  # Python's own limit (RecursionError) may have been lifted by a library, and then the process ends
 DIGITS = 1000  # of a whole number: reading one takes the square of their number
 
@@ -45,12 +45,14 @@ def read_json(path: Path) -> Any:
 
 
 def depth(text: str) -> int:
-    """How many brackets outside of strings are open at once at most."""
+    """How many brackets outside of strings are open at once at most; DEEPEST + 1 as soon as there are more."""
     deepest = now = 0
     for token in TOKEN.finditer(text):
         if token[0] in "[{":
             now += 1
             deepest = max(deepest, now)
+            if deepest > DEEPEST:
+                break
         elif token[0] in "]}":
             now = max(0, now - 1)
     return deepest
