@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import NoReturn
 
@@ -34,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     """The command itself; what it printed is written when this returns, whatever else happened."""
     console.prepare()
+    if "OPENCV_LOG_LEVEL" not in os.environ:  # what it prints beside our line says less, on more lines
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         arguments = _parser().parse_args(argv)
         numbers.check(arguments)

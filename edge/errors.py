@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 LONGEST = 200  # characters of what a library says
+OPENCV = re.compile(r"^OpenCV\(.*?\) \S+: error: \([^)]*\) ")
 
 
 def shown(text: object) -> str:
@@ -12,10 +15,14 @@ def shown(text: object) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What a library's exception says, on one line; OpenCV's without the place in its code."""
+    """What a library's exception says, on one line; OpenCV's without the place in its code.
+
+    (Its attribute `err` belongs to the class: it is what the last error of any thread said.)
+    """
     if isinstance(error, MemoryError):
         return "not enough memory"
-    return " ".join(str(getattr(error, "err", "") or error).split())[:LONGEST] or type(error).__name__
+    text = " ".join(str(error).split())
+    return (OPENCV.sub("", text, 1) or type(error).__name__)[:LONGEST]
 
 
 class UserError(ValueError):

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from edge.arrays import Image, Mask
-from edge.errors import UserError
+from edge.errors import UserError, reason
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 1 << 28  # a choice: 0.8 GB as RGB, and about 10 s of decoding for each 2^26
@@ -118,8 +118,7 @@ def _decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray,
                 raise ImageError(f"{path}: holds {whole.dtype} values; convert them to integers of 8 or 16 bits")
         image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except (cv2.error, MemoryError) as error:
-        reason = " ".join(str(getattr(error, "err", "") or "not enough memory").split())
-        raise ImageError(f"{path}: can't be decoded ({reason}); replace or remove it") from None
+        raise ImageError(f"{path}: can't be decoded ({reason(error)}); replace or remove it") from None
     if image is None:
         raise ImageError(f"{path}: not a readable picture; replace or remove it")
     if image.dtype not in (np.uint8, np.uint16):

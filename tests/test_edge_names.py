@@ -23,7 +23,7 @@ import edge
 from edge.__main__ import main
 from edge.app import outputs
 from edge.app.privacy import FaceFinder
-from edge.errors import ModelError, UserError, shown
+from edge.errors import ModelError, UserError, reason, shown
 from edge.inference.modelfile import write_model
 from edge.inference.names import taken
 
@@ -180,6 +180,22 @@ def test_no_name_reaches_opencv_without_a_detour():
 )
 def test_a_name_is_shown_on_one_line(text, line):
     assert shown(text) == line and str(UserError(text)) == line
+
+
+def test_the_reason_of_an_error_is_its_own():
+    """OpenCV keeps what the last error of any thread said in an attribute of the class."""
+    found = []
+    for size in ((0, 5), (-1, 3)):
+        with pytest.raises(cv2.error) as caught:
+            cv2.resize(np.zeros((4, 4), np.uint8), size)
+        found.append(caught.value)
+    with pytest.raises(cv2.error):
+        cv2.cvtColor(np.zeros((2, 2, 9), np.uint8), cv2.COLOR_RGB2BGR)
+    for error in found:
+        line = reason(error)
+        assert "\n" not in line and "inv_scale_x > 0" in line and ".cpp" not in line and "OpenCV(" not in line
+    assert reason(MemoryError()) == "not enough memory" and reason(KeyError()) == "KeyError"
+    assert reason(RuntimeError("two\n lines " + "x" * 999)) == ("two lines " + "x" * 999)[:200]
 
 
 STREAMS = [

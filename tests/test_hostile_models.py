@@ -259,6 +259,7 @@ def nest(folder, count):
         ("file/x", "can't be opened: Not a directory"),
         ("x" * 300, "can't be opened: File name too long"),
         ("\ud800", "no such model folder"),
+        ("a\0b", "no such model folder"),
     ],
 )
 def test_a_folder_that_is_none(here, name, message):

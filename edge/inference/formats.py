@@ -121,15 +121,21 @@ class Format:
 
     def built(self, library: ModuleType, source: Path, digest: str) -> Path:
         """The file that this device makes from a model's: once for each model and version of the library, and kept in
-        ~/.cache/edge-vision/built."""
+        ~/.cache/edge-vision/built. ModelError when it can't be made."""
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-vision" / "built"
         about = describe(library, None)
         path = home / f"{digest[:16]}-{about['name']}-{about['version']}-{self.name}"
         if not path.is_file():
-            home.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            cast("type[BuiltRuntime]", self.runtime).build(library, source, temporary)
-            os.replace(temporary, path)
+            try:
+                home.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_name(f".{path.name}.{os.getpid()}")
+                with taken(source) as name:
+                    cast("type[BuiltRuntime]", self.runtime).build(library, Path(name), temporary)
+                os.replace(temporary, path)
+            except UserError:
+                raise
+            except Exception as error:
+                raise ModelError(f"{source}: {about['name']} can't build {path} from it: {reason(error)}") from None
         return path
 
 

@@ -46,14 +46,13 @@ def open_model(folder: str | Path) -> ModelInfo:
 
 def _check_folder(folder: Path) -> None:
     try:
-        if not stat.S_ISDIR(os.stat(folder).st_mode):
-            raise ModelError(f"{folder}: not a folder; give the one that holds {NAME}")
-    except FileNotFoundError:
+        mode = os.stat(folder).st_mode
+    except (FileNotFoundError, ValueError):  # ValueError: a character that no name can have
         raise ModelError(f"{folder}: no such model folder") from None
     except OSError as error:
         raise ModelError(f"{folder}: can't be opened: {error.strerror}") from None
-    except UnicodeError:  # a character that no name can have
-        raise ModelError(f"{folder}: no such model folder") from None
+    if not stat.S_ISDIR(mode):
+        raise ModelError(f"{folder}: not a folder; give the one that holds {NAME}")
 
 
 def write_model(folder: str | Path, info: dict[str, Any]) -> ModelInfo:
