@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from edge.arrays import Image, Mask
-from edge.errors import UserError
+from edge.errors import UserError, reason
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 1 << 28  # a choice: 0.8 GB as RGB, and about 10 s of decoding for each 2^26
@@ -36,21 +36,36 @@ def find_pictures(folder: Path, deep: bool) -> tuple[list[Path], str]:
     found: list[Path] = []
     suffixes: set[str] = set()
     left_out: Counter[str] = Counter()
-    for where, folders, names in os.walk(folder):
-        inside = [name for name in folders if not name.startswith(".")]
-        folders[:] = [name for name in inside if not os.path.islink(os.path.join(where, name))] if deep else []
-        left_out["links to folders" if deep else "deeper folders"] += len(inside) - len(folders)
-        for name in names:
-            path, suffix = Path(where, name), Path(name).suffix.lower()
-            if name.startswith("."):
+    waiting = [os.fspath(folder)]  # os.walk calls itself, and so ends at a thousand folders in each other
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                inside = list(entries)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            left_out["folders that can't be read"] += 1
+            continue
+        for entry in inside:
+            path, suffix = Path(entry.path), Path(entry.name).suffix.lower()
+            if entry.is_dir(follow_symlinks=False) or os.path.isdir(entry.path):
+                if entry.name.startswith("."):
+                    continue
+                if deep and not entry.is_symlink():
+                    waiting.append(entry.path)
+                else:
+                    left_out["links to folders" if deep else "deeper folders"] += 1
+            elif entry.name.startswith("."):
                 left_out["hidden pictures"] += suffix in SUFFIXES
             elif suffix not in SUFFIXES:
                 left_out["files of other kinds"] += 1
                 suffixes.add(suffix or "no suffix")
-            elif path.is_file():
+            elif os.path.isfile(entry.path):
                 found.append(path)
+            elif not os.path.lexists(entry.path):
+                left_out["pictures that can't be reached"] += 1
             else:
-                left_out["broken links" if path.is_symlink() else "pipes or devices"] += 1
+                left_out["broken links" if entry.is_symlink() else "pipes or devices"] += 1
     kinds = {"files of other kinds": f" ({', '.join(sorted(suffixes))})"}
     return sorted(found), ", ".join(f"{n} {what}{kinds.get(what, '')}" for what, n in sorted(left_out.items()) if n)
 
@@ -88,19 +103,22 @@ def _decode(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray,
     The size is looked up in the header first, since decoding takes minutes and gigabytes where a small file says so.
     """
     data = _content(path)
-    kind, width, height, transparent = _header(data[: 1 << 22].tobytes())
+    if not data.size:
+        raise ImageError(f"{path}: not a readable picture, the file is empty; replace or remove it")
+    kind, width, height, transparent = _header(data)
     if width * height > max_pixels:
         raise ImageError(f"{path}: {width} x {height} px: more than {max_pixels} pixels; shrink or tile it")
+    if kind == "tiff" and (other := _other_values(data.data)):
+        raise ImageError(f"{path}: holds {other} values; convert them to integers of 8 or 16 bits")
     try:
         whole = None  # with alpha, but not always upright
-        if data.size and (transparent or kind == "tiff"):
+        if transparent or kind == "tiff":
             whole = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
             if whole is not None and whole.dtype not in (np.uint8, np.uint16):
                 raise ImageError(f"{path}: holds {whole.dtype} values; convert them to integers of 8 or 16 bits")
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except (cv2.error, MemoryError) as error:
-        reason = " ".join(str(getattr(error, "err", "") or "not enough memory").split())
-        raise ImageError(f"{path}: can't be decoded ({reason}); replace or remove it") from None
+        raise ImageError(f"{path}: can't be decoded ({reason(error)}); replace or remove it") from None
     if image is None:
         raise ImageError(f"{path}: not a readable picture; replace or remove it")
     if image.dtype not in (np.uint8, np.uint16):
@@ -143,9 +161,10 @@ def _alpha(path: Any, data: np.ndarray, kind: str, transparent: bool, whole: Any
     return whole[..., 3]
 
 
-def _header(data: bytes) -> tuple[str, int, int, bool]:
+def _header(content: np.ndarray) -> tuple[str, int, int, bool]:
     """Format, width and height, and whether there may be transparent pixels; ("", 0, 0, False) where the header is
     damaged or of a format in which neither matters here."""
+    data = content[: 1 << 22].tobytes()
     try:
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
             transparent = data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
@@ -156,8 +175,9 @@ def _header(data: bytes) -> tuple[str, int, int, bool]:
             width, height = struct.unpack_from("<ii", data, 18)  # a negative height: rows from the top
             return "bmp", abs(width), abs(height), data[28:30] == b"\x20\0"
         if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-            width, height = (_tiff_tag(data, tag) or 0 for tag in (256, 257))
-            return "tiff", width, height, _tiff_tag(data, 338) is not None  # ExtraSamples
+            tags = content.data  # they may stand at the end of the file
+            width, height = (_tiff_tag(tags, tag) or 0 for tag in (256, 257))
+            return "tiff", width, height, _tiff_tag(tags, 338) is not None  # ExtraSamples
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             return _webp(data)
     except (struct.error, IndexError):
@@ -193,27 +213,37 @@ def _webp(data: bytes) -> tuple[str, int, int, bool]:
     return kind, width & 0x3FFF, height & 0x3FFF, False
 
 
-def _tiff_tag(data: bytes, tag: int) -> int | None:
+def _tiff_tag(data: memoryview, tag: int) -> int | None:
     """The first value of a tag of the first picture of a TIFF file (TIFF 6.0, section 2), None where it isn't there or
     can't be read."""
-    order = "<" if data.startswith(b"II") else ">"
+    order = "<" if bytes(data[:2]) == b"II" else ">"
     try:
-        if data[2:3] == b"+" or data[3:4] == b"+":  # BigTIFF
+        if b"+" in bytes(data[2:4]):  # BigTIFF
             (at,) = struct.unpack_from(f"{order}Q", data, 8)
             (count,) = struct.unpack_from(f"{order}Q", data, at)
-            first, size, entry = at + 8, 20, "HHQ"
+            first, size, entry, offset = at + 8, 20, "HHQ", "Q"
         else:
             (at,) = struct.unpack_from(f"{order}I", data, 4)
             (count,) = struct.unpack_from(f"{order}H", data, at)
-            first, size, entry = at + 2, 12, "HHI"
+            first, size, entry, offset = at + 2, 12, "HHI", "I"
         for i in range(min(count, 4096)):
-            name, kind, _ = struct.unpack_from(order + entry, data, first + size * i)
+            name, kind, values = struct.unpack_from(order + entry, data, first + size * i)
             if name == tag:
+                code = {3: "H", 4: "I", 16: "Q"}.get(kind, "B")
                 value = first + size * i + struct.calcsize(order + entry)
-                return int(struct.unpack_from(order + {3: "H", 4: "I", 16: "Q"}.get(kind, "B"), data, value)[0])
+                if values * struct.calcsize(order + code) > struct.calcsize(order + offset):
+                    (value,) = struct.unpack_from(order + offset, data, value)
+                return int(struct.unpack_from(order + code, data, value)[0])
     except struct.error:
         pass
     return None
+
+
+def _other_values(data: memoryview) -> str:
+    """What a TIFF file holds where that is no unsigned integers, of which a decoder says little or nothing."""
+    kind, bits = _tiff_tag(data, 339), _tiff_tag(data, 258)  # SampleFormat, BitsPerSample
+    name = {2: "int", 3: "float", 5: "complex int", 6: "complex"}.get(kind or 1, "")
+    return f"{name}{bits or ''}" if name else ""
 
 
 def _to_8_bits(path: str | Path, pixels: np.ndarray, depth: int | None) -> np.ndarray:

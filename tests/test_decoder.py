@@ -85,6 +85,56 @@ def test_other_values_say_what_they_are(dtype, channels):
         read_image(path)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "bits", "name"),
+    [
+        (3, 16, "float16"),
+        (3, 32, "float32"),
+        (3, 64, "float64"),
+        (2, 8, "int8"),
+        (2, 16, "int16"),
+        (6, 64, "complex64"),
+    ],
+)
+def test_a_tiff_that_holds_no_integers_says_so_by_its_header(order, channels, kind, bits, name, capfd):
+    """Also what OpenCV can't decode and prints pages about."""
+    Path("a.tif").write_bytes(tiff(order, channels, kind, bits))
+    for read in (read_image, read_mask):
+        with pytest.raises(ImageError, match=rf"a\.tif: holds {name} values; convert them to integers of 8 or 16 bits"):
+            read("a.tif")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("channels", "bits"), [(1, 8), (3, 8), (3, 16)])
+def test_a_tiff_whose_tags_stand_at_its_end_is_checked_alike(order, channels, bits):
+    data = tiff(order, channels, 1, bits)
+    Path("a.tif").write_bytes(data)
+    assert read_image("a.tif").shape == (5, 6, 3)
+    with pytest.raises(ImageError, match=r"6 x 5 px: more than 29 pixels"):
+        read_image("a.tif", max_pixels=29)
+
+
+def tiff(order: str, channels: int, kind: int, bits: int) -> bytes:
+    """A picture of 6 x 5 bright pixels as TIFF 6.0 has it, its tags behind 5 MB of nothing; `kind` is SampleFormat."""
+    pixels = b"\xff" * (30 * channels * bits // 8)
+    start = 8 + len(pixels) + (5 << 20)
+    fields = [(256, 6), (257, 5), (258, bits), (259, 1), (262, 2 if channels == 3 else 1), (273, 8), (277, channels)]
+    fields += [(278, 5), (279, len(pixels)), (339, kind)]
+    after, more, tags = start + 2 + 12 * len(fields) + 4, b"", b""
+    for tag, value in fields:
+        count = channels if tag in (258, 339) else 1
+        if count == 3:  # three shorts don't fit into the entry
+            tags += struct.pack(f"{order}HHII", tag, 3, 3, after + len(more))
+            more += struct.pack(f"{order}3H", *[value] * 3)
+        else:
+            tags += struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", start)
+    return head + pixels + bytes(5 << 20) + struct.pack(f"{order}H", len(fields)) + tags + bytes(4) + more
+
+
 def test_training_and_device_read_by_the_same_depth(tmp_path, capsys):
     """The sample that a model is trained on is the one that `predict` gives it."""
     write("a.png", deep(12))

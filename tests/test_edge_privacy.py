@@ -145,7 +145,7 @@ class Camera:
 def watched(monkeypatch):
     """Records whether a face reached the model, a file or the screen."""
     seen = {"model": [], "file": [], "screen": []}
-    judge, imwrite, video_writer = Detector.judge, cv2.imwrite, cv2.VideoWriter
+    judge, imencode, video_writer = Detector.judge, cv2.imencode, cv2.VideoWriter
 
     class Watching:  # holds a writer: a subclass of it crashes when it is freed
         def __init__(self, *arguments):
@@ -165,7 +165,7 @@ def watched(monkeypatch):
 
     monkeypatch.setattr(Detector, "judge", watch("model", judge))
     monkeypatch.setattr(cv2, "VideoWriter", Watching)
-    monkeypatch.setattr(cv2, "imwrite", watch("file", imwrite))
+    monkeypatch.setattr(cv2, "imencode", watch("file", imencode))
     monkeypatch.setattr(cv2, "imshow", watch("screen", lambda *_: None), raising=False)
     monkeypatch.setattr(cv2, "waitKey", lambda _: -1, raising=False)
     # at the picture's own size, where a pixel of a face would show
@@ -204,6 +204,7 @@ def test_no_unblurred_picture_reaches_model_or_file(watched, monkeypatch, tmp_pa
     monkeypatch.setattr(privacy, "FaceFinder", lambda *_, **__: find_skin)
     file = tmp_path / "a.png"
     file.write_bytes(cv2.imencode(".png", with_face()[..., ::-1])[1].tobytes())
+    watched["file"].clear()
     command = ["predict", str(tiny_models.build() / "int8"), str(file), "--overlay", str(tmp_path / "out")]
     assert main([*command, *(["--privacy", "fill", "--face-model", "yunet.onnx"] if guarded else [])]) == 0
     assert watched["model"] == [not guarded] and watched["file"] == [not guarded]

@@ -107,11 +107,12 @@ def test_misjudged_inferences_do_not_turn_the_alarm_of_what_rests(monkeypatch, m
 def test_an_alarm_of_what_rests_takes_five_inferences(monkeypatch, model, tmp_path):
     path = write(tmp_path / "a.avi", [100] * 60)
     for rate, fresh in ((0, [0, 1, 2, 3, 4]), (5, [0, 5, 10, 15, 20])):
-        with edge.stream(model, path, motion=4, rate=rate) as frames:
-            judge = frames.detector.judge
-            monkeypatch.setattr(
-                frames.detector, "judge", lambda image, judge=judge: dataclasses.replace(judge(image), is_defect=True)
-            )
+        detector = edge.load(model)
+        judge = detector.judge
+        monkeypatch.setattr(
+            detector, "judge", lambda image, judge=judge: dataclasses.replace(judge(image), is_defect=True)
+        )
+        with edge.stream(detector, path, motion=4, rate=rate) as frames:
             seen = list(frames)
         assert [f.index for f in seen if f.fresh] == fresh
         assert [f.alarm for f in seen] == [False] * fresh[-1] + [True] * (60 - fresh[-1])

@@ -161,6 +161,22 @@ def test_a_file_built_on_the_device_is_built_once_per_model_and_version(tmp_path
     assert edge.load(tmp_path / "model").runtime.path != detector.runtime.path and Engine.builds == 2
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no engine\nfor this GPU"), OSError(28, "No space left on device")])
+def test_a_file_that_can_not_be_built_is_one_line(tmp_path, monkeypatch, error):
+    class Failing(Engine):
+        @staticmethod
+        def build(library, source, target):
+            raise error
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    built = replace(FORMATS["tflite"], runtime=Failing, built_on_device=True, libraries=(Library("x", "json"),))
+    monkeypatch.setitem(runtimes.FORMATS, "tflite", built)
+    folder = shutil.copytree(tiny_models.build() / "int8", tmp_path / "model")
+    with pytest.raises(ModelError, match=r"model\.tflite: json can't build .* from it: ") as caught:
+        edge.load(folder)
+    assert "\n" not in str(caught.value)
+
+
 # a new one
 
 MODULE = """

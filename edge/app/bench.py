@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from edge.app import options
+from edge.errors import shown
 from edge.inference import timing
 from edge.inference.detector import Detector
 
@@ -27,11 +28,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(result, indent=2))
         return 0
     runtime = f"{result['runtime']} ({result['delegate'] or 'no delegate'})"
-    print(f"{result['model']}: {runtime}, {result['threads']} thread(s), {result['runs']} runs")
+    print(f"{shown(result['model'])}: {runtime}, {result['threads']} thread(s), {result['runs']} runs")
     for what, meaning in (("invoke_ms", "tensor to map"), ("predict_ms", "picture to score")):
         times = result[what]
-        shown = "  ".join(f"{key} {value:.3f}" for key, value in times.items())
-        print(f"{meaning:<17} {shown} ms, {1000 / times['p50']:.1f} per second")
+        told = "  ".join(f"{key} {value:.3f}" for key, value in times.items())
+        print(f"{meaning:<17} {told} ms, {1000 / times['p50']:.1f} per second")
     return 0
 
 

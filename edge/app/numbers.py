@@ -10,6 +10,7 @@ from edge.errors import UserError
 LIMITS = {
     "runs": (2, 10_000_000, True),
     "parts": (2, 100_000, True),
+    "depth": (9, 16, True),
     "seed": (0, 2**63 - 1, True),
     "face_search": (32, 16384, True),
     "motion": (0, 255, True),

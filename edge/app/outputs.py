@@ -49,7 +49,7 @@ def check_overlays(folder: Path, root: Path, targets: list[Path], read: list[Pat
 
 
 def is_overlay(path: Path) -> bool:
-    """Whether `mark` has written this file."""
+    """Whether the file is a PNG that `marked` made."""
     try:
         with open(path, "rb") as stream:
             return stream.read(PNG_HEADER + len(MARK)).endswith(MARK)
@@ -57,7 +57,6 @@ def is_overlay(path: Path) -> bool:
         return False
 
 
-def mark(path: Path) -> None:
-    """Writes into a PNG file that it is an overlay, so that a later run may replace it."""
-    data = path.read_bytes()
-    path.write_bytes(data[:PNG_HEADER] + MARK + data[PNG_HEADER:])
+def marked(png: bytes) -> bytes:
+    """The PNG file that also says that it is an overlay, so that a later run may replace it."""
+    return png[:PNG_HEADER] + MARK + png[PNG_HEADER:]

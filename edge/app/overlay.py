@@ -11,7 +11,8 @@ import numpy as np
 from edge.arrays import Floats, Image
 
 RED, GREEN, WHITE = (235, 50, 40), (60, 200, 90), (255, 255, 255)  # RGB
-LEAST_WIDTH = 256  # a smaller picture is enlarged so that the text can be read
+LEAST_WIDTH = 256  # a smaller picture is enlarged so that the text can be read,
+MOST_HEIGHT = 4096  # but not beyond this: a line of pixels would become gigabytes
 GREYS = np.arange(256, dtype=np.uint8)[:, None]
 COLOURS = cv2.cvtColor(cv2.applyColorMap(GREYS, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB).reshape(1, 256, 3)
 
@@ -52,7 +53,7 @@ def regions(map: Floats, level: float = 0.5, least_area: float = 0.002) -> list[
 def draw(image: Image, map: Floats, threshold: float, shown: list[Region], alarm: bool, text: str) -> Image:
     """A new picture uint8 RGB, at least LEAST_WIDTH wide; `image` stays as it is."""
     height, width = image.shape[:2]
-    times = math.ceil(LEAST_WIDTH / width)
+    times = max(1, min(math.ceil(LEAST_WIDTH / width), MOST_HEIGHT // height))
     size = (width * times, height * times)
     out = cv2.resize(_heat(image, map, threshold), size, interpolation=cv2.INTER_LINEAR)
     scale_x, scale_y = size[0] / map.shape[1], size[1] / map.shape[0]

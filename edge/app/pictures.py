@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 
-from edge.app import options, outputs, overlay, privacy
+from edge.app import console, options, outputs, overlay, privacy
 from edge.arrays import Image
-from edge.errors import UserError
+from edge.errors import UserError, shown
 from edge.inference.detector import Prediction
 from edge.inference.modelfile import open_model
+from edge.inference.modelinfo import ModelInfo
 from edge.preprocess import MAX_PIXELS, SUFFIXES, ImageError, find_pictures, read_image, to_sample
 
 
@@ -48,8 +51,8 @@ def predict(arguments: argparse.Namespace) -> int:
     guard = privacy.from_options(arguments)
     root = Path(arguments.image)
     paths = _images(root)
-    targets = _targets(Path(arguments.overlay), root, paths) if arguments.overlay else {}
-    width = max(len(str(path)) for path in paths)
+    targets = _targets(arguments.overlay, root, paths) if arguments.overlay is not None else {}
+    width = max(len(shown(path)) for path in paths)
     table = csv.writer(sys.stdout, lineterminator="\n")
     rows, failed = [], False
     if arguments.csv:
@@ -58,7 +61,7 @@ def predict(arguments: argparse.Namespace) -> int:
         try:
             image = _read(path, guard, spec.depth, arguments.max_pixels)
         except ImageError as error:
-            print(f"error: {error}", file=sys.stderr)
+            console.complain(f"error: {error}")
             failed = True
             continue
         detector.reset()  # each picture stands for itself; as a clip it stands still
@@ -76,7 +79,7 @@ def predict(arguments: argparse.Namespace) -> int:
         if arguments.csv:
             table.writerow([row["path"], row["score"], row["verdict"]])
         elif not arguments.json:
-            print(f"{path!s:<{width}}  {prediction.score:10.5f}  {row['verdict']}")
+            print(f"{shown(path):<{width}}  {prediction.score:10.5f}  {row['verdict']}")
         rows.append(row)
     if arguments.json:
         print(json.dumps(rows, indent=2))
@@ -88,21 +91,26 @@ def info(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(info.raw, indent=2, sort_keys=True))
         return 0
+    print("\n".join(map(shown, _lines(info))))
+    return 0
+
+
+def _lines(info: ModelInfo) -> Iterator[str]:
+    """What a model.json says, in words."""
     spec = info.input
     clip = f", {spec.frames} frames {spec.step} apart" if spec.frames > 1 else ""
-    print(f"{info.name}: {info.task}, {info.format}, {info.size_bytes} bytes, sha256 {info.sha256[:12]}")
+    yield f"{info.name}: {info.task}, {info.format}, {info.size_bytes} bytes, sha256 {info.sha256[:12]}"
     tensor = f"{spec.height} x {spec.width} {spec.color} {spec.dtype} {spec.layout}"
-    print(f"input      {tensor}{clip}, resize: {spec.resize}")
+    yield f"input      {tensor}{clip}, resize: {spec.resize}"
     for out in info.outputs:
-        print(f"{out.meaning:<10} {out.height} x {out.width} x {out.channels} {out.dtype}")
+        yield f"{out.meaning:<10} {out.height} x {out.width} x {out.channels} {out.dtype}"
     for state in info.state:
-        print(f"state      {' x '.join(map(str, state.shape))} {state.dtype}")
-    print(f"score      {info.score.rule}, smooth {info.score.smooth}, threshold {info.threshold:.6g}")
-    print(f"           ({info.threshold_method})")
-    print(f"cost       {info.params} parameters, {info.macs} multiply-accumulates")
+        yield f"state      {' x '.join(map(str, state.shape))} {state.dtype}"
+    yield f"score      {info.score.rule}, smooth {info.score.smooth}, threshold {info.threshold:.6g}"
+    yield f"           ({info.threshold_method})"
+    yield f"cost       {info.params} parameters, {info.macs} multiply-accumulates"
     for key, value in sorted(info.made_by.items()):
-        print(f"made by    {key}: {value}")
-    return 0
+        yield f"made by    {key}: {value}"
 
 
 def _read(path: Path, guard: privacy.Guard | None, depth: int | None, max_pixels: int) -> Image:
@@ -121,13 +129,15 @@ def _images(path: Path) -> list[Path]:
     if not found:
         raise ImageError(f"{path}: holds no picture ({', '.join(SUFFIXES)})" + (f"; {left_out}" if left_out else ""))
     if left_out:
-        print(f"left out of {path}: {left_out}", file=sys.stderr)
+        console.complain(f"left out of {path}: {left_out}")
     return found
 
 
-def _targets(folder: Path, root: Path, paths: list[Path]) -> dict[Path, Path]:
+def _targets(where: str, root: Path, paths: list[Path]) -> dict[Path, Path]:
     """Where the overlay of each picture goes; UserError where one would replace anything but an overlay."""
-    targets = {}
+    targets, folder = {}, Path(where)
+    if not where or (os.path.lexists(folder) and not os.path.isdir(folder)):
+        raise UserError(f"{where or repr(where)}: not a folder; choose one for overlays")
     for path in paths:
         name = str(path.relative_to(root)) if root.is_dir() else path.name
         targets[path] = folder / (name if name.endswith(".png") else f"{name}.png")
@@ -138,12 +148,11 @@ def _targets(folder: Path, root: Path, paths: list[Path]) -> dict[Path, Path]:
 def _draw(path: Path, image: Image, prediction: Prediction, found: list[overlay.Region], threshold: float) -> None:
     text = f"{prediction.score:.2f} / {threshold:.2f}"
     picture = overlay.draw(image, prediction.map, threshold, found, prediction.is_defect, text)
+    fine, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not fine:
+        raise UserError(f"{path}: OpenCV writes no PNG of {picture.shape[1]} x {picture.shape[0]} px")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fine = cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        if fine:
-            outputs.mark(path)
+        path.write_bytes(outputs.marked(png.tobytes()))
     except OSError as error:
-        raise UserError(f"{path}: can't be written: {error.strerror}") from None
-    if not fine:
-        raise UserError(f"{path}: can't be written; check the folder's rights and free space")
+        raise UserError(f"{path}: can't be written: {error.strerror or error}") from None

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge.arrays import Image
 from edge.errors import UserError
+from edge.inference.names import taken
 
 MODES = ("blur", "pixelate", "fill")
 CELLS = 3  # averages across the shorter side of a hidden box; a Haar cascade still finds faces of 6, none of 4
@@ -31,7 +32,8 @@ class FaceFinder:
         # OpenCV 5 warns of a target that nobody chose
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         try:
-            self._net = cv2.FaceDetectorYN.create(str(path), "", (longest, longest), threshold, 0.3, 5000)
+            with taken(path) as name:
+                self._net = cv2.FaceDetectorYN.create(name, "", (longest, longest), threshold, 0.3, 5000)
             self._net.detect(np.zeros((longest, longest, 3), np.uint8))
         except cv2.error as error:
             raise UserError(f"{path}: not a YuNet face detector: {' '.join(str(error).split())[:200]}") from None

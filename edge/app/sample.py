@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge.app import outputs, truth
-from edge.app.writer import Writer
+from edge.app import outputs, tables, truth
+from edge.app.writer import Writer, check_name
 from edge.arrays import Image
-from edge.errors import UserError
+from edge.errors import UserError, shown
 from edge.preprocess import read_image, read_mask, resize
 
+COLUMNS = ("path", "label", "defect", "mask")  # of index.csv
 FPS = 25
 REST, MOVE = 20, 3  # frames that a part stays under the camera, and between two parts
 CREEP = 0.015  # the line never stands still: so far a resting part drifts, as a share of its width
@@ -29,24 +29,30 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--data", default="data/test", metavar="DIR", help="folder with index.csv (default: data/test)")
     parser.add_argument("--parts", type=int, default=24, metavar="N", help="parts on the line (default: 24)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of their order and of the camera's noise")
+    parser.add_argument(
+        "--depth", type=int, metavar="BITS", help="of 16-bit pictures, the bits that hold the values: input.depth"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    rows = write(arguments.output, arguments.data, arguments.parts, arguments.seed)
+    rows = write(arguments.output, arguments.data, arguments.parts, arguments.seed, arguments.depth)
     defects = sum(row["label"] for row in rows)
-    print(f"{arguments.output}: {len(rows)} frames at {FPS} per second, {defects} with a defect")
+    print(f"{shown(arguments.output)}: {len(rows)} frames at {FPS} per second, {defects} with a defect")
     return 0
 
 
-def write(output: str | Path, data: str | Path, parts: int, seed: int) -> list[dict[str, Any]]:
-    """Writes the video and its truth file, and returns the rows of the latter."""
+def write(
+    output: str | Path, data: str | Path, parts: int, seed: int, depth: int | None = None
+) -> list[dict[str, Any]]:
+    """Writes the video and its truth file, and returns the rows of the latter; `depth` is that of `read_image`."""
     rng = np.random.default_rng(seed)
     data, video = Path(data), Path(output)
+    check_name(video)
     table = video.with_suffix(".csv")
     outputs.check([video, table], [data / "index.csv"])
     truth.check_target(table)
-    line = _line(data, parts, rng)
+    line = _line(data, parts, rng, depth)
     rows = []
     with Writer(output, FPS, lossless=True) as writer:
         for number, (position, moving) in enumerate(_positions(len(line))):
@@ -61,18 +67,9 @@ def write(output: str | Path, data: str | Path, parts: int, seed: int) -> list[d
     return rows
 
 
-def _line(data: Path, parts: int, rng: np.random.Generator) -> list[tuple[Image, Image, str]]:
+def _line(data: Path, parts: int, rng: np.random.Generator, depth: int | None = None) -> list[tuple[Image, Image, str]]:
     """Picture, mask (uint8) and defect type ("" for good) of each part; runs of good parts, then one to three bad."""
-    try:
-        with open(data / "index.csv", newline="", encoding="utf-8") as stream:
-            items = list(csv.DictReader(stream))
-            good, bad = ([i for i in items if int(i["label"]) == label] for label in (0, 1))
-    except OSError as error:
-        raise UserError(f"{data}/index.csv: {error.strerror}; --data takes a folder that fetch wrote") from None
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{data}/index.csv: needs the columns path, label, defect and mask, as fetch writes") from None
-    if not good or not bad:
-        raise UserError(f"{data}/index.csv: needs good pictures and pictures with a defect")
+    good, bad = _items(data / "index.csv")
     kinds: list[int] = []
     while len(kinds) < parts:
         kinds += [0] * int(rng.integers(1, 4)) + [1] * int(rng.integers(1, 4))
@@ -81,15 +78,31 @@ def _line(data: Path, parts: int, rng: np.random.Generator) -> list[tuple[Image,
     for kind in kinds[:parts]:
         order[kind].append(order[kind].pop(0))  # again from the start when all were shown
         chosen.append((good, bad)[kind][order[kind][-1]])
-    shape = read_image(data / chosen[0]["path"]).shape[:2]
+    shape = read_image(data / chosen[0]["path"], depth).shape[:2]
     for item in chosen:
-        image, mask = resize(read_image(data / item["path"]), *shape), np.zeros(shape, np.uint8)
+        is_defect = tables.label(item["label"]) == 1
+        image, mask = resize(read_image(data / item["path"], depth), *shape), np.zeros(shape, np.uint8)
         if item["mask"]:
-            mask = resize(read_mask(data / item["mask"]).astype(np.uint8) * 255, *shape) // 128
-        elif int(item["label"]):
-            mask[:] = 1  # no mask: the whole part
-        line.append((image, mask, item["defect"] if int(item["label"]) else ""))
+            marked: np.ndarray = read_mask(data / item["mask"]).astype(np.float32)
+            mask = (resize(marked, *shape) > 0).astype(np.uint8)  # the one rule: not zero, however small it becomes
+        if is_defect and not mask.any():
+            mask[:] = 1  # no mask, or one that marks nothing: the whole part
+        line.append((image, mask, item["defect"] if is_defect else ""))
     return line
+
+
+def _items(path: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """The good pictures of an index, and those with a defect."""
+    wanted = "needs the columns path, label, defect and mask, as fetch writes"
+    items = list(tables.rows(path, COLUMNS, wanted, "; --data takes a folder that fetch wrote"))
+    good, bad = ([item for item in items if tables.label(item["label"]) == kind] for kind in (0, 1))
+    if len(good) + len(bad) < len(items) or not all(item["path"] for item in items):
+        raise UserError(f"{path}: {wanted}; a label is 0 or 1")
+    if not good or not bad:
+        raise UserError(f"{path}: needs good pictures and pictures with a defect")
+    if not all(item["defect"] for item in bad):
+        raise UserError(f"{path}: a picture with a defect has no type in the column defect")
+    return good, bad
 
 
 def _positions(parts: int) -> Iterator[tuple[float, bool]]:

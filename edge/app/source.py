@@ -6,30 +6,28 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 
 from edge.address import masked
+from edge.app import reach
 from edge.app.privacy import Guard
+from edge.app.reach import is_camera, local_file
 from edge.arrays import Image
-from edge.errors import UserError
+from edge.errors import UserError, reason
+from edge.inference.names import taken
 
 FAILED_READS = 5  # in a row: a live source is lost
 FAILED_READS_OF_A_FILE = 250  # in a row: nothing more comes, whatever its header says
 SLOW_READ = 2.0  # seconds: so is one whose failing read took so long
 BACKOFF = (0.5, 30.0)  # seconds before the first reconnection and at most; doubles in between
-MOST_CAMERAS = 9999  # OpenCV takes the hundreds for a backend
 DOWNLOADS = {"http", "https", "ftp"}  # protocols that serve files, too
 FILES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 TIMEOUT_MS = 5000  # of opening and reading a network stream
-
-
-def is_camera(where: str) -> bool:
-    """Whether this is the number of a camera; other digits than ASCII's are a file's name."""
-    return where.isascii() and where.isdigit()
 
 
 def open_video(where: str) -> cv2.VideoCapture:
@@ -37,15 +35,10 @@ def open_video(where: str) -> cv2.VideoCapture:
     if is_camera(where):
         return cv2.VideoCapture(int(where))
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
-    return cv2.VideoCapture(where, cv2.CAP_FFMPEG, timeouts)
-
-
-def local_file(where: str) -> str:
-    """The path in a file:// address; anything else as it is."""
-    if not where.lower().startswith("file://"):
-        return where
-    path = where[len("file://") :]
-    return unquote(path[len("localhost") :] if path.startswith("localhost/") else path)
+    if "://" in where:
+        return cv2.VideoCapture(where, cv2.CAP_FFMPEG, timeouts)
+    with taken(where) as name:
+        return cv2.VideoCapture(name, cv2.CAP_FFMPEG, timeouts)
 
 
 def is_live(where: str, frames: float) -> bool:
@@ -90,24 +83,25 @@ class Source:
         realtime: bool = False,
         open: Callable[[str], cv2.VideoCapture] = open_video,
     ):
-        self.where, self.guard, self.loop, self._open = local_file(str(where)), guard, loop, open
-        shown = masked(str(where))  # as it was given: a path alone does not look like an address any more
+        given = masked(str(where))  # as it was given: a path alone does not look like an address any more
+        self.where = reach.camera(local_file(str(where)))
+        self.guard, self.loop, self._open = guard, loop, open
         self.remote = is_camera(self.where) or "://" in self.where
         self.counts = {"in": 0, "corrupt": 0, "withheld": 0, "reconnects": 0}
-        if is_camera(self.where) and int(self.where) > MOST_CAMERAS:
-            raise UserError(f"{self.where}: a camera's number is at most {MOST_CAMERAS}")
-        if not self.remote and not Path(self.where).is_file():
-            raise UserError(f"{shown}: no such video file")
-        self._capture = self._open(self.where)
-        if not self._capture.isOpened():
-            what = "camera or stream is not reachable" if self.remote else "not a video that OpenCV reads"
-            raise UserError(f"{shown}: {what}")
+        reach.check(self.where, given)
+        try:
+            self._capture = self._open(self.where)
+            fine = self._capture.isOpened()
+        except cv2.error as error:
+            raise UserError(f"{given}: can't be opened: {reason(error)}") from None
+        if not fine:
+            raise UserError(f"{given}: {reach.why(self.where)}")
         self.live = is_live(self.where, self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.realtime = realtime or self.live
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else 25.0
         sides = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        self.frame_bytes = max(1, int(3 * math.prod(sides)))
+        self.frame_bytes = int(min(max(1.0, 3 * math.prod(sides)), 1e12))
 
     def frames(self, stop: threading.Event) -> Iterator[tuple[int, float, Image]]:
         start, offset = time.monotonic(), 0.0
@@ -169,9 +163,10 @@ class Source:
 
     def _read(self) -> Image | None:
         """One decoded frame in RGB, None when there is none or it is broken."""
-        if not self._capture.grab():
+        try:
+            fine, frame = self._capture.retrieve() if self._capture.grab() else (False, None)
+        except cv2.error:
             return None
-        fine, frame = self._capture.retrieve()
         if not fine or frame is None or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             return None
         # in place: no second copy of what the guard will hide
@@ -190,9 +185,10 @@ class Source:
         pause, longest = BACKOFF
         self._capture.release()
         while not stop.wait(pause):
-            self._capture = self._open(self.where)
-            if self._capture.isOpened():
-                self.counts["reconnects"] += 1
-                return
+            with suppress(cv2.error):
+                self._capture = self._open(self.where)
+                if self._capture.isOpened():
+                    self.counts["reconnects"] += 1
+                    return
             self._capture.release()
             pause = min(2 * pause, longest)

@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
+import cv2
+
+from edge.address import masked
 from edge.app.buffer import Buffer, T
 from edge.app.privacy import Guard
 from edge.app.source import Source
 from edge.app.trigger import Alarm, Motion, Rate
 from edge.arrays import Floats, Image
+from edge.errors import UserError, reason
 from edge.inference.detector import Detector, Prediction, load
 from edge.preprocess import Ring, to_grey
 
@@ -111,11 +115,17 @@ class Stream:
         try:
             step(target)
         except Exception as error:
-            self._error = self._error or error
+            self._error = self._error or self._told(error)
             self._stop.set()
             self._captured.close(discard=True)
         finally:
             target.close()
+
+    def _told(self, error: Exception) -> Exception:
+        """OpenCV's exception as one line."""
+        if not isinstance(error, cv2.error):
+            return error
+        return UserError(f"{masked(self.source.where)}: a frame that OpenCV can't work on: {reason(error)}")
 
     def _capture(self, target: Buffer[tuple[int, float, Image]]) -> None:
         for item in self.source.frames(self._stop):

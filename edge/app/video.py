@@ -19,11 +19,11 @@ import cv2
 
 from edge.address import masked
 from edge.app import options, outputs, overlay, privacy, truth
-from edge.app.source import local_file
+from edge.app.reach import local_file
 from edge.app.stream import Frame, Stream, stream
-from edge.app.writer import Writer
+from edge.app.writer import Writer, check_name
 from edge.arrays import Image
-from edge.errors import UserError
+from edge.errors import UserError, reason, shown
 
 HOLD = 5  # frames that a face stays hidden after it was seen last
 COLUMNS = ("frame", "seconds", "score", "verdict", "alarm", "fresh")
@@ -58,9 +58,10 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(arguments: argparse.Namespace) -> int:
     """Watches until the source ends, the window is closed or a signal comes; 0, or an error for bad input."""
-    if arguments.output:
+    if arguments.output is not None:
+        check_name(Path(arguments.output))
         outputs.check([Path(arguments.output)], [Path(local_file(arguments.input))])
-    labels = truth.read(arguments.truth) if arguments.truth else None
+    labels = truth.read(arguments.truth) if arguments.truth is not None else None
     guard = privacy.from_options(arguments, hold=HOLD)
     names = ("loop", "realtime", "motion", "rate", "steady")
     how = {name: getattr(arguments, name) for name in names}
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     with stream(options.detector(arguments), arguments.input, guard=guard, **how) as frames:
         lossless = not frames.source.realtime
         path, fps = arguments.output, frames.source.fps
-        output = Writer(path, fps, lossless, arguments.segment) if path else nullcontext()
+        output = Writer(path, fps, lossless, arguments.segment) if path is not None else nullcontext()
         with _signals(frames, watched), _limit(frames, watched, arguments.seconds), output as writer:
             watched.all(frames, writer, keep_scores=labels is not None)
     summary = watched.summary(frames, guard)
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(summary, indent=2))
     elif not arguments.csv:
-        print(_text(summary))
+        print("\n".join(map(shown, _lines(summary))))
     return 0
 
 
@@ -176,15 +177,16 @@ def _show(picture: Image) -> bool:
     try:
         cv2.imshow("edge", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         return cv2.waitKey(1) & 0xFF == ord("q")
-    except cv2.error:
-        raise UserError("--show: this OpenCV has no window; pip install opencv-python, or use --output") from None
+    except cv2.error as error:
+        if "not implemented" in str(error).lower():
+            raise UserError("--show: this OpenCV has no window; pip install opencv-python, or use --output") from None
+        raise UserError(f"--show: no window can be opened ({reason(error)}); use --output") from None
 
 
-def _text(summary: dict[str, Any]) -> str:
-    lines = [
-        f"{key:<18} {value}" for key, value in summary.items() if not isinstance(value, dict) and value is not None
-    ]
+def _lines(summary: dict[str, Any]) -> Iterator[str]:
+    for key, value in summary.items():
+        if value is not None and not isinstance(value, dict):
+            yield f"{key:<18} {value}"
     for key in ("frames", "privacy", "output"):
         if summary.get(key):
-            lines.append(f"{key:<18} " + ", ".join(f"{k} {v}" for k, v in summary[key].items()))
-    return "\n".join(lines)
+            yield f"{key:<18} " + ", ".join(f"{k} {v}" for k, v in summary[key].items())

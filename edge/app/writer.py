@@ -13,7 +13,8 @@ import cv2
 from edge.app.buffer import Buffer
 from edge.app.container import count_frames
 from edge.arrays import Image
-from edge.errors import UserError
+from edge.errors import UserError, reason
+from edge.inference.names import taken
 
 CODECS = {".mp4": cv2.VideoWriter.fourcc(*"mp4v"), ".avi": cv2.VideoWriter.fourcc(*"MJPG")}
 QUEUE = 8
@@ -33,6 +34,12 @@ def frame_rate(fps: float) -> float:
     return min(max(rounded, LEAST_FPS), MOST_FPS)
 
 
+def check_name(path: Path) -> None:
+    """UserError for a name whose end is of no format that can be written."""
+    if path.suffix.lower() not in CODECS:
+        raise UserError(f"{path}: the name of a video must end in {' or '.join(CODECS)}")
+
+
 class Writer:
     """`put(picture)` hands over a uint8 RGB picture; leaving the `with` block finishes the file.
 
@@ -48,10 +55,10 @@ class Writer:
     def __init__(self, path: str | Path, fps: float, lossless: bool, segment: float = 0):
         self.path, self.fps, self.written = Path(path), frame_rate(fps), 0
         self._open_path, self._open_frames = self.path, 0  # of the file that is being written
-        if self.path.suffix.lower() not in CODECS:
-            raise UserError(f"{path}: the name of a video must end in {' or '.join(CODECS)}")
-        if not self.path.parent.is_dir():
-            raise UserError(f"{path}: the folder {self.path.parent} does not exist")
+        check_name(self.path)
+        if not os.path.isdir(self.path.parent):
+            what = "is no folder" if os.path.lexists(self.path.parent) else "does not exist"
+            raise UserError(f"{path}: the folder {self.path.parent} {what}")
         self._length = max(1, round(segment * 60 * self.fps)) if segment else 0  # frames of a segment
         self._file: cv2.VideoWriter | None = None
         self._number = -1  # of the open segment
@@ -89,8 +96,7 @@ class Writer:
         except UserError as error:
             self._error = error
         except Exception as error:  # cv2.error, MemoryError: whatever it is, the run ends and says so
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            self._error = UserError(f"{self._open_path}: can't be written: {reason}")
+            self._error = UserError(f"{self._open_path}: can't be written: {reason(error)}")
         finally:
             self._queue.close(discard=True)  # nobody waits for a thread that has gone
 
@@ -113,10 +119,13 @@ class Writer:
         self._size = self._size or size
         self._open_path = path = self._new_segment() if self._length else self.path
         try:
+            if path.exists() and not path.is_file() and not path.is_dir():  # a pipe: opening it would wait
+                raise UserError(f"{path}: can't be written: not a regular file")
             path.open("ab").close()
         except OSError as error:
             raise UserError(f"{path}: can't be written: {error.strerror}") from None
-        self._file = cv2.VideoWriter(str(path), CODECS[path.suffix.lower()], self.fps, self._size)
+        with taken(path) as name:
+            self._file = cv2.VideoWriter(name, CODECS[path.suffix.lower()], self.fps, self._size)
         if not self._file.isOpened():
             width, height = self._size
             raise UserError(f"{path}: OpenCV writes no video of {width} x {height} at {self.fps:g} per second there")
@@ -130,6 +139,8 @@ class Writer:
         wanted, self._open_frames = self._open_frames, 0
         found = min(wanted, count_frames(self._open_path))
         self.written += found
+        if not self._open_path.exists():
+            raise UserError(f"{self._open_path}: was removed while it was written")
         if found < wanted:
             raise UserError(f"{self._open_path}: holds {found} of {wanted} frames; is the disk full?")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.arrays import Floats, Image, Raw
-from edge.errors import ModelError
+from edge.errors import ModelError, reason
 from edge.inference import scoring, tensors
 from edge.inference.formats import Runtime
 from edge.inference.modelfile import open_model
@@ -66,6 +67,8 @@ class Detector:
 
     def resize(self, sample: Image) -> Image:
         """The sample, or one frame [H, W] of it, at the size of the model's input."""
+        if sample.ndim not in (2, 3) or not sample.size:
+            raise ValueError(f"sample is {sample.dtype} {list(sample.shape)}: must be uint8 [H, W] or [H, W, channels]")
         return resize(sample, self.info.input.height, self.info.input.width)
 
     def judge(self, sample: Image) -> Prediction:
@@ -74,6 +77,8 @@ class Detector:
         raw_map = _read(info, "map", raw)[0][..., 0]
         output = next((float(number.item()) for number in _read(info, "score", raw)), None)
         score = scoring.image_score(raw_map, info.score.rule, info.score.smooth, output)
+        if not math.isfinite(score):  # nan would pass for good
+            raise ModelError(f"{info.path}: the score of a sample is {score}; train or build the model again")
         return Prediction(score, scoring.is_defect(score, info.threshold), raw_map, info, raw)
 
     def prepare(self, sample: Image) -> Raw:
@@ -94,12 +99,19 @@ class Detector:
         """The raw outputs for a prepared tensor, in the order of model.json; the state moves on."""
         places = self.places
         if not self._state:
-            return self.runtime.invoke([tensor], places.outputs)
+            return self._run([tensor], places.outputs)
         feeds = dict(zip(places.state_inputs, self._state))  # noqa: B905 (strict needs Python 3.10)
         feeds[places.input] = tensor
-        found = self.runtime.invoke([feeds[i] for i in sorted(feeds)], [*places.outputs, *places.state_outputs])
+        found = self._run([feeds[i] for i in sorted(feeds)], [*places.outputs, *places.state_outputs])
         self._state = found[len(places.outputs) :]
         return found[: len(places.outputs)]
+
+    def _run(self, feeds: list[Raw], wanted: list[int]) -> list[Raw]:
+        """ModelError for whatever the runtime raises: an operator that fails, memory that is not there."""
+        try:
+            return self.runtime.invoke(feeds, wanted)
+        except Exception as error:
+            raise ModelError(f"{self.info.path}: {self.details['name']} failed: {reason(error)}") from error
 
 
 def open_runtime(info: ModelInfo, threads: int, delegate: str | None) -> Runtime:

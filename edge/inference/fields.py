@@ -11,6 +11,9 @@ from edge.errors import ModelError
 
 T = TypeVar("T")
 
+MOST = 2**63 - 1  # of a whole number that has no limit of its own
+LONGEST = 80  # characters of a value in a message
+
 
 class Fields:
     """The fields of one object; `parse(fields)` of `object`, `objects` and `optional` makes something of a nested one,
@@ -21,10 +24,10 @@ class Fields:
         self._known: set[str] = set()
         if not isinstance(values, dict):
             where = prefix.rstrip(".") or "the file"
-            raise ModelError(f"{path}: {where} = {values!r}: must be an object")
+            raise ModelError(f"{path}: {where} = {_short(values)}: must be an object")
 
     def error(self, key: str, allowed: str) -> ModelError:
-        return ModelError(f"{self.path}: {self.prefix}{key} = {self.values[key]!r}: must be {allowed}")
+        return ModelError(f"{self.path}: {self.prefix}{key} = {_short(self.values[key])}: must be {allowed}")
 
     def get(self, key: str) -> Any:
         self._known.add(key)
@@ -70,23 +73,42 @@ class Fields:
 
     def choice(self, key: str, *allowed: T) -> T:
         value: T = self.get(key)
-        if isinstance(value, bool) or value not in allowed:
+        if not any(type(value) is type(found) and value == found for found in allowed):
             raise self.error(key, " or ".join(repr(a) for a in allowed))
         return value
 
-    def whole(self, key: str, low: int, high: float = math.inf) -> int:
+    def whole(self, key: str, low: int, high: int = MOST) -> int:
         value = self.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.error(key, f"a whole number of at least {low}" + (f" and at most {high}" if high < 1e9 else ""))
-        return value
+        if not is_whole(value) or not low <= value <= high:
+            told = high < MOST or (is_whole(value) and value > high)
+            raise self.error(key, f"a whole number of at least {low}" + f" and at most {high}" * told)
+        return int(value)
 
     def whole_or_null(self, key: str, low: int = 0) -> int | None:
         return None if self.get(key) is None else self.whole(key, low)
 
-    def number(self, key: str, low: float = -math.inf, open_low: bool = False) -> float:
-        value = self.get(key)
-        fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not fine or value < low or (open_low and value == low):
+    def number(self, key: str, low: float = -math.inf, open_low: bool = False, high: float = math.inf) -> float:
+        found = _finite(self.get(key))
+        if found is None or not low <= found <= high or (open_low and found == low):
             limit = "" if low == -math.inf else f" {'above' if open_low else 'of at least'} {low:g}"
-            raise self.error(key, f"a finite number{limit}")
-        return float(value)
+            raise self.error(key, f"a finite number{limit}" + (f" and at most {high:g}" if high < math.inf else ""))
+        return found
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value of JSON is a whole number: Python takes true and false for 1 and 0."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _finite(value: Any) -> float | None:
+    """The number, None for anything that isn't one or is beyond what a float holds."""
+    try:
+        found = float(value) if is_whole(value) or isinstance(value, float) else math.nan
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

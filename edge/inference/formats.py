@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any, NamedTuple, Protocol, cast
 
 from edge.arrays import Raw
-from edge.errors import ModelError
+from edge.errors import ModelError, UserError, reason
+from edge.inference.names import taken
 
 INPUT_STEP = 1 / 255  # a sample's byte stands for [0, 1]; an int8 tensor holds the byte - 128
 
@@ -88,6 +89,8 @@ class Format:
                 return importlib.import_module(library.module)
             except ModuleNotFoundError:
                 continue
+            except Exception as error:  # one that is installed for another Python, numpy or system
+                raise ModelError(f"{library.pip} is installed but can't be imported: {reason(error)}") from None
         raise ModelError(f"no {self.title} runtime: pip install {self.pip(platform.machine())}")
 
     def pip(self, machine: str) -> str:
@@ -101,21 +104,38 @@ class Format:
         return {"layout": self.layout, "scale": INPUT_STEP, **kind}
 
     def open(self, path: Path, threads: int, digest: str) -> Runtime:
-        """The runtime with the file at `path`, which has this digest."""
+        """The runtime with the file at `path`, which has this digest; ModelError when it refuses the file, whatever it
+        raises: the libraries' errors share no base class."""
         library = self.library()
-        return self.runtime(library, self.built(library, path, digest) if self.built_on_device else path, threads)
+        found = self.built(library, path, digest) if self.built_on_device else path
+        with taken(found) as name:
+            try:
+                return self.runtime(library, Path(name), threads)
+            except UserError:
+                raise
+            except UnicodeDecodeError:
+                raise ModelError(f"{found}: the name of a tensor is not UTF-8; export the model again") from None
+            except Exception as error:
+                runs = describe(library, None)["name"]
+                raise ModelError(f"{found}: not a model that {runs} runs: {reason(error)}") from None
 
     def built(self, library: ModuleType, source: Path, digest: str) -> Path:
         """The file that this device makes from a model's: once for each model and version of the library, and kept in
-        ~/.cache/edge-vision/built."""
+        ~/.cache/edge-vision/built. ModelError when it can't be made."""
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-vision" / "built"
         about = describe(library, None)
         path = home / f"{digest[:16]}-{about['name']}-{about['version']}-{self.name}"
         if not path.is_file():
-            home.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            cast("type[BuiltRuntime]", self.runtime).build(library, source, temporary)
-            os.replace(temporary, path)
+            try:
+                home.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_name(f".{path.name}.{os.getpid()}")
+                with taken(source) as name:
+                    cast("type[BuiltRuntime]", self.runtime).build(library, Path(name), temporary)
+                os.replace(temporary, path)
+            except UserError:
+                raise
+            except Exception as error:
+                raise ModelError(f"{source}: {about['name']} can't build {path} from it: {reason(error)}") from None
         return path
 
 
@@ -127,12 +147,3 @@ def describe(library: ModuleType, delegate: str | None) -> dict[str, str | None]
         "version": getattr(package, "__version__", "unknown"),
         "delegate": delegate,
     }
-
-
-def not_a_model(path: Path, name: str, error: Exception) -> ModelError:
-    """The error for a file that a runtime refuses, its message on one line."""
-    return ModelError(f"{path}: not a model that {name} runs: {one_line(error)}")
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from edge.errors import ModelError
 from edge.inference.fields import Fields
+from edge.inference.jsonfile import read_json
 from edge.inference.modelinfo import NAME, SCHEMA, ModelInfo, parse
 
 
@@ -17,29 +19,40 @@ def open_model(folder: str | Path) -> ModelInfo:
     """The model in `folder`, its JSON checked field by field and every file against its sha256; ModelError when not."""
     folder = Path(folder)
     path = folder / NAME
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such model folder")
+    _check_folder(folder)
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
     except FileNotFoundError:
         raise ModelError(f"{path}: not found; a model folder holds the model file and a model.json") from None
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path}: not valid JSON: {error}") from None
     try:
         found = digests(folder)
     except OSError as error:
         raise ModelError(f"{error.filename}: can't be read: {error.strerror}") from None
-    if isinstance(raw, dict) and raw.get("schema") == 1:
+    except RecursionError:
+        raise ModelError(f"{folder}: its folders lie too deep in each other") from None
+    if isinstance(raw, dict) and type(raw.get("schema")) is int and raw["schema"] == 1:
         raw = _from_version_1(folder, raw, found)
     info = parse(folder, raw)
     for name in sorted(info.files.keys() | found):
         if name not in found:
-            raise ModelError(f"{folder / name}: not found, although {path} lists it in 'files'")
+            what = "not a regular file" if os.path.lexists(folder / name) else "not found"
+            raise ModelError(f"{folder / name}: {what}, although {path} lists it in 'files'")
         if name not in info.files:
             raise ModelError(f"{folder / name}: not listed in 'files' of {path}; remove it or build the model again")
         if found[name] != info.files[name]:
             raise ModelError(f"{folder / name}: content differs from sha256 in {path}; copy or build the model again")
     return info
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        mode = os.stat(folder).st_mode
+    except (FileNotFoundError, ValueError):  # ValueError: a character that no name can have
+        raise ModelError(f"{folder}: no such model folder") from None
+    except OSError as error:
+        raise ModelError(f"{folder}: can't be opened: {error.strerror}") from None
+    if not stat.S_ISDIR(mode):
+        raise ModelError(f"{folder}: not a folder; give the one that holds {NAME}")
 
 
 def write_model(folder: str | Path, info: dict[str, Any]) -> ModelInfo:

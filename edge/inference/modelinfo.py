@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import ModelError
-from edge.inference.fields import Fields
+from edge.inference.fields import MOST, Fields, is_whole
 from edge.inference.formats import INPUT_STEP
 from edge.inference.runtimes import STORED
 
 SCHEMA = 2
 NAME = "model.json"
+MOST_SMOOTH = 255  # pixels, a choice; the least that is too large for OpenCV's filters depends on the map
+MOST_SIGMA = 1000.0  # pixels, a choice: beyond it every map is flat, and the kernel takes seconds
+MOST_CLIP_BYTES = 1 << 30  # a choice: the frames of a clip are kept at the model's size
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,8 @@ def _input(at: Fields) -> InputSpec:
         raise at.error("frames", "1 for rgb; only grey frames are stacked")
     if not math.isclose(spec.scale, INPUT_STEP, rel_tol=1e-6):
         raise at.error("scale", f"{INPUT_STEP} (1/255): the picture stands for [0, 1]")
+    if ((spec.frames - 1) * spec.step + 1) * spec.height * spec.width > MOST_CLIP_BYTES:
+        raise at.error("step", f"so small that the frames of a clip fit into {MOST_CLIP_BYTES >> 20} MiB")
     zero_point = -128 if spec.dtype == "int8" else 0
     if spec.zero_point != zero_point:
         raise at.error("zero_point", f"{zero_point} for {spec.dtype}")
@@ -247,27 +252,28 @@ def _grid(at: Fields) -> tuple[str, float, int]:
         zero_point = at.whole("zero_point", -128, 127)
         return dtype, at.number("scale", 0, open_low=True), zero_point
     for key, identity in (("scale", 1.0), ("zero_point", 0)):
-        if at.get(key) not in (None, identity):
+        if isinstance(at.get(key), bool) or at.get(key) not in (None, identity):
             raise at.error(key, f"null or {identity} for float32")
     return dtype, 1.0, 0
 
 
 def _output(at: Fields) -> OutputSpec:
     meaning = at.choice("meaning", "map", "score", "embedding")
-    height, width = (at.whole(key, 1, 1 if meaning == "score" else math.inf) for key in ("height", "width"))
-    channels = at.whole("channels", 1, math.inf if meaning == "embedding" else 1)
+    height, width = (at.whole(key, 1, 1 if meaning == "score" else MOST) for key in ("height", "width"))
+    channels = at.whole("channels", 1, MOST if meaning == "embedding" else 1)
     return OutputSpec(at.text("name"), meaning, height, width, channels, *_grid(at))
 
 
 def _state(at: Fields) -> StateSpec:
     shape = at.get("shape")
-    if not isinstance(shape, list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+    if not isinstance(shape, list) or not shape or not all(is_whole(n) and 0 < n <= MOST for n in shape):
         raise at.error("shape", "a list of whole numbers above 0")
     return StateSpec(at.text("input"), at.text("output"), tuple(shape), *_grid(at))
 
 
 def _score(at: Fields) -> ScoreSpec:
-    spec = ScoreSpec(at.choice("rule", "max", "output"), at.whole("smooth", 1), at.number("sigma", 0))
+    smooth, sigma = at.whole("smooth", 1, MOST_SMOOTH), at.number("sigma", 0, high=MOST_SIGMA)
+    spec = ScoreSpec(at.choice("rule", "max", "output"), smooth, sigma)
     if spec.smooth % 2 == 0:
         raise at.error("smooth", "an odd number (1: no smoothing)")
     return spec
@@ -279,7 +285,7 @@ def _quantization(at: Fields) -> Quantization:
 
 
 def _validation(at: Fields) -> Validation:
-    return Validation(at.number("auroc", 0), at.whole("good", 1), at.whole("cutpaste", 1))
+    return Validation(at.number("auroc", 0, high=1), at.whole("good", 1), at.whole("cutpaste", 1))
 
 
 def _edgetpu(at: Fields) -> EdgeTPUMapping:

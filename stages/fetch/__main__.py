@@ -5,16 +5,27 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge.errors import UserError
 from stages.common.atomic import directory
 from stages.common.dataset import Item, sha256, write_index
 from stages.common.stage import main
-from stages.fetch import groups, sources
+from stages.fetch import copies, groups, sources
 from stages.fetch.picture import Picture, check, check_types
 from stages.fetch.split import split
 
 
 def run(params) -> None:
     """Runs the stage; nothing is written before everything is verified."""
+    try:
+        _run(params)
+    except UserError as error:
+        data = params.data
+        group = str(data.group or "").rpartition(":")[0] or data.group
+        paths = [path for path in (data.path or "data/raw", data.hashes, group) if path]
+        raise copies.reason(error, paths) from None
+
+
+def _run(params) -> None:
     data = params.data
     with scratch(Path("data/.fetch.tmp")) as work:
         pictures = sources.load(data, work)

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from edge.arrays import Raw
-from edge.inference.formats import Format, Library, Tensor, describe, not_a_model
+from edge.inference.formats import Format, Library, Tensor, describe
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -22,10 +22,7 @@ class ONNX:
         options.log_severity_level = 3  # errors only
         # int8 on x86 without VNNI: exact sums, where the default kernels overflow without a word
         options.add_session_config_entry("session.x64quantprecision", "1")
-        try:
-            self._session = library.InferenceSession(str(path), options, providers=[PROVIDER])
-        except Exception as error:  # the library's errors share no public base class
-            raise not_a_model(path, "onnxruntime", error) from None
+        self._session = library.InferenceSession(str(path), options, providers=[PROVIDER])
         self.inputs = [_tensor(found) for found in self._session.get_inputs()]
         self.outputs = [_tensor(found) for found in self._session.get_outputs()]
         self.details = describe(library, PROVIDER)

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from edge.arrays import Raw
-from edge.inference.formats import Format, Library, Tensor, describe, not_a_model
+from edge.inference.formats import Format, Library, Tensor, describe
 
 
 class OpenVINO:
@@ -15,10 +15,7 @@ class OpenVINO:
 
     def __init__(self, library: ModuleType, path: Path, threads: int):
         settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        try:
-            model = library.Core().compile_model(str(path), "CPU", settings)
-        except RuntimeError as error:
-            raise not_a_model(path, "OpenVINO", error) from None
+        model = library.Core().compile_model(str(path), "CPU", settings)
         self.inputs, self.outputs = [_tensor(t) for t in model.inputs], [_tensor(t) for t in model.outputs]
         self._request = model.create_infer_request()
         self.details = describe(library, "CPU")

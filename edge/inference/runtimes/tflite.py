@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from edge.arrays import Raw
-from edge.inference.formats import Format, Library, Tensor, describe, not_a_model
+from edge.inference.formats import Format, Library, Tensor, describe
 
 
 class TFLite:
@@ -15,11 +15,8 @@ class TFLite:
 
     def __init__(self, library: ModuleType, path: Path, threads: int):
         more = self._options(library)
-        try:
-            self._interpreter = library.Interpreter(model_path=str(path), num_threads=threads, **more)
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise not_a_model(path, str(describe(library, None)["name"]), error) from None
+        self._interpreter = library.Interpreter(model_path=str(path), num_threads=threads, **more)
+        self._interpreter.allocate_tensors()
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self.inputs, self.outputs = [_tensor(d) for d in inputs], [_tensor(d) for d in outputs]
         self._sources, self._targets = [d["index"] for d in inputs], [d["index"] for d in outputs]
