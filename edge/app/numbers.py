@@ -11,7 +11,7 @@ LIMITS = {
     "runs": (2, 10_000_000, True),
     "parts": (2, 100_000, True),
     "seed": (0, 2**63 - 1, True),
-    "face_search": (32, 16384, True),
+    "smallest_face": (4, 16384, True),
     "motion": (0, 255, True),
     "rate": (0, 1e6, True),
     "segment": (0, 1e6, True),
