@@ -156,6 +156,19 @@ def test_frames_of_a_failing_detector_do_not_come_out_of_a_video(find):
     assert guard.counts["failures"] == 4 and not any(map(shows_a_face, frames))
 
 
+@pytest.mark.parametrize(
+    "lost", [fails, lambda _: np.array([[np.nan, 0, 5, 5]]), lambda _: np.array([[0, 0, np.inf, 5]])]
+)
+def test_a_path_that_leads_nowhere_is_a_failure(monkeypatch, lost):
+    hidden = privacy.Paths.hidden
+    monkeypatch.setattr(privacy.Paths, "hidden", lambda self, n: lost(n) if n == 3 else hidden(self, n))
+    frames = [with_face() for _ in range(7)]
+    guard = Guard("fill", find_skin, hold=5, ahead=2)
+    out = [frame for _, frame in guard.video(enumerate(frames))]
+    assert [frame is None for frame in out] == [False] * 3 + [True] + [False] * 3
+    assert guard.counts["failures"] == 1 and not any(map(shows_a_face, frames))
+
+
 def test_frames_that_wait_are_black_when_the_video_ends_early():
     frames = [with_face() for _ in range(12)]
     some = Guard("fill", lambda _: [], hold=5, ahead=5).video(enumerate(frames))

@@ -91,18 +91,27 @@ class Guard:
     def _finish(self, frame: Image, number: int | None) -> Image | None:
         """The frame with everything hidden, None when its faces are not known."""
         height, width = frame.shape[:2]
-        if number is None and self.on_failure == "drop":
+        faces = None if number is None else self._places(number)
+        if faces is None and self.on_failure == "drop":
             frame[:] = 0
             return None
-        if number is None:
-            self._hide(frame, 0, 0, width, height)
-            return frame
-        for x, y, w, h in self._paths.hidden(number):
-            grow_x, grow_y = self.margin * w, self.margin * h
-            self._hide(frame, x - grow_x, y - grow_y, x + w + grow_x, y + h + grow_y)
+        for place in [(0, 0, width, height)] if faces is None else faces:
+            self._hide(frame, *place)
         for x, y, w, h in self.zones:
             self._hide(frame, x * width, y * height, (x + w) * width, (y + h) * height)
         return frame
+
+    def _places(self, number: int) -> list[tuple[float, ...]] | None:
+        """(left, top, right, bottom) of what the faces of a frame take, with the margin; None when that failed."""
+        try:
+            start, size = np.split(self._paths.hidden(number), 2, axis=1)
+            places = np.hstack([start - self.margin * size, start + (1 + self.margin) * size])
+            if not np.isfinite(places).all():
+                raise ValueError("a face's path leads nowhere")
+            return [tuple(place) for place in places]
+        except Exception:
+            self.counts["failures"] += 1
+            return None
 
     def _faces(self, frame: Image) -> np.ndarray:
         """Boxes float [N, 5]; those without a confidence are sure."""
