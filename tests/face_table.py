@@ -15,7 +15,7 @@ from time import process_time
 import cv2
 import face_identity
 import numpy as np
-from face_conditions import clips, photos, pictures
+from face_conditions import clips, photos, pictures, walk
 from face_variants import NO_FACE, VARIANTS, model, vary
 
 from edge.app.faces import FULL, LEAST, FaceFinder
@@ -125,15 +125,25 @@ def needless(assets: Path) -> dict:
     """Where there is no face: how many pictures have something hidden, and which share of all pixels it is."""
     result = {}
     for name, images in without_faces(assets).items():
-        row: dict = {"pictures": len(images)}
-        for guard_name, guard in guards(model(assets), video=False).items():
-            masks = [painted(guard, image) for image in images]
-            row[guard_name] = {
-                "pictures": sum(bool(m.any()) for m in masks),
-                "share": float(np.mean([m.mean() for m in masks])),
-            }
-        result[name] = row
+        both = guards(model(assets), video=False)
+        result[name] = _hidden({g: [painted(guard, image) for image in images] for g, guard in both.items()})
+    parrot, sunflower = (image for image, _ in photos(assets, NO_FACE))
+    background = cv2.resize(sunflower, parrot.shape[1::-1])
+    frames = [frame for frame, _ in walk(parrot, np.empty((0, 4)), background, "left", 16)]
+    masks = {}
+    for guard_name, guard in guards(model(assets), video=True).items():
+        shown = guard.video((None, np.maximum(frame, 1)) for frame in frames)
+        masks[guard_name] = [(frame == 0).all(2) for _, frame in shown]
+    result["the parrot comes in and leaves, in video"] = _hidden(masks)
     return result
+
+
+def _hidden(masks: dict[str, list[np.ndarray]]) -> dict:
+    row: dict = {"pictures": len(masks[GUARD])}
+    for name, of_guard in masks.items():
+        share = float(np.mean([mask.mean() for mask in of_guard]))
+        row[name] = {"pictures": sum(bool(mask.any()) for mask in of_guard), "share": round(share, 4)}
+    return row
 
 
 def milliseconds(assets: Path) -> dict:
