@@ -100,6 +100,19 @@ def test_the_figures_of_the_first_screen_are_those_of_the_record():
     assert f"**AUROC of {small['image_auroc']:.3f} instead of {teacher['image_auroc']:.3f}**" in first
 
 
+def test_the_totals_of_the_hidden_faces_are_the_sums_of_their_rows():
+    table = (ROOT / "docs/video.md").read_text().partition("| Condition | Faces |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    sums = [0, 0, 0]
+    for name, *figures in rows:
+        if name.startswith("**all"):
+            assert sums == [int(figure) for figure in figures]
+            sums = [0, 0, 0]
+        else:
+            sums = [total + int(figure) for total, figure in zip(sums, figures, strict=True)]
+    assert [name for name, *_ in rows if name.startswith("**")] == ["**all pictures**", "**all video**"]
+
+
 def test_the_workflow_and_the_hooks_run_what_the_makefile_runs():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     steps = workflow["jobs"]["test"]["steps"]

@@ -12,7 +12,7 @@ LIMITS = {
     "parts": (2, 100_000, True),
     "depth": (9, 16, True),
     "seed": (0, 2**63 - 1, True),
-    "face_search": (32, 16384, True),
+    "smallest_face": (4, 16384, True),
     "motion": (0, 255, True),
     "rate": (0, 1e6, True),
     "segment": (0, 1e6, True),

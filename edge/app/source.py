@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -28,6 +28,8 @@ BACKOFF = (0.5, 30.0)  # seconds before the first reconnection and at most; doub
 DOWNLOADS = {"http", "https", "ftp"}  # protocols that serve files, too
 FILES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 TIMEOUT_MS = 5000  # of opening and reading a network stream
+
+Note = tuple[int, float, float]  # of a frame: its index, the container's seconds, the clock when it was read
 
 
 def open_video(where: str) -> cv2.VideoCapture:
@@ -108,9 +110,8 @@ class Source:
         try:
             while not stop.is_set():
                 before, seconds = self.counts["in"], 0.0
-                for at, frame in self._until_it_ends(stop):
-                    index = self.counts["in"] + self.counts["corrupt"] - 1
-                    seconds = time.monotonic() - start if self.live else round(offset + at, 6)
+                for (index, at, read), frame in self._guarded(self._until_it_ends(stop)):
+                    seconds = read - start if self.live else round(offset + at, 6)
                     if self.realtime and not self.live:
                         stop.wait(max(0.0, seconds - (time.monotonic() - start)))
                     yield index, seconds, frame
@@ -125,8 +126,21 @@ class Source:
         finally:
             self._capture.release()
 
-    def _until_it_ends(self, stop: threading.Event) -> Iterator[tuple[float, Image]]:
-        """The frames of one opening and their times; it ends after several failed reads in a row.
+    def _guarded(self, frames: Generator[tuple[Note, Image], None, None]) -> Iterator[tuple[Note, Image]]:
+        """The frames with everything hidden in place; those that the guard withholds are counted."""
+        if self.guard is None:
+            yield from frames
+            return
+        with closing(self.guard.video(frames)) as guarded:
+            for note, frame in guarded:
+                if frame is None:
+                    self.counts["withheld"] += 1
+                else:
+                    yield note, frame
+
+    def _until_it_ends(self, stop: threading.Event) -> Generator[tuple[Note, Image], None, None]:
+        """The frames of one opening, with nothing hidden yet: for `_guarded` alone. It ends after several failed reads
+        in a row.
 
         A file that has a table of its frames may have broken ones among them, and so ends later; what is missing at its
         end is broken. In another one the number of frames is a guess from its length (a sound track may go on, the last
@@ -144,8 +158,8 @@ class Source:
                 at = self._time(at, at + (1 + failed) / self.fps)
                 self.counts["corrupt"] += failed
                 failed = 0
-                if self._protect(frame):
-                    yield at, frame
+                self.counts["in"] += 1
+                yield (self.counts["in"] + self.counts["corrupt"] - 1, at, time.monotonic()), frame
                 continue
             failed += 1
             slow = self.remote and time.monotonic() - before > SLOW_READ
@@ -172,14 +186,6 @@ class Source:
         # in place: no second copy of what the guard will hide
         rgb: Image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, frame)
         return rgb
-
-    def _protect(self, frame: Image) -> bool:
-        """Hides what must be hidden, in place; False when the frame has to go."""
-        self.counts["in"] += 1
-        if self.guard is None or self.guard(frame) is not None:
-            return True
-        self.counts["withheld"] += 1
-        return False
 
     def _reconnect(self, stop: threading.Event) -> None:
         pause, longest = BACKOFF

@@ -25,7 +25,6 @@ from edge.app.writer import Writer, check_name
 from edge.arrays import Image
 from edge.errors import UserError, reason, shown
 
-HOLD = 5  # frames that a face stays hidden after it was seen last
 COLUMNS = ("frame", "seconds", "score", "verdict", "alarm", "fresh")
 
 
@@ -62,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_name(Path(arguments.output))
         outputs.check([Path(arguments.output)], [Path(local_file(arguments.input))])
     labels = truth.read(arguments.truth) if arguments.truth is not None else None
-    guard = privacy.from_options(arguments, hold=HOLD)
+    guard = privacy.from_options(arguments, privacy.HOLD, privacy.AHEAD)
     names = ("loop", "realtime", "motion", "rate", "steady")
     how = {name: getattr(arguments, name) for name in names}
     watched = _Watched(arguments)
