@@ -1,14 +1,14 @@
 """`python -m experiments readme [--check]`: the tables of reports/published in README.md and docs/*.md.
 
 A table stands between marks: <!-- published:NAME --> ... <!-- /published -->, and so with ablation (what each step of
-compression costs), sweep (runs with other settings) and speedup.
+compression costs), sweep (runs with other settings), speedup and kernels.
 """
 
 import re
 from pathlib import Path
 
 from edge.errors import UserError
-from experiments import provenance, ratios, sweep
+from experiments import kernels, provenance, ratios, sweep
 from stages.common import atomic
 from stages.report import ablation, tables
 from stages.report.ablation import PUBLISHED
@@ -39,7 +39,13 @@ def steps(folder: Path) -> str:
     return f"{markdown_table(ablation.HEAD, ablation.table_rows(runs))}\n\n{markdown_list(notes)}"
 
 
-BLOCKS = {"published": published, "ablation": steps, "sweep": sweep.markdown, "speedup": ratios.markdown}
+BLOCKS = {
+    "published": published,
+    "ablation": steps,
+    "sweep": sweep.markdown,
+    "speedup": ratios.markdown,
+    "kernels": kernels.markdown,
+}
 OPEN = re.compile(rf"<!-- ({'|'.join(BLOCKS)}):([\w.-]+) -->\n")
 BLOCK = re.compile(rf"({OPEN.pattern}).*?(<!-- /\2 -->)", re.DOTALL)
 
