@@ -15,7 +15,7 @@ port=${PORT:-2264}
 
 if $stop; then
     if [[ -f $folder/run/sshd.pid ]]; then kill "$(cat "$folder/run/sshd.pid")"; fi
-    for mounted in proc dev; do
+    for mounted in proc/cpuinfo proc sys dev; do
         if mountpoint -q "$folder/$mounted"; then umount "$folder/$mounted"; fi
     done
     exit 0
@@ -45,7 +45,16 @@ if [[ ! -x $folder/edge-env/bin/python ]]; then
         numpy opencv-python-headless ai-edge-litert onnxruntime
 fi
 
+# XNNPACK asks /sys and /proc/cpuinfo which kernels to take, and leaves the model to TFLite's own (or crashes) where it
+# finds none or this machine's: here it finds the Cortex-A76 of a Raspberry Pi 5
+for ((core = 0; core < $(nproc); core++)); do
+    printf 'processor\t: %s\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics %s\n' \
+        "$core" "fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
+    printf 'CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x4\nCPU part\t: 0xd0b\nCPU revision\t: 1\n\n'
+done > "$folder/etc/cpuinfo"
 mountpoint -q "$folder/proc" || mount -t proc proc "$folder/proc"
+mountpoint -q "$folder/sys" || mount -t sysfs -o ro sysfs "$folder/sys"
+mountpoint -q "$folder/proc/cpuinfo" || mount --bind "$folder/etc/cpuinfo" "$folder/proc/cpuinfo"
 mountpoint -q "$folder/dev" || mount --bind /dev "$folder/dev"
 mkdir -p "$folder/run/sshd" "$folder/root/.ssh"
 cp "$key" "$folder/root/.ssh/authorized_keys"
