@@ -10,6 +10,7 @@ if [[ ${1:-} == --stop ]]; then stop=true; shift; fi
 folder=${1:-/var/lib/edge-vision-arm64}
 key=${2:-$HOME/.ssh/id_ed25519.pub}
 port=${PORT:-2264}
+cpu=cortex-a76 # a Raspberry Pi 5's; qemu 7.2 by itself has SME, with which XNNPACK computes nonsense there
 
 [[ $EUID == 0 ]] || { echo "error: run it as root: debootstrap makes a system of its own" >&2; exit 1; }
 
@@ -46,7 +47,7 @@ if [[ ! -x $folder/edge-env/bin/python ]]; then
 fi
 
 # XNNPACK asks /sys and /proc/cpuinfo which kernels to take, and leaves the model to TFLite's own (or crashes) where it
-# finds none or this machine's: here it finds the Cortex-A76 of a Raspberry Pi 5
+# finds none or this machine's: here it finds a Cortex-A76
 for ((core = 0; core < $(nproc); core++)); do
     printf 'processor\t: %s\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics %s\n' \
         "$core" "fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
@@ -62,7 +63,7 @@ chmod 700 "$folder/root/.ssh"
 chmod 600 "$folder/root/.ssh/authorized_keys"
 chroot "$folder" ssh-keygen -A > /dev/null
 chroot "$folder" /usr/sbin/sshd -p "$port" -o ListenAddress=127.0.0.1 -o UsePAM=no -o PasswordAuthentication=no \
-    -o PidFile=/run/sshd.pid
+    -o PidFile=/run/sshd.pid -o SetEnv="QEMU_CPU=$cpu"
 
 cat << EOF
 The emulated device listens on port $port. Now, as yourself:
