@@ -15,7 +15,10 @@ cpu=cortex-a76 # a Raspberry Pi 5's; qemu 7.2 by itself has SME, with which XNNP
 [[ $EUID == 0 ]] || { echo "error: run it as root: debootstrap makes a system of its own" >&2; exit 1; }
 
 if $stop; then
-    if [[ -f $folder/run/sshd.pid ]]; then kill "$(cat "$folder/run/sshd.pid")"; fi
+    if [[ -f $folder/run/sshd.pid ]]; then
+        server=$(cat "$folder/run/sshd.pid")
+        kill "$server" && for ((i = 0; i < 50; i++)); do kill -0 "$server" 2> /dev/null || break; sleep 0.1; done
+    fi
     for mounted in proc/cpuinfo proc sys dev; do
         if mountpoint -q "$folder/$mounted"; then umount "$folder/$mounted"; fi
     done
