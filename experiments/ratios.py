@@ -1,5 +1,6 @@
 """How much faster the exported files are than the references: the tables of what `experiments speedup` measured."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from edge.errors import UserError
@@ -7,20 +8,54 @@ from experiments import provenance
 from stages.report.formatting import NONE, markdown_list, markdown_table, significant
 from stages.report.summary import read_json
 
-REFERENCE = "EfficientAD-S (torch, float32)"
-HEAD = ("Model", "p50 ms", "Times faster than EfficientAD-S", "Than the teacher")
+NAME = "EfficientAD-S"
+HEAD = (
+    "Model",
+    "p50 ms",
+    "p10 to p90",
+    f"Times faster than {NAME} in its best runtime",
+    "Than in eager torch",
+    "Than the teacher",
+)
 
 
-def table_rows(found: dict) -> list[list[str]]:
-    """A row for each model."""
-    latency, ratio = found["latency_ms"], found["times_faster_than_efficientad_s"]
-    teacher = latency.get(found.get("teacher"))
-    against = {name: f"{teacher / value:.1f}" if teacher else NONE for name, value in latency.items()}
-    return [[name, significant(latency[name]), f"{ratio[name]:.0f}", against[name]] for name in latency]
+def rival(runtime: str) -> str:
+    """What EfficientAD-S in that runtime is called."""
+    return f"{NAME} ({runtime})"
+
+
+EAGER = rival("torch, float32")
+
+
+def table_rows(found: dict, models: Collection[str] | None = None) -> list[list[str]]:
+    """A row for each model, or for those of `models`. Earlier records have eager torch alone: no best runtime."""
+    latency, spread = found["latency_ms"], found.get("p10_p90_ms", {})
+    against = (latency.get(found.get("best_rival")), latency.get(EAGER), latency.get(found.get("teacher")))
+    rows = []
+    for name in latency if models is None else models:
+        between = " to ".join(map(significant, spread[name])) if name in spread else NONE
+        rows.append([name, significant(latency[name]), between, *(_ratio(other, latency[name]) for other in against)])
+    return rows
+
+
+def _ratio(other: float | None, value: float) -> str:
+    return NONE if other is None else f"{other / value:.1f}"
+
+
+def notes(run: str, found: dict) -> list[str]:
+    """Where a record was measured, and which runtime was best for EfficientAD-S or why that isn't known."""
+    start = f"{run}: " if run else ""
+    if "best_rival" not in found:
+        return [f"{start}{NAME} ran in eager torch alone; its best runtime is not known there."]
+    machine, versions = found["machine"], found["versions"]
+    where = f"{machine['cpu']} ({machine['int8']}), {', '.join(f'{k} {v}' for k, v in versions.items())}"
+    out = [f"{start}{where}; the best was {found['best_rival']}. {found['rounds']} rounds."]
+    return out + [f"{start}{name} not measured: {why}" for name, why in found["not_measured"].items()]
 
 
 def markdown(folder: Path) -> str:
-    """The table of all measurements in `folder`/speedup, one file each, named after what was measured."""
+    """Two tables of all measurements in `folder`/speedup, one file each, named after what was measured: our models
+    with the best of the others, and EfficientAD-S in every runtime."""
     measured = {path.stem: read_json(path) for path in sorted((folder / "speedup").glob("*.json"))}
     if not measured:
         raise UserError(f"{folder}/speedup: no measurement; python -m experiments speedup --output writes one")
@@ -28,6 +63,22 @@ def markdown(folder: Path) -> str:
     rows = [
         [f"{name}{mark}", *row]
         for (name, found), mark in zip(measured.items(), marks, strict=True)
-        for row in table_rows(found)
+        for row in table_rows(found, _shown(found))
     ]
-    return f"{markdown_table(('Run', *HEAD), rows)}\n\n{markdown_list(code)}"
+    said = [note for name, found in measured.items() for note in notes(name, found)]
+    tables = [markdown_table(("Run", *HEAD), rows), *_runtimes(measured), markdown_list([*said, *code])]
+    return "\n\n".join(tables)
+
+
+def _shown(found: dict) -> list[str]:
+    """The models of a record without the runtimes that weren't the best."""
+    others = set(found.get("rivals", [EAGER])) - {found.get("best_rival", EAGER)}
+    return [name for name in found["latency_ms"] if name not in others]
+
+
+def _runtimes(measured: dict[str, dict]) -> list[str]:
+    """The p50 of EfficientAD-S by runtime and run, where all were tried."""
+    tried = {run: found for run, found in measured.items() if "rivals" in found}
+    names = dict.fromkeys(name for found in tried.values() for name in (*found["rivals"], *found["not_measured"]))
+    rows = [[name, *(significant(found["latency_ms"].get(name)) for found in tried.values())] for name in names]
+    return [markdown_table(("Model", *(f"{run}, p50 ms" for run in tried)), rows)] if tried else []

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from edge.errors import UserError
+from edge.inference.kernels import KERNELS
 from hardware_runners.commands import accuracy, bench, enrol, look
 from hardware_runners.runner.errors import Unavailable
 from stages.common.textfile import one_line
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     check.add_argument("name", help="a device of the inventory")
     check.add_argument("variant", help="a variant that evaluate has scored")
     check.add_argument("--images", type=int, default=32, metavar="N", help="of them, half good and half defect")
+    check.add_argument("--kernels", choices=KERNELS, help="TFLite's own kernels there instead of XNNPACK's")
     check.set_defaults(run=accuracy.run)
 
     arguments = parser.parse_args(argv)

@@ -10,12 +10,16 @@ if [[ ${1:-} == --stop ]]; then stop=true; shift; fi
 folder=${1:-/var/lib/edge-vision-arm64}
 key=${2:-$HOME/.ssh/id_ed25519.pub}
 port=${PORT:-2264}
+cpu=cortex-a76 # a Raspberry Pi 5's; qemu 7.2 by itself has SME, with which XNNPACK computes nonsense there
 
 [[ $EUID == 0 ]] || { echo "error: run it as root: debootstrap makes a system of its own" >&2; exit 1; }
 
 if $stop; then
-    if [[ -f $folder/run/sshd.pid ]]; then kill "$(cat "$folder/run/sshd.pid")"; fi
-    for mounted in proc dev; do
+    if [[ -f $folder/run/sshd.pid ]]; then
+        server=$(cat "$folder/run/sshd.pid")
+        kill "$server" && for ((i = 0; i < 50; i++)); do kill -0 "$server" 2> /dev/null || break; sleep 0.1; done
+    fi
+    for mounted in proc/cpuinfo proc sys dev; do
         if mountpoint -q "$folder/$mounted"; then umount "$folder/$mounted"; fi
     done
     exit 0
@@ -45,7 +49,16 @@ if [[ ! -x $folder/edge-env/bin/python ]]; then
         numpy opencv-python-headless ai-edge-litert onnxruntime
 fi
 
+# XNNPACK asks /sys and /proc/cpuinfo which kernels to take, and leaves the model to TFLite's own (or crashes) where it
+# finds none or this machine's: here it finds a Cortex-A76
+for ((core = 0; core < $(nproc); core++)); do
+    printf 'processor\t: %s\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics %s\n' \
+        "$core" "fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
+    printf 'CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x4\nCPU part\t: 0xd0b\nCPU revision\t: 1\n\n'
+done > "$folder/etc/cpuinfo"
 mountpoint -q "$folder/proc" || mount -t proc proc "$folder/proc"
+mountpoint -q "$folder/sys" || mount -t sysfs -o ro sysfs "$folder/sys"
+mountpoint -q "$folder/proc/cpuinfo" || mount --bind "$folder/etc/cpuinfo" "$folder/proc/cpuinfo"
 mountpoint -q "$folder/dev" || mount --bind /dev "$folder/dev"
 mkdir -p "$folder/run/sshd" "$folder/root/.ssh"
 cp "$key" "$folder/root/.ssh/authorized_keys"
@@ -53,7 +66,7 @@ chmod 700 "$folder/root/.ssh"
 chmod 600 "$folder/root/.ssh/authorized_keys"
 chroot "$folder" ssh-keygen -A > /dev/null
 chroot "$folder" /usr/sbin/sshd -p "$port" -o ListenAddress=127.0.0.1 -o UsePAM=no -o PasswordAuthentication=no \
-    -o PidFile=/run/sshd.pid
+    -o PidFile=/run/sshd.pid -o SetEnv="QEMU_CPU=$cpu"
 
 cat << EOF
 The emulated device listens on port $port. Now, as yourself:

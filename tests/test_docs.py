@@ -86,6 +86,8 @@ def test_every_result_that_is_published_is_shown_once():
         for kind, needs in kinds.items():
             if (folder / needs).exists():
                 assert text.count(f"\n<!-- {kind}:{folder.name} -->\n") == 1, f"{kind}:{folder.name}"
+    for path in ROOT.glob("reports/published/*/kernels.json"):
+        assert text.count(f"\n<!-- kernels:{path.parent.name} -->\n") == 1, path
 
 
 def test_the_figures_of_the_first_screen_are_those_of_the_record():
@@ -111,6 +113,31 @@ def test_the_totals_of_the_hidden_faces_are_the_sums_of_their_rows():
         else:
             sums = [total + int(figure) for total, figure in zip(sums, figures, strict=True)]
     assert [name for name, *_ in rows if name.startswith("**")] == ["**all pictures**", "**all video**"]
+
+
+def test_what_other_kernels_cost_is_what_was_measured():
+    """The README's sentence about equal outputs: XNNPACK equals itself on ARM, the others move the AUROC so far."""
+    rows = json.loads((ROOT / "reports/published/synthetic/kernels.json").read_text())["rows"]
+    xnnpack = {row["variant"]: row for row in rows if row["kernels"] == "XNNPACK" and not row["emulated"]}
+    arm = [row for row in rows if row["kernels"] == "XNNPACK" and row["emulated"]]
+    assert len(arm) == len(xnnpack) and all(row["exact"] == 1 and row["max_lsb"] == 0 for row in arm)
+    others = [row for row in rows if row["kernels"] != "XNNPACK"]
+    most = max(abs(row["image_auroc"] - xnnpack[row["variant"]]["image_auroc"]) for row in others)
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"moves the image AUROC by at most {most:.3f}" in text
+    agree = re.search(r"on (\d+)\u2013(\d+) % of the outputs; the largest difference is (\d+) steps", text)
+    low, high, largest = map(int, agree.groups())
+    assert all(low <= 100 * row["exact"] <= high and row["max_lsb"] <= largest for row in others)
+
+
+def test_the_speed_ratio_of_the_changelog_is_that_of_the_record():
+    found = json.loads((ROOT / "reports/published/mtd/speedup/vnni-width-1.json").read_text())
+    latency, best = found["latency_ms"], found["best_rival"]
+    small = latency["pruned-int8"]
+    text = " ".join((ROOT / "CHANGELOG.md").read_text().split())
+    assert best == "EfficientAD-S (OpenVINO, int8)" and "OpenVINO in int8 on the published core" in text
+    assert f"{latency[best] / small:.0f} times faster than that" in text
+    assert f"{latency['EfficientAD-S (torch, float32)'] / small:.0f} times faster than eager torch" in text
 
 
 def test_the_workflow_and_the_hooks_run_what_the_makefile_runs():

@@ -22,7 +22,7 @@ from videos import values, write
 import edge
 from edge.__main__ import main
 from edge.app import outputs
-from edge.app.privacy import FaceFinder
+from edge.app.faces import FaceFinder
 from edge.errors import ModelError, UserError, reason, shown
 from edge.inference.modelfile import write_model
 from edge.inference.names import taken

@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_models
 import torch
@@ -11,15 +12,16 @@ import yaml
 from conftest import ROOT
 
 from edge.errors import UserError
-from experiments import ratios, speedup
+from experiments import ratios, rivals, speedup
 from experiments.__main__ import main
+from experiments.efficientad import EfficientAD
 from stages.common import atomic
 from stages.report.formatting import NONE
 
 
 def test_the_reference_is_efficientad_s():
     """8.06 M parameters and 37.9 GMAC at 256 x 256, as another implementation has."""
-    model = speedup.EfficientAD()
+    model = EfficientAD()
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(8.06e6, rel=1e-3)
     macs = 0
 
@@ -33,6 +35,38 @@ def test_the_reference_is_efficientad_s():
     with torch.inference_mode():
         assert model(torch.rand(1, 3, 256, 256)).shape == (1, 1, 256, 256)
     assert macs == pytest.approx(37.9e9, rel=0.01)
+
+
+@pytest.mark.slow
+def test_every_runtime_computes_the_same_network(tmp_path):
+    """Float equals eager torch, int8 and bfloat16 follow it; what is pinned in requirements.txt can't be absent."""
+    runs, absent = rivals.build(tmp_path)
+    assert set(runs) | set(absent) == set(rivals.RUNTIMES)
+    assert all("bfloat16" in name or name.startswith("torch.compile") for name in absent), absent
+    wanted = runs[rivals.EAGER]()
+    for name, once in runs.items():
+        found = once()
+        assert found.shape == wanted.shape == (1, 1, 256, 256), name
+        if "float32" in name:
+            np.testing.assert_allclose(found, wanted, atol=1e-3 * wanted.std(), rtol=0, err_msg=name)
+        else:
+            assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.97, name
+
+
+def test_a_runtime_that_fails_is_recorded_and_the_rest_runs(monkeypatch, tmp_path):
+    def broken(source):
+        raise OSError("no compiler\nhere")
+
+    class Source:
+        def __init__(self, folder):
+            self.folder = folder
+
+    late = {"late": lambda source: lambda: 1 / 0, "works": lambda source: lambda: source.folder}
+    monkeypatch.setattr(rivals, "Source", Source)
+    monkeypatch.setattr(rivals, "RUNTIMES", {"early": broken, **late})
+    runs, absent = rivals.build(tmp_path)
+    assert list(runs) == ["works"] and runs["works"]() == tmp_path
+    assert absent == {"early": "OSError: no compiler here", "late": "ZeroDivisionError: division by zero"}
 
 
 def test_pictures_of_another_size_are_refused(project, monkeypatch, capsys):
@@ -51,34 +85,63 @@ def project(tmp_path, monkeypatch):
     params["variants"]["float"] = params["variants"].pop("teacher-onnx")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.setattr(speedup, "SIZE", tiny_models.SIZE)
-    monkeypatch.setattr(speedup, "reference", lambda: lambda: time.sleep(0.05))
+    slow = {rivals.EAGER: lambda: time.sleep(0.05), "fast, int8": lambda: time.sleep(0.02)}
+    monkeypatch.setattr(rivals, "build", lambda folder: (slow, {"gone": "ImportError: no"}))
     monkeypatch.setattr(speedup.os, "sched_setaffinity", lambda *_: None)
 
 
-def test_ratios_are_those_of_the_medians(project, capsys):
+BEST = ratios.rival("fast, int8")
+
+
+def test_ratios_are_those_to_the_fastest_runtime(project, capsys):
     main(["speedup", "float", "int8", "--rounds", "5", "--output", "here/it.json"])
     found = json.loads(Path("here/it.json").read_text())
-    latency, ratio = found["latency_ms"], found["times_faster_than_efficientad_s"]
-    assert latency[speedup.REFERENCE] >= 50 and ratio[speedup.REFERENCE] == 1
-    assert ratio["int8"] == pytest.approx(latency[speedup.REFERENCE] / latency["int8"]) and ratio["int8"] > 10
+    latency, ratio = found["latency_ms"], found["times_faster_than_best_rival"]
+    assert latency[ratios.EAGER] >= 50 and 20 <= latency[BEST] < 50
+    assert found["best_rival"] == BEST and found["rivals"] == [ratios.EAGER, BEST]
+    assert ratio[BEST] == 1 and ratio[ratios.EAGER] < 1
+    assert ratio["int8"] == pytest.approx(latency[BEST] / latency["int8"]) and ratio["int8"] > 4
+    for name, (low, high) in found["p10_p90_ms"].items():
+        assert low <= latency[name] <= high
     assert found["teacher"] == "float" and found["code"] is None, "here is no repository"
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| int8 |"))
-    assert row.endswith(f" {latency['float'] / latency['int8']:.1f} |")
+    assert found["not_measured"] == {ratios.rival("gone"): "ImportError: no"}
+    assert found["machine"]["cpu"] and found["versions"]["openvino"]
+    shown = capsys.readouterr().out
+    row = next(line for line in shown.splitlines() if line.startswith("| int8 |"))
+    expected = [latency[other] / latency["int8"] for other in (BEST, ratios.EAGER, "float")]
+    assert row.endswith("| " + " | ".join(f"{value:.1f}" for value in expected) + " |")
+    assert f"the best was {BEST}. 5 rounds." in shown and "EfficientAD-S (gone) not measured: ImportError: no" in shown
 
 
-def test_published_measurements_make_one_table(project, tmp_path):
-    for name, teacher in (("width 1", 10.0), ("width 2", None)):
-        latency = {ratios.REFERENCE: 50.0, "int8": 2.0} | ({"big": teacher} if teacher else {})
-        faster = {model: 50.0 / value for model, value in latency.items()}
-        found = {"latency_ms": latency, "times_faster_than_efficientad_s": faster, "teacher": teacher and "big"}
-        if teacher:
-            found["code"] = {"commit": "a" * 40, "clean": True, "stages": "b", "edge": "c"}
+def test_published_measurements_make_two_tables(project, tmp_path):
+    """The best runtime beside our models, all runtimes below; a record of eager torch alone knows no best."""
+    common = {"teacher": "big", "rounds": 3, "machine": {"cpu": "A", "int8": "vnni"}, "versions": {"torch": "2"}}
+    latency = {ratios.EAGER: 50.0, BEST: 10.0, ratios.rival("other"): 20.0, "int8": 2.0, "big": 8.0}
+    new = {"latency_ms": latency, "rivals": [ratios.EAGER, BEST, ratios.rival("other")], "best_rival": BEST}
+    new |= {"not_measured": {ratios.rival("gone"): "why"}, "p10_p90_ms": {"int8": [1.5, 2.5]}, **common}
+    new["code"] = {"commit": "a" * 40, "clean": True, "stages": "b", "edge": "c"}
+    old = {"latency_ms": {ratios.EAGER: 50.0, "int8": 2.0}, "teacher": None}
+    for name, found in (("width 1", new), ("width 2", old)):
         atomic.write_json(tmp_path / f"demo/speedup/{name}.json", found)
-    lines = ratios.markdown(tmp_path / "demo").splitlines()
-    assert "| width 1 † | int8 | 2.00 | 25 | 5.0 |" in lines and f"| width 2 ‡ | int8 | 2.00 | 25 | {NONE} |" in lines
+    text = ratios.markdown(tmp_path / "demo")
+    lines = text.splitlines()
+    assert "| width 1 † | int8 | 2.00 | 1.50 to 2.50 | 5.0 | 25.0 | 4.0 |" in lines
+    assert f"| width 2 ‡ | int8 | 2.00 | {NONE} | {NONE} | 25.0 | {NONE} |" in lines
+    assert f"| width 1 † | {BEST} | 10.0 | {NONE} | 1.0 | 5.0 | 0.8 |" in lines
+    assert not [line for line in lines if line.startswith("| width 1 † | EfficientAD-S (other)")]
+    assert "| EfficientAD-S (other) | 20.0 |" in lines and f"| EfficientAD-S (gone) | {NONE} |" in lines
+    assert f"- width 1: A (vnni), torch 2; the best was {BEST}. 3 rounds." in lines
+    assert "- width 2: EfficientAD-S ran in eager torch alone; its best runtime is not known there." in lines
     assert lines[-1] == "- Made by different code: † commit aaaaaaa; ‡ code not recorded."
     with pytest.raises(UserError, match="no measurement"):
         ratios.markdown(tmp_path / "another")
+
+
+@pytest.mark.parametrize("rounds", ["0", "-3", "1000000"])
+def test_rounds_have_limits(project, capsys, rounds):
+    with pytest.raises(SystemExit):
+        main(["speedup", "int8", "--rounds", rounds])
+    assert capsys.readouterr().err == f"error: speedup: --rounds {rounds}: must be from 1 to 100000\n"
 
 
 def test_a_missing_variant_is_one_line(project, capsys):

@@ -31,15 +31,18 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = spread(here["label"], arguments.images)
     names = [str(name) for name in here["path"][chosen]]
     files = {name: (TEST / name).read_bytes() for name in names}
-    found = transports.score(device, Path("artifacts/models") / variant, files, f"accuracy of {variant}")
+    model, kernels = Path("artifacts/models") / variant, arguments.kernels
+    found = transports.score(device, model, files, f"accuracy of {variant}", kernels)
     there = np.array([found["scores"][name] for name in names])
     result = compare(here["label"][chosen], here["score"][chosen].astype(float), there, found["threshold"])
-    result = {"device": device.name, "variant": variant, "runtime": found["runtime"], **result}
+    about = {"device": device.name, "variant": variant, "runtime": found["runtime"]}
+    result = {**about, **({"kernels": kernels} if kernels else {}), **result}
     print(json.dumps(result, indent=2))
     OUT.mkdir(parents=True, exist_ok=True)
-    temporary = OUT / f".{device.name}-{variant}.json.tmp"
+    name = "-".join([device.name, variant, *([kernels] if kernels else [])])
+    temporary = OUT / f".{name}.json.tmp"
     temporary.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
-    os.replace(temporary, OUT / f"{device.name}-{variant}.json")
+    os.replace(temporary, OUT / f"{name}.json")
     return 1 if result["verdicts_that_differ"] else 0
 
 

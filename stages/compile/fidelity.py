@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from edge.errors import UserError
+from edge.inference import kernels
 from edge.inference.detector import Detector
 from stages.graph.quantize import QuantNetwork
 
@@ -50,29 +51,14 @@ def device_outputs(detector: Detector, images: np.ndarray) -> np.ndarray:
     return values if values.dtype == np.int8 else np.rint(values / np.float32(grid.scale)) + grid.zero_point
 
 
-def reference_outputs(detector: Detector, images: np.ndarray) -> np.ndarray:
-    """The same of an int8 file by TFLite's reference kernels, which round differently."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    interpreter = Interpreter(str(detector.info.path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
-    interpreter.allocate_tensors()
-    entry, leave = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()
-    found = []
-    for image in images:
-        interpreter.set_tensor(entry, detector.prepare(image))
-        interpreter.invoke()
-        raw = [interpreter.get_tensor(leave[place]["index"]).reshape(-1) for place in detector.places.outputs]
-        found.append(np.concatenate(raw))
-    return np.stack(found)
-
-
 def check(detector: Detector, model: QuantNetwork, images: np.ndarray, limits) -> dict:
     """The fidelity record of an int8 file; UserError when it is outside the limits (compile.fidelity)."""
     found, wanted = device_outputs(detector, images), simulated(model, images, compared(detector))
     kernel = detector.details["delegate"] or "builtin"
     record = {"kernel": f"{detector.details['name']} {kernel}", "images": len(images), **difference(found, wanted)}
     if kernel == "XNNPACK":
-        record["reference_kernels"] = difference(reference_outputs(detector, images), found)
+        plain = kernels.use(Detector(detector.info), "reference")
+        record["reference_kernels"] = difference(device_outputs(plain, images), found)
     held = {"XNNPACK": {"exact": limits.exact, "within_1": limits.within_1}}
     held["CPUExecutionProvider"] = {"within_1": ONNX_WITHIN_1}
     for key, limit in held.get(kernel, {}).items():

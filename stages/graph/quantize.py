@@ -1,4 +1,5 @@
-"""A network with fake quantization, trained to compute what TFLite's int8 file will, and its exact simulation."""
+"""A network with fake quantization, trained to compute what TFLite's int8 file will, and its simulation, exact for
+XNNPACK's kernels."""
 
 import json
 from collections import Counter

@@ -27,7 +27,7 @@ def fidelity(name: str, record: dict) -> str:
     if other := record.get("reference_kernels"):
         text += (
             f"; TFLite's reference kernels against these: {other['exact']:.2%} equal, {other['within_1']:.2%} within "
-            f"one step, largest {other['max_lsb']}"
+            f"one step, largest {other['max_lsb']} (its cost in AUROC: python -m experiments kernels {name})"
         )
     return text + "."
 

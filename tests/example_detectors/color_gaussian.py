@@ -1,7 +1,8 @@
 """The example of CONTRIBUTING: a Gaussian of the colours of patches (as PaDiM, Defard et al. 2021, without features).
 
 The squared Mahalanobis distance of a patch's mean colour is a list of nodes: average pooling, a whitening 1 x 1
-convolution, a square, a sum. So it can be int8, and its file is checked to the bit, with no line here for either.
+convolution, a square, a sum. So it can be int8, and its file is checked to the bit on XNNPACK, with no line here for
+either.
 """
 
 from pathlib import Path

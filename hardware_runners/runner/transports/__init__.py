@@ -30,9 +30,17 @@ def measure(
     return found
 
 
-def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], holder: str) -> dict[str, Any]:
-    """The scores of pictures (name -> content of the file) on a device; errors as in `measure`."""
-    found: dict[str, Any] = _module(device).score(device, model_folder, pictures, holder)
+def score(
+    device: Device,
+    model_folder: str | Path,
+    pictures: dict[str, bytes],
+    holder: str,
+    kernels: str | None = None,
+    maps: bool = False,
+) -> dict[str, Any]:
+    """The scores of pictures (name -> content of the file) on a device, with its default kernels or others, and with
+    `maps` what remote.score.unpack reads; errors as in `measure`."""
+    found: dict[str, Any] = _module(device).score(device, model_folder, pictures, holder, kernels, maps)
     return found
 
 

@@ -26,9 +26,12 @@ def commands(python: str, device: Device, model: str, runs: int, warmup: int, th
     return out
 
 
-def score(python: str, device: Device, model: str, pictures: str) -> list[str]:
-    """The command that scores a folder of pictures."""
-    return [python, "-m", SCORE, model, pictures, *_delegate(device)]
+def score(
+    python: str, device: Device, model: str, pictures: str, kernels: str | None = None, maps: bool = False
+) -> list[str]:
+    """The command that scores a folder of pictures, on TFLite's own kernels of that name where one is given."""
+    more = [*(("--kernels", kernels) if kernels else ()), *(("--maps",) if maps else ())]
+    return [python, "-m", SCORE, model, pictures, *more, *_delegate(device)]
 
 
 def _delegate(device: Device) -> list[str]:

@@ -27,14 +27,21 @@ def measure(
     return {**found, "clock_offset_s": 0.0}
 
 
-def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], holder: str = "") -> dict[str, Any]:
+def score(
+    device: Device,
+    model_folder: str | Path,
+    pictures: dict[str, bytes],
+    holder: str = "",
+    kernels: str | None = None,
+    maps: bool = False,
+) -> dict[str, Any]:
     """What remote.score says about the pictures."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in pictures.items():
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        return _run(device, jobs.score(sys.executable, device, str(model_folder), folder))
+        return _run(device, jobs.score(sys.executable, device, str(model_folder), folder, kernels, maps))
 
 
 def probe(device: Device) -> dict[str, Any]:

@@ -47,15 +47,23 @@ def measure(
     return {**jobs.merge(device, results), "clock_offset_s": found["clock_offset_s"]}
 
 
-def score(device: Device, model_folder: str | Path, pictures: dict[str, bytes], holder: str) -> dict[str, Any]:
+def score(
+    device: Device,
+    model_folder: str | Path,
+    pictures: dict[str, bytes],
+    holder: str,
+    kernels: str | None = None,
+    maps: bool = False,
+) -> dict[str, Any]:
     """What remote.score says about the pictures on the device."""
 
     def commands(model: str, folder: str) -> list[list[str]]:
-        return [jobs.score(device.interpreter, device, model, folder)]
+        return [jobs.score(device.interpreter, device, model, folder, kernels, maps)]
 
     bundles = [bundle.model(model_folder), bundle.pictures(pictures)]
     found = asyncio.run(_run(device, bundles, commands, holder))[1][0]
-    return replies.shaped(device.name, found, scores=dict, threshold=float, runtime=dict)
+    kinds = {"scores": dict, "threshold": float, "runtime": dict} | ({"maps": dict} if maps else {})
+    return replies.shaped(device.name, found, **kinds)
 
 
 def probe(device: Device) -> dict[str, Any]:

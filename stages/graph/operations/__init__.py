@@ -3,7 +3,8 @@
 A new one is a module with `class Negate(Operation, kind="negate")` and in it `forward` (float tensors [N, C, H, W]),
 `simulate` (what XNNPACK computes on the integers of an int8 file, requantization included) and `tflite` (the operators
 it becomes). It overrides the defaults of base.py (one input, same shape, no weights, an int8 grid of its own) where it
-differs. No other file changes; tests/test_operations.py asks for a network with it and proves `simulate` to the bit.
+differs. No other file changes; tests/test_operations.py asks for a network with it and proves `simulate` to the bit
+on XNNPACK.
 """
 
 import importlib
