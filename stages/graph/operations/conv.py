@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge.errors import UserError
-from stages.graph.grids import Round, fake_quant_weight
+from stages.graph.grids import FakeQuant, Round, fake_quant_weight
 from stages.graph.operations.base import Operation
 
 ACTIVATIONS = {  # Node.act: highest value (None: there is none)
@@ -74,7 +74,11 @@ class Conv(Operation, kind="conv"):
         return F.relu(x) if highest is None else F.hardtanh(x, 0.0, highest)
 
     def forward(self, x):
-        return self.activated(self.norm(self.conv(self.padded(x))))
+        return self.activated(self.linear(x))
+
+    def linear(self, x: torch.Tensor) -> torch.Tensor:
+        """The output before the activation function."""
+        return self.norm(self.conv(self.padded(x)))
 
     def folded(self):
         if not isinstance(self.norm, nn.BatchNorm2d):
@@ -94,12 +98,14 @@ class Conv(Operation, kind="conv"):
         self.norm.bias.add_(mean)
 
     def quantized(self, inputs, grids):
-        """Weights on their int8 grids, biases on the int32 grid of scale s_input * s_weight."""
+        return self.activated(self.linear_quantized(inputs, grids))
+
+    def linear_quantized(self, inputs: list[torch.Tensor], grids: list[FakeQuant]) -> torch.Tensor:
+        """`linear` with weights on their int8 grids and biases on the int32 grid of scale s_input * s_weight."""
         weight, scale = fake_quant_weight(self.conv.weight)
         step = scale * grids[0].scale_zero[0]
         bias = Round.apply(self.conv.bias / step) * step
-        x = F.conv2d(self.padded(inputs[0]), weight, bias, self.conv.stride, 0, 1, self.conv.groups)
-        return self.activated(x)
+        return F.conv2d(self.padded(inputs[0]), weight, bias, self.conv.stride, 0, 1, self.conv.groups)
 
     def simulate(self, inputs, grids, grid):
         """An exact int32 sum; requantization by a float32 factor, rounded half to even."""
