@@ -77,9 +77,15 @@ class Network(nn.Module):
 
     def activations(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The input and every node's output [N, C, h, w], by name."""
-        values = {"input": images}
+        return self.continued({"input": images})
+
+    def continued(self, values: dict[str, torch.Tensor], only=None) -> dict[str, torch.Tensor]:
+        """The given activations, and those of all nodes that follow from them. only: names of the nodes wanted."""
+        values = dict(values)
         for node in self.nodes:
-            values[node.name] = self.ops[node.name](*[values[name] for name in node.inputs])
+            new = node.name not in values and (only is None or node.name in only)
+            if new and all(name in values for name in node.inputs):
+                values[node.name] = self.ops[node.name](*[values[name] for name in node.inputs])
         return values
 
     def forward(self, images: torch.Tensor):

@@ -1,4 +1,4 @@
-"""CutPaste defects (Li et al., CVPR 2021) for validation: training uses another generator, synthetic_defects.py.
+"""CutPaste defects (Li et al., CVPR 2021), a family of validation_defects.py.
 
 The ranges are choices. Patches are smaller than the paper's (0.3 to 6 % of the picture instead of 2 to 15 %), and the
 size of scars is relative to the picture.
@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 
 from stages.training.synthetic_defects import channelwise
-
-DEFECTS = 100  # pictures with a defect, at least: a choice
 
 
 def cut_paste(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
@@ -33,10 +31,3 @@ def cut_paste(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     mask = cv2.warpAffine(np.ones((height, width), np.float32), place, (size, size))[..., None]
     moved = channelwise(lambda part: cv2.warpAffine(part, place, (size, size), borderMode=cv2.BORDER_REPLICATE), piece)
     return np.clip(image * (1 - mask) + moved * mask + 0.5, 0, 255).astype(np.uint8)
-
-
-def validation_defects(images: np.ndarray, seed: int) -> np.ndarray:
-    """Samples uint8 [N, S, S, C] with one defect each, made of the good ones: as many as those, at least DEFECTS."""
-    count = max(len(images), DEFECTS)
-    pick = np.random.default_rng([seed, count]).permutation(np.arange(count) % len(images))
-    return np.stack([cut_paste(np.random.default_rng([seed, i]), images[k]) for i, k in enumerate(pick)])

@@ -1,39 +1,49 @@
 """What a student learns from its teacher: patch embeddings, reduced by PCA and resized to the student's positions."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from edge.errors import UserError
 from stages.common.dataset import evenly
-from stages.graph.tensors import to_tensor
+from stages.graph.tensors import flatten_patches, to_tensor
 
 PCA_PICTURES = 400  # that the PCA is fitted on, evenly drawn; a choice that bounds time: each has hundreds of patches
+
+
+def principal_components(batches: Iterable[torch.Tensor], dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean [D] and projection [D, at most dim] of feature maps [n, D, h, w], in double precision.
+
+    Half whitened: the standard deviation of each component becomes its square root, since light and position vary more
+    than a defect does; then their mean square is scaled to 1.
+    """
+    total = outer = torch.zeros((), dtype=torch.float64)
+    count = 0
+    for batch in batches:
+        patches = flatten_patches(batch).double()
+        total, outer, count = total + patches.sum(0), outer + patches.t() @ patches, count + len(patches)
+    mean = total / count
+    values, vectors = torch.linalg.eigh(outer / count - mean.outer(mean))
+    kept = min(dim, len(values))
+    values = values[-kept:].flip(0).clamp(min=max(1e-6 * float(values[-1]), 1e-12))
+    return mean, vectors[:, -kept:].flip(1) * values**-0.25 / values.sqrt().mean().sqrt()
 
 
 class EmbeddingTargets:
     """The teacher's patch embeddings, resized to `side` x `side` positions and projected on `dim` principal components
     (PCA), which a small network can learn.
 
-    The PCA is fitted on samples uint8 [N, S, S, C]. Its components are half whitened: the standard deviation of each
-    becomes its square root, since light and position vary more than a defect does; then their mean square is scaled to
-    1. UserError for a teacher without patch embeddings.
+    The PCA is fitted on samples uint8 [N, S, S, C]. UserError for a teacher without patch embeddings.
     """
 
     def __init__(self, teacher, images, side: int, dim: int, progress=lambda x: x):
         if isinstance(teacher, nn.Module):
             teacher.to(memory_format=torch.channels_last)  # faster on a CPU
         self.teacher, self.side, self.dim = teacher, side, dim
-        total = outer = torch.zeros((), dtype=torch.float64)
-        count = 0
-        for batch in self._raw(images[evenly(range(len(images)), PCA_PICTURES)], progress):
-            patches = batch.permute(0, 2, 3, 1).reshape(-1, batch.shape[1]).double()
-            total, outer, count = total + patches.sum(0), outer + patches.t() @ patches, count + len(patches)
-        self.mean = total / count
-        values, vectors = torch.linalg.eigh(outer / count - self.mean.outer(self.mean))
-        kept = min(self.dim, len(values))
-        values = values[-kept:].flip(0).clamp(min=max(1e-6 * float(values[-1]), 1e-12))
-        self.matrix = vectors[:, -kept:].flip(1) * values**-0.25 / values.sqrt().mean().sqrt()
+        drawn = images[evenly(range(len(images)), PCA_PICTURES)]
+        self.mean, self.matrix = principal_components(self._raw(drawn, progress), dim)
 
     def _raw(self, images, progress):
         """The teacher's embeddings [n, D, side, side] before the PCA, batch by batch."""
