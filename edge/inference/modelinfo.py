@@ -97,11 +97,11 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Validation:
-    """Image AUROC of good validation pictures against CutPaste defects, and how many there were of each."""
+    """Image AUROC of good validation pictures against synthetic defects, and how many there were of each."""
 
     auroc: float
     good: int
-    cutpaste: int
+    defects: int
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,8 @@ def _quantization(at: Fields) -> Quantization:
 
 
 def _validation(at: Fields) -> Validation:
-    return Validation(at.number("auroc", 0, high=1), at.whole("good", 1), at.whole("cutpaste", 1))
+    defects = "cutpaste" if "cutpaste" in at.values else "defects"  # what it was called before
+    return Validation(at.number("auroc", 0, high=1), at.whole("good", 1), at.whole(defects, 1))
 
 
 def _edgetpu(at: Fields) -> EdgeTPUMapping:

@@ -119,7 +119,8 @@ class Student(Section):
 
 class Distill(Section):
     images: Annotated[int, Field(ge=2, le=1_000_000)]
-    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    epochs: Annotated[int, Field(ge=0, le=10_000)]
+    train_trunk: bool = False
     batch: Annotated[int, Field(ge=2, le=65536)]
     lr: Rate
     feature_weight: Weight

@@ -1,6 +1,6 @@
 """What every exporter reads of one variant: the detector's network in float, ONNX and int8, with cost and outputs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,10 +10,12 @@ import onnx
 from edge.errors import UserError
 from stages.compile import onnx_export
 from stages.detectors.base import Detector, Export
+from stages.graph.bias_correction import correct_biases
 from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
 
+CORRECTION = 32  # pictures that biases are corrected on: a choice, bounds memory
 SCHEME = "int8 weights per channel, 8-bit activations per tensor"
 
 
@@ -35,7 +37,19 @@ class Build:
 
     @cached_property
     def export(self) -> Export:
-        return self.detector.export()
+        """What the detector exports; for an int8 file calibrated here, and its biases corrected, where it is not yet.
+
+        Half of the calibration pictures have defects: calibrated on good ones alone, the output saturates below the
+        scores of defects.
+        """
+        export = self.detector.export()
+        if self.precision != "int8" or export.quantized or not isinstance(export.module, Network):
+            return export
+        images = to_tensor(self.samples)
+        quantized = QuantNetwork.calibrated(export.module, images)
+        correct_biases(quantized, images[:CORRECTION])
+        ranges = f"post-training: smallest and largest values on {len(images)} training pictures, half with defects"
+        return replace(export, module=quantized.network, quantized=quantized, ranges=ranges)
 
     @cached_property
     def network(self) -> Network:
@@ -58,10 +72,11 @@ class Build:
 
     @cached_property
     def quantized(self) -> QuantNetwork | None:
-        """The network with fake quantization, its ranges learned or calibrated; None for a float file."""
+        """The network with fake quantization; None for a float file."""
         if self.precision != "int8":
             return None
-        return self.export.quantized or QuantNetwork.calibrated(self.network, to_tensor(self.samples))
+        self.check(nodes_only=True)
+        return self.export.quantized
 
     def check(self, nodes_only: bool) -> None:
         """UserError where the detector is no network of nodes but format or precision need one."""
@@ -86,19 +101,11 @@ class Build:
         return found
 
     def quantization(self) -> dict | None:
-        """How the file is quantized and where the int8 ranges come from, for model.json; None for a float file.
-
-        Half of the calibration pictures have defects: calibrated on good ones alone, the output saturates below the
-        scores of defects.
-        """
+        """How the file is quantized and where the int8 ranges come from, for model.json; None for a float file."""
         if self.quantized is None:
             return None
-        ranges = "learned by quantization-aware training"
-        if self.export.quantized is None:
-            count = len(self.samples)
-            ranges = f"post-training: smallest and largest values on {count} training pictures, half with defects"
         scale, zero = self.quantized.quantizer(self.network.heads[0]).scale_zero
-        return {"scheme": SCHEME, "ranges": ranges, "output": {"scale": scale, "zero_point": zero}}
+        return {"scheme": SCHEME, "ranges": self.export.ranges, "output": {"scale": scale, "zero_point": zero}}
 
     def cost(self) -> dict[str, int]:
         """Parameters and multiply-accumulates of one inference."""

@@ -1,4 +1,4 @@
-"""Prunes and fine-tunes the student; then quantization-aware training of the pruned and of the whole one."""
+"""Prunes and fine-tunes the student; then the int8 form of the pruned and of the whole one, calibrated or trained."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,15 +26,20 @@ def compress(params) -> None:
     settings = SimpleNamespace(**params.compress.model_dump(), images=params.distill.images, batch=params.distill.batch)
     student = load(STUDENT)
     with curves("compress") as log:
-        imitation = Imitation(train, val, settings, Run(params.seed, "compress", log, student))
+        run = Run(params.seed, "compress", log, student)
+        imitation = Imitation(train, val, settings, run)
         check_prune_ratio(settings.prune_ratio, imitation.body.nodes, train.shape[1], train.shape[3])
-        qat = QuantizedStudent(imitation.quantized(imitation.body, "qat"))
+
+        def int8(body, label):
+            return QuantizedStudent.of(imitation.student, body, train, val, run.seed, imitation, label)
+
+        qat = int8(imitation.body, "qat")
         pruned: Detector = student
         pruned_qat = qat
         if settings.prune_ratio:
             body = imitation.pruned()
-            pruned = Student(imitation.with_bank(body, body), imitation.student.fusion)
-            pruned_qat = QuantizedStudent(imitation.quantized(body, "pruned_qat"))
+            network, fusion = imitation.with_banks(body)
+            pruned, pruned_qat = Student(network, {"fusion": fusion}), int8(body, "pruned_qat")
     for path, detector in ((QAT, qat), (PRUNED, pruned), (PRUNED_QAT, pruned_qat)):
         with atomic.directory(path) as folder:
             detector.save(folder)

@@ -48,14 +48,15 @@ class Export:
     module: samples float [N, C, S, S] in 0..1 to its outputs; only a `Network` of nodes can become TFLite or int8.
     outputs: the name of each output, in order, and its meaning: one MAP, at most one SCORE and one EMBEDDING.
     score_rule: "max" of the smoothed map, or "output" where the module computes the image score itself.
-    quantized: the QuantNetwork whose int8 scales and zero points come from quantization-aware training; None: from
-    calibration after training.
+    quantized: the QuantNetwork that an int8 file is made of; None: compile calibrates. ranges: where its ranges come
+    from.
     """
 
     module: nn.Module
     outputs: dict[str, str]
     score_rule: str = "max"
     quantized: nn.Module | None = None
+    ranges: str = ""
 
 
 class Detector(ABC):

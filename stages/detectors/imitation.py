@@ -22,7 +22,6 @@ from stages.training.torch_setup import accelerator
 
 # choices
 CALIBRATION = 64  # pictures on which pruning measures batch norm statistics and the sensitivity of channels
-FIRST_RANGES = 256  # pictures on which the int8 ranges are calibrated before training with fake quantization
 QAT_RATE = 0.25  # of the learning rate of fine-tuning: fake quantization starts from a trained network
 
 
@@ -41,8 +40,9 @@ class Imitation:
             raise UserError(f"{run.stage}: {getattr(run.source, 'kind', None)} can't be compressed; give a student")
         self.train, self.val, self.settings, self.run, self.student = train, val, settings, run, run.source
         self.samples, _ = training_pool(train, settings.images, run.seed, 1)
-        self.body = memory_bank.without_bank(self.student.network).to(memory_format=torch.channels_last)
-        self.wanted = memory_bank.mask_and_embedding(fold(self.body), self.samples, lambda x: track(x, "reference"))
+        self.body = memory_bank.without_banks(self.student.network).to(memory_format=torch.channels_last)
+        found = memory_bank.outputs(fold(self.body), self.samples, lambda x: track(x, "reference"))
+        self.wanted = list(found.values())
         self.device = accelerator()
 
     def follow(self, model, epochs: int, lr: float, label: str, after_epoch=None) -> None:
@@ -59,37 +59,30 @@ class Imitation:
         minimise(model, loss, data, epochs, batch, lr, self.run.seed, self.run.stage, label, self.run.log, after_epoch)
         model.cpu()
 
-    def with_bank(self, body: Network, computed_by) -> Network:
-        """The deployable student: `body` with a memory bank of its own embeddings, as large as that of the original.
+    def with_banks(self, body: Network) -> tuple[Network, dict]:
+        """The deployable student: `body` with memory banks of its own embeddings, as large as those of the original."""
+        size = nodes_channels(self.student.network.nodes, "bank_deep", body.channels)
+        banks = memory_bank.choose_banks(memory_bank.outputs(body, self.train), size, self.run.seed)
+        weights = {name: part["weight"] for name, part in self.student.record["fusion"].items()}
+        return memory_bank.with_banks(body, body, banks, self.val, weights)
 
-        computed_by: what computes the outputs of `body`: itself or its quantized form.
-        """
-        size = nodes_channels(self.student.network.nodes, "bank")
-        bank = memory_bank.choose_bank(memory_bank.mask_and_embedding(computed_by, self.train)[1], size, self.run.seed)
-        return memory_bank.with_bank(body, computed_by, bank, self.val, self.student.fusion["weight"])
-
-    def quantized(self, body: Network, label: str) -> QuantNetwork:
-        """Quantization-aware training of `body`; then its memory bank, whose int8 ranges are calibrated.
-
-        The ranges of activations follow the first epoch and are fixed from then on.
-        """
+    def with_fake_quantization(self, body: Network, images: torch.Tensor, label: str) -> QuantNetwork:
+        """`body` after quantization-aware training. The ranges of activations, first those of `images`, float
+        [N, C, S, S] in 0..1, follow the first epoch and are fixed from then on."""
         quantized = QuantNetwork(fold(body)).to(memory_format=torch.channels_last)
         quantized.train()
-        first = to_tensor(self.samples[:FIRST_RANGES])
         with torch.no_grad():
-            for batch in first.split(16):
+            for batch in images.split(16):
                 quantized(batch)
         epochs, lr = self.settings.qat_epochs, self.settings.lr * QAT_RATE
         self.follow(quantized, epochs, lr, label, lambda epoch: quantized.freeze_ranges())
         quantized.freeze_ranges()
-        quantized.eval()
-        whole = self.with_bank(quantized.network, quantized)
-        return QuantNetwork.calibrated(whole, first, quantized)
+        return quantized.eval()
 
     def pruned(self) -> Network:
         """The student without its memory bank and without `prune_ratio` of its multiply-accumulates, fine-tuned."""
         smaller = prune(
-            memory_bank.without_bank(self.student.network),
+            memory_bank.without_banks(self.student.network),
             self.settings.prune_ratio,
             to_tensor(self.samples[:CALIBRATION]),
             self.run.seed,

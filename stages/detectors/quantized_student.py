@@ -1,4 +1,4 @@
-"""A student whose int8 scales and zero points were learned by quantization-aware training."""
+"""A student in int8: calibrated after training, or trained with fake quantization."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,26 +6,63 @@ from typing import Any, Self
 
 import numpy as np
 
+from stages.detectors import memory_bank
 from stages.detectors.base import MAP, Detector, Export, Run
 from stages.detectors.imitation import Imitation
+from stages.detectors.student import Student
 from stages.graph.batchnorm import fold
+from stages.graph.bias_correction import correct_biases
+from stages.graph.network import Network, nodes_channels
 from stages.graph.quantize import QuantNetwork
+from stages.graph.tensors import to_tensor
+from stages.training.synthetic_defects import training_pool
+
+CALIBRATION = 256  # pictures, half with a synthetic defect, that int8 ranges are calibrated on: a choice
+CORRECTION = 32  # of them, that biases are corrected on: a choice, bounds memory
+CALIBRATED = f"post-training: smallest and largest values on {CALIBRATION} training pictures, half with defects"
+TRAINED = "learned by quantization-aware training"
 
 
 class QuantizedStudent(Detector):
-    """The student's network, batch norm folded, with the fake quantization that its int8 file will have."""
+    """The student's network, batch norm folded, with the fake quantization that its int8 file will have.
+
+    Its memory banks hold the embeddings that the int8 network computes. trained: with fake quantization.
+    """
 
     kind = "quantized_student"
 
-    def __init__(self, quantized: QuantNetwork):
-        self.quantized = quantized
+    def __init__(self, quantized: QuantNetwork, trained: bool):
+        self.quantized, self.trained = quantized, trained
 
     @classmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
-        """Quantization-aware training of the student `run.source`. settings: the section compress, and `images` and
-        `batch` of distill."""
+        """The int8 form of the student `run.source`. settings: the section compress, and `images` and `batch` of
+        distill."""
         imitation = Imitation(train, val, settings, run)
-        return cls(imitation.quantized(imitation.body, "qat"))
+        return cls.of(imitation.student, imitation.body, train, val, run.seed, imitation)
+
+    @classmethod
+    def of(
+        cls, student: Student, body: Network, train: np.ndarray, val: np.ndarray, seed: int, training=None, label="qat"
+    ) -> Self:
+        """The int8 form of `body`, which is `student` or its pruned form without memory banks.
+
+        Calibrated on good pictures and synthetic defects, biases corrected (bias_correction.py); trained with fake
+        quantization where `training`, an Imitation, has epochs for it. Then it is given memory banks of its own
+        embeddings, as large as the student's.
+        """
+        images = to_tensor(training_pool(train, CALIBRATION, seed, 1)[0])
+        trained = training is not None and training.settings.qat_epochs > 0
+        if trained:
+            quantized = training.with_fake_quantization(body, images, label)
+        else:
+            quantized = QuantNetwork.calibrated(fold(body), images)
+            correct_biases(quantized, images[:CORRECTION])
+        size = nodes_channels(student.network.nodes, "bank_deep", student.network.channels)
+        banks = memory_bank.choose_banks(memory_bank.outputs(quantized, train), size, seed)
+        weights = {name: part["weight"] for name, part in student.record["fusion"].items()}
+        whole, _ = memory_bank.with_banks(quantized.network, quantized, banks, val, weights)
+        return cls(QuantNetwork.calibrated(whole, images, quantized), trained)
 
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, str]:
@@ -35,12 +72,13 @@ class QuantizedStudent(Detector):
 
     def write(self, folder: Path) -> dict:
         self.quantized.save(folder)
-        return {}
+        return {"trained": self.trained}
 
     @classmethod
     def read(cls, folder: Path, settings: dict) -> Self:
-        return cls(QuantNetwork.load(folder))
+        return cls(QuantNetwork.load(folder), settings["trained"])
 
     def export(self) -> Export:
         network = fold(self.quantized.network)
-        return Export(network, {name: MAP for name in network.heads}, quantized=self.quantized)
+        outputs = {name: MAP for name in network.heads}
+        return Export(network, outputs, quantized=self.quantized, ranges=TRAINED if self.trained else CALIBRATED)

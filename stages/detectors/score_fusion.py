@@ -1,66 +1,76 @@
-"""Score fusion: how much the mask counts beside the distance to the memory bank.
+"""Score fusion: how much each part of a student's map counts, the distances to its memory banks and the mask.
 
-The weight is chosen by the one-standard-error rule (Breiman et al., "Classification and Regression Trees", 1984).
+On good pictures all parts are brought to one scale: a part's `mean` becomes 0 and its `level`, the image score that
+half of the good pictures exceed, 1. As in EfficientAD (Batzner et al., WACV 2024), which takes quantiles of the pixels.
 """
 
-import numpy as np
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 
-from stages.common.metrics import image_auroc
-from stages.detectors import memory_bank
 from stages.graph.tensors import deviation, diverged
-from stages.training.cutpaste import validation_defects
+from stages.training.validation_defects import family_aurocs
 
-FUSION_WEIGHTS = (
-    0.1,
-    0.2,
-    0.33,
-    0.5,
-    0.67,
-    0.8,
-    0.9,
-)  # of the mask; a choice: about evenly spaced, and mask and distance always count
+# choices, about evenly spaced; every part always counts
+MASK_WEIGHTS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9)
+DEEP_SHARES = (0.5, 0.25, 0.75)  # of the weight of the distances
+
+Parts = dict[str, torch.Tensor]  # maps [N, 1, h, w] by the name of the part
 
 
-def standard_error(auroc: float, good: int, bad: int) -> float:
-    """Standard error of an AUROC over so many good and bad pictures (Hanley & McNeil, Radiology 1982)."""
-    both_bad, both_good = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
-    spread = (bad - 1) * (both_bad - auroc**2) + (good - 1) * (both_good - auroc**2)
-    return ((auroc * (1 - auroc) + spread) / (good * bad)) ** 0.5
+def normalisation(maps: Parts) -> dict[str, dict[str, float]]:
+    """`mean` and `level` of each part, from its maps of good pictures; UserError where one is constant."""
+    size = largest(maps)
+    found = {}
+    for name, part in maps.items():
+        deviation(part, f"the part {name} of the map on good validation pictures")
+        mean, scores = float(part.mean()), image_scores(part, size)
+        level = float(scores.median()) - mean
+        if not level > 0:
+            raise diverged(f"the part {name} of the map is as high everywhere on good validation pictures")
+        found[name] = {"mean": mean, "level": level}
+    return found
 
 
-def choose_fusion_weight(body, bank: torch.Tensor, val: np.ndarray, seed: int) -> dict:
-    """The smallest weight of the mask whose AUROC (good validation pictures against CutPaste defects) is within one
-    standard error of the best: `weight`, that `limit` of the AUROC, and the AUROC of every candidate (`val_auroc`).
+def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, float], dict[str, float]]:
+    """The weight of each part, and the image AUROC of each family of validation defects with their `mean`, which is the
+    highest of all candidates. good, defects: the parts on good pictures and on each family."""
+    scale, size = normalisation(good), largest(good)
 
-    The mask was trained on pasted defects, so it does better on CutPaste's than on real ones: where the AUROC can't
-    tell weights apart, the distance counts more. bank: [K, D]; val: good samples uint8 [N, S, S, C].
-    """
-    bad = validation_defects(val, seed)
-    normal, defective = (memory_bank.mask_and_distance(body, bank, samples) for samples in (val, bad))
-    labels = np.arange(len(val) + len(bad)) >= len(val)
-    aurocs = {weight: image_auroc(labels, fused_scores(weight, normal, defective)) for weight in FUSION_WEIGHTS}
-    best = max(aurocs.values())
-    limit = best - standard_error(best, len(val), len(bad))
-    chosen = min(weight for weight, auroc in aurocs.items() if auroc >= limit)
-    return {"weight": chosen, "limit": limit, "val_auroc": {str(weight): auroc for weight, auroc in aurocs.items()}}
+    def enlarged(parts: Parts) -> Parts:
+        return {
+            name: resized((part - scale[name]["mean"]) / scale[name]["level"], size) for name, part in parts.items()
+        }
+
+    normal, bad = enlarged(good), {family: enlarged(parts) for family, parts in defects.items()}
+    best: tuple[dict, dict] | None = None
+    for mask, deep in product(MASK_WEIGHTS if "mask" in good else (0.0,), DEEP_SHARES):
+        weights = {"fine": (1 - mask) * (1 - deep), "deep": (1 - mask) * deep, "mask": mask}
+        weights = {name: weights[name] for name in good}
+        scores = {family: image_scores(fused(parts, weights), size).numpy() for family, parts in bad.items()}
+        aurocs = family_aurocs(image_scores(fused(normal, weights), size).numpy(), scores)
+        if best is None or aurocs["mean"] > best[1]["mean"]:
+            best = weights, aurocs
+    assert best is not None
+    return best
 
 
-def fused_scores(weight: float, normal, defective) -> torch.Tensor:
-    """Image scores of the good pictures, then of the defective ones: the largest 3 x 3 mean of the fused map.
+def fused(parts: Parts, weights: dict[str, float]) -> torch.Tensor:
+    return sum(weights[name] * part for name, part in parts.items())
 
-    normal, defective: (mask, squared distance) of each, which are divided by their standard deviation on good pictures.
-    """
-    for values, what in zip(normal, ("mask", "distance to the memory bank"), strict=True):
-        deviation(values, f"the {what} on good validation pictures")
-    maps = []
-    for pair in (normal, defective):
-        mask, distance = (values / good.std() for values, good in zip(pair, normal, strict=True))
-        distance = F.interpolate(distance, size=mask.shape[-2:], mode="bilinear", align_corners=False)
-        maps.append((1 - weight) * distance + weight * mask)
-    padded = F.pad(torch.cat(maps), (1,) * 4, mode="replicate")
-    scores = F.avg_pool2d(padded, 3, 1).amax((1, 2, 3))
+
+def largest(maps: Parts) -> tuple[int, int]:
+    return max(tuple(part.shape[-2:]) for part in maps.values())
+
+
+def resized(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def image_scores(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The largest 3 x 3 mean [N] of maps [N, 1, h, w] enlarged to `size`, as compile.smooth = 3 takes it."""
+    scores = F.avg_pool2d(F.pad(resized(maps, size), (1,) * 4, mode="replicate"), 3, 1).amax((1, 2, 3))
     if not scores.isfinite().all():
         raise diverged("scores are not finite")
     return scores

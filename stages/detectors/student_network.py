@@ -1,50 +1,62 @@
-"""The student's network: a MobileNetV2 trunk (Sandler et al., CVPR 2018) up to block 9, a neck and two heads.
+"""The student's network: a trunk of inverted residuals, a neck with the logits of a defect mask, patch embeddings.
 
-The neck joins the features of strides 8 and 16. The heads are the logits of a defect mask at stride 8 and patch
-embeddings at stride 16, which memory_bank.py compares with a memory bank.
+Patch embeddings are locally aware (PatchCore, Roth et al., CVPR 2022) and come from two places, each with a memory bank
+of its own: fine features (stride 8) know small and pale defects, deep ones (stride 16) know what belongs where. Joined
+in one bank, one hid what the other knew.
 """
 
+from collections.abc import Sequence
+
+import torch
+
+from stages.detectors.trunks import DEEP, FINE, Stage, trunk_nodes
 from stages.graph.channels import make_divisible
-from stages.graph.network import Node
+from stages.graph.network import Network, Node, nodes_channels
 
-# (expansion, channels, stride) of each inverted residual block: table 2 of the paper
-BLOCKS = [(1, 16, 1)] + [(6, 24, 2), (6, 24, 1)] + [(6, 32, 2)] + [(6, 32, 1)] * 2 + [(6, 64, 2)] + [(6, 64, 1)] * 3
-TAPS = (5, 9)  # blocks whose outputs (strides 8 and 16) the neck joins
-STRIDE, PATCH_STRIDE = 8, 16  # of the mask, and so of the map, and of the patch embeddings
-EMBEDDING = 32  # channels of a patch embedding: a choice
+STRIDE, PATCH_STRIDE = FINE, DEEP  # of the mask, and so of the map, and of the patch embeddings
+EMBEDDING = 32  # channels of a patch embedding: with as many operations, a larger bank was better than longer vectors
+NECK = 88  # channels of the neck at width 1: a choice
+SOURCES = ("fine", "deep")  # of patch embeddings
 
 
-def architecture(width: float) -> list[Node]:
-    """The nodes of a student whose channels are scaled by `width`; its outputs are `mask` and `embed`.
+def architecture(stages: Sequence[Stage], width: float) -> list[Node]:
+    """The nodes of a student without memory banks; its outputs are `mask`, `embed_fine` and `embed_deep`.
 
-    The hidden layer before the embeddings costs 3 % more multiply-accumulates. With it, .77 instead of .73 of the
-    variance of the teacher's embeddings on validation pictures was explained.
+    width scales the channels. The neck joins fine and deep features.
     """
-    nodes = [Node("stem", "conv", ("input",), make_divisible(32 * width), 3, 2)]
-    tap, before = {}, 32
-    for i, (expand, channels, stride) in enumerate(BLOCKS):
-        source = previous = nodes[-1].name
-        inside, before = make_divisible(before * expand * width), channels
-        stream = make_divisible(channels * width, up=True)  # the residual stream: cheap, and all that later blocks see
-        if expand != 1:
-            nodes.append(Node(f"b{i}_expand", "conv", (source,), inside))
-            source = nodes[-1].name
-        nodes.append(Node(f"b{i}_depth", "conv", (source,), inside, 3, stride, depthwise=True))
-        nodes.append(Node(f"b{i}_project", "conv", (nodes[-1].name,), stream, act=False))
-        if i and stride == 1:
-            nodes.append(Node(f"b{i}_add", "add", (nodes[-1].name, previous)))
-        tap[i] = nodes[-1].name
-    neck = make_divisible(64 * width)
-    nodes += [
-        Node("deep", "conv", (tap[TAPS[1]],), neck),
+    trunk, taps = trunk_nodes(stages, width)
+    fine, deep, neck = taps[FINE], taps[DEEP], make_divisible(NECK * width)
+    nodes = [
+        *trunk,
+        Node("deep", "conv", (deep,), neck),
         Node("deep_up", "up", ("deep",)),
-        Node("fine", "conv", (tap[TAPS[0]],), neck),
+        Node("fine", "conv", (fine,), neck),
         Node("joined", "add", ("fine", "deep_up")),
         Node("neck_depth", "conv", ("joined",), neck, 3, depthwise=True),
         Node("neck", "conv", ("neck_depth",), neck),
         Node("mask", "conv", ("neck",), 1, norm=False, act=False),
-        Node("patch", "conv", ("neck",), neck, 3, PATCH_STRIDE // STRIDE, depthwise=True),
-        Node("hidden", "conv", ("patch",), make_divisible(256 * width)),
-        Node("embed", "conv", ("hidden",), EMBEDDING, norm=False, act=False),
     ]
+    for source, tap, kernel in (("fine", fine, 4), ("deep", deep, 3)):  # 4: 3 x 3 means, of which 2 x 2 are averaged
+        channels, stride = nodes_channels(trunk, tap), PATCH_STRIDE // (FINE if source == "fine" else DEEP)
+        pool = f"pool_{source}"
+        nodes += [
+            Node(pool, "conv", (tap,), channels, kernel, stride, depthwise=True, norm=False, act=False),
+            Node(f"embed_{source}", "conv", (pool,), EMBEDDING, norm=False, act=False),
+        ]
     return nodes
+
+
+def taps(student: Network) -> dict[str, str]:
+    """The node whose features each source of patch embeddings takes."""
+    return {node.name[len("pool_") :]: node.inputs[0] for node in student.nodes if node.name.startswith("pool_")}
+
+
+@torch.no_grad()
+def set_pooling(student: Network) -> None:
+    """Gives the depthwise convolutions before the embeddings the weights of a local mean."""
+    for node in student.nodes:
+        if node.name.startswith("pool_"):
+            line = torch.ones(3) if node.kernel == 3 else torch.tensor([1.0, 2.0, 2.0, 1.0])
+            conv = student.ops[node.name].conv
+            conv.weight.copy_((line.outer(line) / line.sum() ** 2).expand_as(conv.weight))
+            conv.bias.zero_()

@@ -1,4 +1,4 @@
-"""Trains the student on the teacher's patch embeddings and synthetic defect masks, and builds its memory bank."""
+"""Builds the student's start, trains it on synthetic defects and the teacher's embeddings, keeps what pays."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,8 +8,11 @@ from stages.common.dataset import load_samples, read_index
 from stages.common.params import read_yaml, validate
 from stages.common.stage import main
 from stages.detectors.base import Run
+from stages.detectors.memory_bank import without_banks
+from stages.detectors.quantized_student import QuantizedStudent
 from stages.detectors.registry import load
 from stages.detectors.student import Student
+from stages.detectors.student_init import found
 from stages.detectors.student_network import architecture
 from stages.distill import examples
 from stages.graph.prunable import check_prune_ratio
@@ -17,7 +20,8 @@ from stages.training import checkpoint
 from stages.training.curves import curves
 from stages.training.torch_setup import prepare
 
-DATA, TEACHER, OUT = Path("data/train"), Path("artifacts/teacher"), Path("artifacts/student")
+DATA, TEACHER = Path("data/train"), Path("artifacts/teacher")
+OUT, START = Path("artifacts/student"), Path("artifacts/student-start")
 EXAMPLES = Path("reports/curves/distill/defects.png")
 
 
@@ -29,6 +33,10 @@ def distill(params) -> None:
     with curves("distill") as log:
         student = Student.fit(train, val, settings, Run(params.seed, "distill", log, load(TEACHER)))
     examples.write(train, settings.images, params.seed, EXAMPLES)
+    first = student.start or student
+    start = QuantizedStudent.of(first, without_banks(first.network), train, val, params.seed)
+    with atomic.directory(START) as folder:
+        start.save(folder)
     with atomic.directory(OUT) as folder:
         student.save(folder)
     checkpoint.clear("distill")
@@ -41,7 +49,8 @@ def check_pruning(params) -> None:
     """
     ratio = validate(read_yaml("params.yaml")).compress.prune_ratio
     channels = 3 if params.input.color == "rgb" else params.input.frames
-    check_prune_ratio(ratio, architecture(params.student.width), params.input.size, channels)
+    nodes = architecture(found(params.student.init)[0], params.student.width)
+    check_prune_ratio(ratio, nodes, params.input.size, channels)
 
 
 if __name__ == "__main__":
