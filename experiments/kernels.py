@@ -18,8 +18,7 @@ from hardware_runners.runner import devices, transports
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.remote.score import unpack
 from stages.common import atomic, dataset, params
-from stages.common.metrics import image_auroc
-from stages.compile.fidelity import difference
+from stages.common.metrics import difference, image_auroc
 from stages.evaluate.curves import Curves, Thresholds
 from stages.evaluate.masks import load_mask, shrink
 from stages.evaluate.metrics import decision_metrics

@@ -8,6 +8,7 @@ import sys
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,16 +131,18 @@ def test_int8_files_say_how_near_they_are(inside):
 def test_ablation_of_one_run(inside):
     found = json.loads(Path("reports/ablation.json").read_text())
     bench = json.loads(Path("artifacts/bench/local-student-int8.json").read_text())
-    assert found["seed"] == 0 and set(found["steps"]) == {"float", "pruned", "QAT"}
-    assert found["steps"]["QAT"] == {
+    assert found["seed"] == 0 and set(found["steps"]) == {"float", "pruned", "int8"}
+    assert found["steps"]["int8"] == {
         **{"variant": "student-int8", "image_auroc": 0.966, "aupro": 0.87, "size_bytes": 1_700_000, "params": 425_000},
         **{"macs": 51_000_000, "p50_ms": bench["latency_ms"]["p50"], "val_auroc": 0.916, "pixel_resolution": "full"},
+        "val_defects": "families",
     }
     assert found["device"] == "local" and found["machine"] == {"cpu": "Made-up CPU", "int8": "asimddp"}
     text, html = Path("reports/report.md").read_text(), Path("reports/index.html").read_text()
     assert "| student-fp32 | float | 0.972 | 0.870 | 9.20 MB |" in text and "One seed" in html
-    assert text.index("| float |") < text.index("| QAT |") < text.index("| pruned |")
-    assert found["order"] == ["float", "QAT", "pruned"]
+    assert text.index("| float |") < text.index("| int8 |") < text.index("| pruned |")
+    assert found["order"] == ["float", "int8", "pruned"]
+    assert "Int8: ranges calibrated, biases corrected; memory banks" in text and "QAT" not in text
 
 
 def test_pixel_figures_say_their_resolution(inside):
@@ -231,11 +234,34 @@ def test_a_step_that_changed_nothing_is_left_out(tmp_path, monkeypatch):
     nothing_pruned()
     run(made)
     found = json.loads(Path("reports/ablation.json").read_text())
-    assert found["order"] == ["float", "QAT"] and set(found["steps"]) == {"float", "QAT"}
+    assert found["order"] == ["float", "int8"] and set(found["steps"]) == {"float", "int8"}
     assert "| pruned-fp32 | pruned |" not in Path("reports/report.md").read_text()
     nothing_pruned(f1=0.5)
     run(made)
     assert "| pruned-fp32 | pruned |" in Path("reports/report.md").read_text()
+
+
+def test_a_student_that_stays_what_it_starts_as_keeps_its_steps(inside):
+    """The int8 file then equals that of the start, as the pruned one equals the float one where nothing is pruned."""
+    found = json.loads(Path("artifacts/eval/student-int8.json").read_text())
+    steps = {"a": "start", "b": "float", "c": "int8", "d": "pruned + int8"}
+    variants = {name: SimpleNamespace(step=step) for name, step in steps.items()}
+    evals = {name: found | {"variant": name} for name in variants} | {"b": found | {"variant": "b", "f1": 0.5}}
+    assert ablation.variants_by_step(variants, evals) == {"start": "a", "float": "b", "int8": "c"}
+
+
+def test_the_notes_say_how_each_record_was_made():
+    """A record of the former steps keeps its words."""
+    former = ablation.read_record(report_project.ROOT / "reports/published/mtd/seeds/0.json")
+    assert ablation.step_notes([former])[:2] == [
+        "PTQ: ranges of 64 training pictures, half with pasted defects.",
+        "QAT: 2 epochs.",
+    ]
+    steps = {"start": former["steps"]["PTQ"], "int8": former["steps"]["QAT"]}
+    for epochs, how in ((0, "ranges calibrated, biases corrected"), (3, "3 epochs with fake quantization")):
+        now = {"settings": {"compress": {"qat_epochs": epochs}}, "steps": steps}
+        found = ablation.step_notes([now])
+        assert found[0].startswith("Start: ") and found[1].startswith(f"Int8: {how}; ") and len(found) == 2
 
 
 @pytest.mark.slow
@@ -306,7 +332,7 @@ def test_networks_are_told_apart_by_name_not_by_where_they_lie(inside):
 
 
 AT_DEFAULT = {"input": {"color": "rgb", "frames": 1, "step": 1, "depth": None}, "data": {"group": None}}
-AT_DEFAULT["evaluate"] = {"resolution": "model"}
+AT_DEFAULT |= {"distill": {"train_trunk": True}, "evaluate": {"resolution": "model"}}
 
 
 def test_a_key_at_its_default_is_left_out_of_the_settings(inside):

@@ -1,4 +1,4 @@
-"""Image AUROC and average precision, for every stage that needs them (scikit-learn's; `edge` has no scikit-learn)."""
+"""Figures that several stages need: image AUROC and average precision (scikit-learn's), steps between int8 outputs."""
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -12,6 +12,12 @@ def image_auroc(labels, scores) -> float:
 def average_precision(labels, scores) -> float:
     """Sum of precision times gain in recall over all distinct thresholds; ValueError unless both classes are there."""
     return float(average_precision_score(*checked(labels, scores)))
+
+
+def difference(found: np.ndarray, wanted: np.ndarray) -> dict:
+    """The fraction of equal integer outputs (`exact`), of those at most one step apart, and the largest difference."""
+    steps = np.abs(found.astype(np.int64) - wanted.astype(np.int64))
+    return {"exact": float((steps == 0).mean()), "within_1": float((steps <= 1).mean()), "max_lsb": int(steps.max())}
 
 
 def checked(labels, scores) -> tuple[np.ndarray, np.ndarray]:

@@ -120,7 +120,7 @@ class Student(Section):
 class Distill(Section):
     images: Annotated[int, Field(ge=2, le=1_000_000)]
     epochs: Annotated[int, Field(ge=0, le=10_000)]
-    train_trunk: bool = False
+    train_trunk: bool = True  # as it always was before there was a choice
     batch: Annotated[int, Field(ge=2, le=65536)]
     lr: Rate
     feature_weight: Weight

@@ -6,6 +6,7 @@ import torch
 from edge.errors import UserError
 from edge.inference import kernels
 from edge.inference.detector import Detector
+from stages.common.metrics import difference
 from stages.graph.quantize import QuantNetwork
 
 # the fraction of outputs at most one step apart. onnxruntime's requantization rounds differently from XNNPACK's, which
@@ -13,12 +14,6 @@ from stages.graph.quantize import QuantNetwork
 # without VNNI (x86 before 2019, AMD before Zen 4), it was 0.28: the limit, a choice in between, is there to notice it.
 # OpenVINO overflows there by design and is recorded only.
 ONNX_WITHIN_1 = 0.9
-
-
-def difference(found: np.ndarray, wanted: np.ndarray) -> dict:
-    """The fraction of equal outputs (`exact`), of those at most one step apart, and the largest difference."""
-    steps = np.abs(found.astype(np.int64) - wanted.astype(np.int64))
-    return {"exact": float((steps == 0).mean()), "within_1": float((steps <= 1).mean()), "max_lsb": int(steps.max())}
 
 
 def compared(detector: Detector) -> list[str]:

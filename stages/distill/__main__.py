@@ -8,13 +8,14 @@ from stages.common.dataset import load_samples, read_index
 from stages.common.params import read_yaml, validate
 from stages.common.stage import main
 from stages.detectors.base import Run
-from stages.detectors.memory_bank import without_banks
+from stages.detectors.memory_bank import part, without_banks
 from stages.detectors.quantized_student import QuantizedStudent
 from stages.detectors.registry import load
 from stages.detectors.student import Student
 from stages.detectors.student_init import found
-from stages.detectors.student_network import architecture
+from stages.detectors.student_network import SOURCES, architecture
 from stages.distill import examples
+from stages.graph.network import Network
 from stages.graph.prunable import check_prune_ratio
 from stages.training import checkpoint
 from stages.training.curves import curves
@@ -49,8 +50,9 @@ def check_pruning(params) -> None:
     """
     ratio = validate(read_yaml("params.yaml")).compress.prune_ratio
     channels = 3 if params.input.color == "rgb" else params.input.frames
-    nodes = architecture(found(params.student.init)[0], params.student.width)
-    check_prune_ratio(ratio, nodes, params.input.size, channels)
+    whole = Network(architecture(found(params.student.init)[0], params.student.width), channels)
+    for kept in (whole, part(whole, {f"embed_{source}" for source in SOURCES})):  # trained, or what it starts as
+        check_prune_ratio(ratio, kept.nodes, params.input.size, channels)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from stages.report.summary import read_json
 PUBLISHED = Path("reports/published")
 TEST_INDEX = Path("data/test/index.csv")
 TITLE = "What each step of compression costs"
+START = "start"  # the step that stands before all others
 FIGURES = ("image_auroc", "aupro", "size_bytes", "params", "macs")
 HEAD = ("Variant", "Step", "AUROC", "AUPRO", "Size", "Params", "MACs", "p50 ms")
 
@@ -58,14 +59,14 @@ def variants_by_step(variants: dict, evals: dict) -> dict[str, str]:
     """{step: variant} in the order of params.yaml.
 
     A variant whose evaluation equals an earlier one's in every figure is the same network (nothing was pruned): its
-    step was not taken.
+    step was not taken. The start is no step: a student that stays what it starts as is shown beside it.
     """
     found, seen = {}, []
     for name, variant in variants.items():
         figures = {key: value for key, value in evals[name].items() if key != "variant"}
         if variant.step and figures not in seen:
             found[variant.step] = name
-            seen.append(figures)
+            seen += [figures] if variant.step != START else []
     return found
 
 
@@ -80,12 +81,14 @@ def record(params, evals: dict, results: list[dict], benches: dict) -> dict:
     }
     devices = dict.fromkeys(device for device, _ in timed)
     device = next((d for d in devices if all((d, name) in timed for name in names.values())), None)
+    validated = {name: evals[name].get("validation") or {} for name in names.values()}
     steps = {
         step: {
             "variant": name,
             **{key: evals[name].get(key) for key in FIGURES},
             "pixel_resolution": resolution.of(evals[name]),
-            "val_auroc": (evals[name].get("validation") or {}).get("auroc"),
+            "val_auroc": validated[name].get("auroc"),
+            "val_defects": "families" if "defects" in validated[name] else None,
             "p50_ms": timed.get((device, name)),
         }
         for step, name in names.items()
@@ -169,11 +172,17 @@ def step_notes(runs: list[dict]) -> list[str]:
     """What was done in the steps whose names are known."""
     found, steps = runs[0]["settings"], runs[0]["steps"]
     out = []
+    if START in steps:
+        out.append("Start: what the student starts as, untrained, in int8.")
     if "PTQ" in steps:
         pictures = found["compile"]["calibration_images"]
         out.append(f"PTQ: ranges of {pictures} training pictures, half with pasted defects.")
     if "QAT" in steps:
         out.append(f"QAT: {found['compress']['qat_epochs']} epochs.")
+    if "int8" in steps:
+        epochs = found["compress"]["qat_epochs"]
+        how = f"{epochs} epochs with fake quantization" if epochs else "ranges calibrated, biases corrected"
+        out.append(f"Int8: {how}; memory banks of the int8 network's own embeddings.")
     if "pruned" in steps and "float" in steps:
         left, whole = (mean(run["steps"][step]["macs"] for run in runs) for step in ("pruned", "float"))
         epochs = found["compress"]["finetune_epochs"]
