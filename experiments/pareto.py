@@ -33,7 +33,7 @@ def front(changes: dict[str, list[dict]], key: str) -> list[str]:
 
 
 def _auroc(runs: list[dict]) -> list[float]:
-    return [run["steps"][records.INT8]["image_auroc"] for run in runs]
+    return [records.int8(run)["image_auroc"] for run in runs]
 
 
 def draw(folder: Path, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from edge.errors import UserError
 from stages.report import ablation
 
-FLOAT, INT8 = "float", "QAT"  # the steps of compression that runs are compared by
+FLOAT, INT8, FORMER_INT8 = "float", "int8", "QAT"  # steps that runs are compared by; what older records call int8
 DEFAULT = "default"
 PICTURES = "test_index_sha256"
 NO_INT8 = f"has no AUROC of a variant with the step {INT8}"
@@ -38,9 +38,20 @@ def base_settings(folder: Path) -> dict:
     raise UserError(f"{folder}/seeds: no published run to set others beside; publish the default first")
 
 
+def unquantized(record: dict) -> dict:
+    """The figures of the student in float; empty where the record has none."""
+    return record["steps"].get(FLOAT, {})
+
+
+def int8(record: dict) -> dict:
+    """The figures of the student in int8, not pruned; empty where the record has none."""
+    steps = record["steps"]
+    return steps.get(INT8) or steps.get(FORMER_INT8) or {}
+
+
 def has_int8(record: dict) -> bool:
     """Whether the record has the accuracy that runs are compared by."""
-    return record["steps"].get(INT8, {}).get("image_auroc") is not None
+    return int8(record).get("image_auroc") is not None
 
 
 def by_change(folder: Path) -> dict[str, list[dict]]:
@@ -63,7 +74,7 @@ def cost(changes: dict[str, list[dict]], name: str, key: str) -> float | None:
     """What the int8 file of a change costs, mean over the seeds; None for a latency that was not measured, or on
     another device or CPU than that of the first change."""
     runs, first = changes[name], next(iter(changes.values()))[0]
-    values = [run["steps"][INT8][key] for run in runs]
+    values = [int8(run)[key] for run in runs]
     elsewhere = any(run.get(part) != first.get(part) for run in runs for part in ("device", "machine"))
     if None in values or (key == "p50_ms" and elsewhere):
         return None

@@ -92,6 +92,9 @@ REFUSED = [  # key, value, what the message has to say is allowed
     ("input.size", 100, "a multiple of 16"),
     ("compress.prune_ratio", 0.95, "less than 0.95"),
     ("compress.qat_epochs", -1, "greater than or equal to 0"),
+    ("distill.epochs", -1, "greater than or equal to 0"),
+    ("distill.train_trunk", 1, "a valid boolean"),
+    ("distill.train_trunk", "yes", "a valid boolean"),
     ("compile.map_sigma", float("nan"), "finite number"),
     ("distill.feature_weight", float("inf"), "finite number"),
     ("threads", 0, "greater than or equal to 1"),
@@ -225,8 +228,8 @@ def test_rules_across_keys(values, section, words):
 
 
 def test_a_step_is_one_variants():
-    message = refusal(changed({"variants.student-fp32.step": "QAT"}))
-    assert message == "params.yaml: variants: more than one has the step QAT"
+    message = refusal(changed({"variants.student-fp32.step": "int8"}))
+    assert message == "params.yaml: variants: more than one has the step int8"
 
 
 def test_every_error_is_told_at_once_in_one_line():

@@ -106,7 +106,7 @@ def test_the_ablation_over_published_seeds(project, tmp_path, capsys):
     main(["readme"])
     block = page.read_text().partition("<!-- ablation:demo -->")[2]
     assert f"| student-fp32 | float | {np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} |" in block
-    assert block.index("| float |") < block.index("| QAT |") < block.index("| pruned |")
+    assert block.index("| float |") < block.index("| int8 |") < block.index("| pruned |")
     assert "- Made by different code: seed 0: commit aaaaaaa; seeds 1, 2: code not recorded.\n" in block
     other["settings"]["compress"]["prune_ratio"] = 0.9
     report_project.write(tmp_path / "reports/published/demo/seeds/9.json", other)

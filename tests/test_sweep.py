@@ -54,7 +54,7 @@ def add(name: str, record: dict, seed: int, auroc: float | None = None, p50: flo
         section, _, leaf = key.partition("__")
         new["settings"][section][leaf] = value
     if auroc is not None:
-        new["steps"]["QAT"] |= {"image_auroc": auroc, "p50_ms": p50}
+        new["steps"]["int8"] |= {"image_auroc": auroc, "p50_ms": p50}
     atomic.write_json(publish.PUBLISHED / "demo" / name.replace("x", str(seed)), new)
     return new
 
@@ -178,13 +178,42 @@ def test_validation_and_test_are_compared_once(published):
     """Three candidates that validation ranks as 1, 3, 2 where test says 1, 2, 3: a rank correlation of 0.5."""
     for name, width, val, test in (("a", 0.5, 0.7, 0.80), ("b", 0.75, 0.9, 0.85), ("c", 2.0, 0.8, 0.999)):
         new = add(f"sweep/{name}.json", published, 0, test, 2.0, student__width=width)
-        new["steps"]["QAT"]["val_auroc"] = val
+        new["steps"]["int8"]["val_auroc"] = val
         atomic.write_json(publish.PUBLISHED / f"demo/sweep/{name}.json", new)
     found = records.by_change(publish.PUBLISHED / "demo")
-    found["default"][0]["steps"]["QAT"]["val_auroc"] = None
+    found["default"][0]["steps"]["int8"]["val_auroc"] = None
     assert sweep.agreement(found) is None, "a run that knows nothing of validation can't be ranked"
     del found["default"]
+    assert "against five families of synthetic defects" in sweep.agreement(found)
     assert sweep.agreement(found).endswith("over the 3 candidates is 0.50; it would have chosen: student.width = 0.75.")
+
+
+def former(name: str, record: dict) -> None:
+    """Makes a record one of the former student: the int8 step was called QAT, and CutPaste was the validation."""
+    record["steps"]["QAT"] = record["steps"].pop("int8")
+    del record["steps"]["QAT"]["val_defects"]
+    record["settings"]["compress"]["qat_epochs"] = 2
+    atomic.write_json(publish.PUBLISHED / "demo" / name, record)
+
+
+def test_records_of_the_former_student_stay_comparable(published):
+    """Their int8 file counts as such; what they were validated on is another thing, which the table says."""
+    folder = publish.PUBLISHED / "demo"
+    former("sweep/old.json", add("sweep/old.json", published, 0, 0.7, 2.0, student__width=0.5))
+    add("sweep/new.json", published, 0, 0.9, 3.0, student__width=0.25)
+    text = sweep.markdown(folder)
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines() if line[:1] == "|"}
+    old, new = rows["compress.qat_epochs = 2, student.width = 0.5"], rows["student.width = 0.25"]
+    column = rows["Changed"].index("int8 AUROC"), rows["Changed"].index("int8 val AUROC")
+    assert [old[i] for i in column] == ["0.700", "0.916 (CutPaste)"]
+    assert [new[i] for i in column] == ["0.900", "0.916 (five families)"]
+    assert "against CutPaste defects or five families of synthetic defects, which can't be compared" in text
+    assert "rank correlation" not in text and "- int8: not pruned. Mean" in text
+    for path in (*folder.glob("seeds/*.json"), folder / "sweep/new.json"):
+        former(path.relative_to(folder).as_posix(), read(path))
+    text = sweep.markdown(folder)
+    assert "(CutPaste)" not in text and "| student.width = 0.25 | 1 | 0.991 | 0.972 | 0.900 |" in text
+    assert "- int8: by quantization-aware training, not pruned. Mean" in text
 
 
 @pytest.mark.parametrize("another", [{"device": "another"}, {"machine": {"cpu": "another", "int8": None}}])
@@ -204,10 +233,10 @@ def test_a_latency_of_another_device_is_not_compared(another, published, monkeyp
     key = [text.get_text().split(maxsplit=1) for text in figures[0].legends[0].get_texts()]
     assert key == [["1", "default"], ["2", "student.width = 0.5"]]
     for axes in figures[0].axes:  # the panel of the size has a point more, which both have room for
-        assert axes.get_ylim()[0] < 0.5 < published["steps"]["QAT"]["image_auroc"] < axes.get_ylim()[1]
+        assert axes.get_ylim()[0] < 0.5 < published["steps"]["int8"]["image_auroc"] < axes.get_ylim()[1]
     for path in folder.glob("seeds/*.json"):
         one = read(path)
-        one["steps"]["QAT"]["p50_ms"] = None
+        one["steps"]["int8"]["p50_ms"] = None
         atomic.write_json(path, one)
     pareto.draw(folder, folder / "pareto.png")  # nothing was timed: one panel says so
     assert cv2.imread(str(folder / "pareto.png")).std() > 5
@@ -218,11 +247,11 @@ def test_what_has_no_int8_file_is_refused_before_anything_is_written(record, mon
     publish.publish("bare")
     for path in (publish.PUBLISHED / "bare").glob("seeds/*.json"):
         one = read(path)
-        del one["steps"]["QAT"]
+        del one["steps"]["int8"]
         one["settings"]["student"]["width"] = 2.0
         atomic.write_json(path, one)
     before = sorted((publish.PUBLISHED / "bare").rglob("*"))
-    with pytest.raises(UserError, match=r"seeds/0\.json: has no AUROC of a variant with the step QAT"):
+    with pytest.raises(UserError, match=r"seeds/0\.json: has no AUROC of a variant with the step int8"):
         publish.publish("bare", beside=True)
     assert sorted((publish.PUBLISHED / "bare").rglob("*")) == before
 

@@ -22,7 +22,6 @@ SIZES = {
     "distill.images": 32,
     "distill.epochs": 4,
     "compress.finetune_epochs": 1,
-    "compress.qat_epochs": 1,
     "compile.calibration_images": 4,
     "compile.fidelity.images": 4,
     "student.width": 0.25,
