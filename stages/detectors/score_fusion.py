@@ -15,6 +15,7 @@ from stages.training.validation_defects import family_aurocs
 # choices, about evenly spaced; every part always counts
 MASK_WEIGHTS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9)
 DEEP_SHARES = (0.5, 0.25, 0.75)  # of the weight of the distances
+TOLERANCE = 0.01  # of an AUROC on validation defects, which says no more about real ones
 
 Parts = dict[str, torch.Tensor]  # maps [N, 1, h, w] by the name of the part
 
@@ -34,8 +35,11 @@ def normalisation(maps: Parts) -> dict[str, dict[str, float]]:
 
 
 def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, float], dict[str, float]]:
-    """The weight of each part, and the image AUROC of each family of validation defects with their `mean`, which is the
-    highest of all candidates. good, defects: the parts on good pictures and on each family."""
+    """The weight of each part, and the image AUROC of each family of validation defects with their `mean`.
+
+    Of the candidates whose mean is within TOLERANCE of the highest, the first: the mask, which was trained on defects
+    of such a kind, counts as little as may be. good, defects: the parts on good pictures and on each family.
+    """
     scale, size = normalisation(good), largest(good)
 
     def enlarged(parts: Parts) -> Parts:
@@ -44,16 +48,15 @@ def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, fl
         }
 
     normal, bad = enlarged(good), {family: enlarged(parts) for family, parts in defects.items()}
-    best: tuple[dict, dict] | None = None
+    candidates = []
     for mask, deep in product(MASK_WEIGHTS if "mask" in good else (0.0,), DEEP_SHARES):
         weights = {"fine": (1 - mask) * (1 - deep), "deep": (1 - mask) * deep, "mask": mask}
         weights = {name: weights[name] for name in good}
         scores = {family: image_scores(fused(parts, weights), size).numpy() for family, parts in bad.items()}
         aurocs = family_aurocs(image_scores(fused(normal, weights), size).numpy(), scores)
-        if best is None or aurocs["mean"] > best[1]["mean"]:
-            best = weights, aurocs
-    assert best is not None
-    return best
+        candidates.append((weights, aurocs))
+    least = max(aurocs["mean"] for _, aurocs in candidates) - TOLERANCE
+    return next((weights, aurocs) for weights, aurocs in candidates if aurocs["mean"] >= least)
 
 
 def fused(parts: Parts, weights: dict[str, float]) -> torch.Tensor:
