@@ -24,14 +24,19 @@ def bank_size(settings) -> int:
     return make_divisible(settings.bank * settings.width)
 
 
-def part(network: Network, wanted: set[str]) -> Network:
-    """The nodes that the outputs `wanted` need, with their weights."""
+def needed(network: Network, wanted: set[str]) -> list[Node]:
+    """The nodes `wanted`, and those that they need."""
     kept: list[Node] = []
     for node in reversed(network.nodes):
         if node.name in wanted:
             kept.insert(0, node)
             wanted = wanted | set(node.inputs)
-    out = Network(kept, network.channels)
+    return kept
+
+
+def part(network: Network, wanted: set[str]) -> Network:
+    """The nodes that the outputs `wanted` need, with their weights."""
+    out = Network(needed(network, wanted), network.channels)
     out.load_state_dict({k: v for k, v in network.state_dict().items() if k.split(".")[1] in out.ops})
     return out.eval()
 

@@ -9,6 +9,7 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
+from stages.detectors.student_network import PATCH_STRIDE, STRIDE
 from stages.graph.tensors import deviation, diverged
 from stages.training.validation_defects import family_aurocs
 
@@ -22,7 +23,7 @@ Parts = dict[str, torch.Tensor]  # maps [N, 1, h, w] by the name of the part
 
 def normalisation(maps: Parts) -> dict[str, dict[str, float]]:
     """`mean` and `level` of each part, from its maps of good pictures; UserError where one is constant."""
-    size = largest(maps)
+    size = map_size(maps)
     found = {}
     for name, part in maps.items():
         deviation(part, f"the part {name} of the map on good validation pictures")
@@ -40,7 +41,7 @@ def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, fl
     Of the candidates whose mean is within TOLERANCE of the highest, the first: the mask, which was trained on defects
     of such a kind, counts as little as may be. good, defects: the parts on good pictures and on each family.
     """
-    scale, size = normalisation(good), largest(good)
+    scale, size = normalisation(good), map_size(good)
 
     def enlarged(parts: Parts) -> Parts:
         return {
@@ -63,8 +64,10 @@ def fused(parts: Parts, weights: dict[str, float]) -> torch.Tensor:
     return sum(weights[name] * part for name, part in parts.items())
 
 
-def largest(maps: Parts) -> tuple[int, int]:
-    return max(tuple(part.shape[-2:]) for part in maps.values())
+def map_size(maps: Parts) -> tuple[int, int]:
+    """Height and width of the student's map, to which distances are enlarged with or without a mask beside them."""
+    height, width = maps["deep"].shape[-2:]
+    return height * PATCH_STRIDE // STRIDE, width * PATCH_STRIDE // STRIDE
 
 
 def resized(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

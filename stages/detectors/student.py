@@ -136,10 +136,15 @@ def project(body: Network, train: np.ndarray) -> None:
 
 
 def mask_loss(body: Network, names: list[str], features, areas: torch.Tensor, pick: torch.Tensor, run: Run, spread):
-    """Binary cross entropy of the mask against areas with a pasted defect or noise on the features."""
+    """Binary cross entropy of the mask against areas with a pasted defect or noise on the features.
+
+    The head alone is computed: the trunk's batch norm between fine and deep features must not see the noise.
+    """
     seed = run.seed * 2**40 + int((pick * torch.arange(1, len(pick) + 1)).sum())  # another for each batch of each epoch
-    features, areas = noisy(features, spread, areas, seed)
-    found = body.continued(dict(zip(names, features, strict=True)))["mask"]
+    features, areas = noisy(features, spread, areas, seed % 2**63)
+    head = {node.name for node in memory_bank.needed(body, {"mask"})}
+    head -= {node.name for node in memory_bank.needed(body, set(names))}
+    found = body.continued(dict(zip(names, features, strict=True)), head)["mask"]
     return F.binary_cross_entropy_with_logits(found.float(), areas)
 
 
