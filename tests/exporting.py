@@ -40,6 +40,11 @@ def export(detector, form: str, precision: str, root: Path, samples: np.ndarray)
     return build, load(folder)
 
 
+def distinct_params(network: torch.nn.Module) -> int:
+    """Parameters of an ONNX file, whose exporter merges tensors that are equal: here biases that are all 0."""
+    return sum({(p.shape, p.detach().numpy().tobytes()): p.numel() for p in network.parameters()}.values())
+
+
 @cache
 def random_student() -> SimpleNamespace:
     """The int8 and ONNX variants of a random student with ranges that training observed, and what they were made of;

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from exporting import SIZE, export, noise, random_student
+from exporting import SIZE, distinct_params, export, noise, random_student
 from students import body, with_bank
 
 from edge.errors import UserError
@@ -132,7 +132,9 @@ def test_cost_of_every_file_is_the_count_from_the_modules(built):
     expected = counted(built.folded)
     assert expected["params"] > 10_000 and expected["macs"] > 1_000_000
     assert built.folded.cost(SIZE, SIZE) == built.int8_build.cost() == built.float_build.cost() == expected
-    assert onnx_export.cost(onnx.load(built.float_build.folder / "model.onnx")) == expected
+    merged = {"params": distinct_params(built.folded), "macs": expected["macs"]}
+    assert 0 <= expected["params"] - merged["params"] < 10
+    assert onnx_export.cost(onnx.load(built.float_build.folder / "model.onnx")) == merged
 
 
 def test_cost_of_matrix_products(tmp_path):
