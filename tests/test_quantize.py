@@ -149,7 +149,7 @@ def model(request) -> QuantNetwork:
     torch.manual_seed(3)
     if request.param == "by hand":
         return quantized(by_hand(), 24)
-    return quantized(whole(0.25, 32), 32)
+    return quantized(whole(0.25, 64), 32)
 
 
 def steps(model: QuantNetwork, name: str, value: torch.Tensor) -> np.ndarray:
