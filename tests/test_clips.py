@@ -15,8 +15,8 @@ from edge.errors import UserError
 from edge.preprocess import read_image, resize, to_sample
 from stages.common import dataset
 from stages.common.dataset import Item, Samples, load_samples, read_index, sha256, write_index
-from stages.training.cutpaste import validation_defects
 from stages.training.synthetic_defects import training_pool
+from stages.training.validation_defects import validation_defects
 
 
 def spec(frames: int, step: int = 1, color: str = "grey", size: int = 32):
@@ -105,7 +105,7 @@ def test_synthetic_defects_are_the_same_in_every_channel(channels):
     """Of a sample whose channels are all alike; and those of three channels are what they were."""
     grey = pictures(4, 64, 1)[:, :, :, :1]
     alike, three = np.repeat(grey, channels, 3), np.repeat(grey, 3, 3)
-    for make in (lambda x: training_pool(x, 12, 3)[0], lambda x: validation_defects(x, 3)):
+    for make in (lambda x: training_pool(x, 12, 3)[0], lambda x: np.concatenate([*validation_defects(x, 3).values()])):
         found = make(alike)
         assert found.shape[3] == channels
         if channels > 1:

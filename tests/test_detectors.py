@@ -136,10 +136,12 @@ def test_an_int8_file_computes_it_to_the_bit_or_is_refused_in_one_line(kind):
             exported(kind, "tflite", "int8")
         one_line(caught)
         return
+    before = fitted(kind).maps(NEW)
     build, device = exported(kind, "tflite", "int8")
     wanted = fidelity.simulated(build.quantized, NEW, fidelity.compared(device))
     record = fidelity.difference(fidelity.device_outputs(device, NEW), wanted)
     assert record["exact"] == 1.0, record
+    assert torch.equal(fitted(kind).maps(NEW), before), "the export left the detector as it was"
 
 
 def test_an_unknown_kind_is_refused_by_name():

@@ -10,7 +10,7 @@ import openvino
 import pytest
 import torch
 from exporting import export
-from students import with_bank
+from students import body, with_bank
 
 from edge.errors import UserError
 from edge.inference.detector import load
@@ -19,9 +19,8 @@ from stages.compile import __main__ as compile_stage
 from stages.compile import fidelity, onnx_int8
 from stages.detectors.quantized_student import QuantizedStudent
 from stages.detectors.student import Student
-from stages.detectors.student_network import architecture
 from stages.graph.batchnorm import fold
-from stages.graph.network import Network
+from stages.graph.bias_correction import correct_biases
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
 
@@ -49,10 +48,10 @@ def root(tmp_path_factory):
 def made(name: str):
     """A random student as compress leaves it: pruned in float, or on learned ranges."""
     torch.manual_seed(3)
-    student = with_bank(Network(architecture(0.25)), pictures(8, 0))
+    student = with_bank(body(0.25), pictures(8, 0))
     if name == "pruned":
         return Student(student, {})
-    return QuantizedStudent(QuantNetwork.calibrated(fold(student), to_tensor(pictures(8, NAMES[name]))))
+    return QuantizedStudent(QuantNetwork.calibrated(fold(student), to_tensor(pictures(8, NAMES[name]))), trained=True)
 
 
 NAMES = {"qat": 1, "pruned-qat": 9}  # the seeds of the pictures that their ranges are of
@@ -71,7 +70,7 @@ def opened(root, model: str, form: str, precision: str = "int8"):
 
 def test_calibration_spans_what_the_float_network_computes():
     torch.manual_seed(4)
-    student = fold(with_bank(Network(architecture(0.25)), pictures(8, 0)))
+    student = fold(with_bank(body(0.25), pictures(8, 0)))
     images = pictures(20, 5)
     model = QuantNetwork.calibrated(student, to_tensor(images))
     with torch.inference_mode():
@@ -80,7 +79,7 @@ def test_calibration_spans_what_the_float_network_computes():
         if name == "input":
             assert quant.range.tolist() == [0, 1]
             continue
-        seen = "nearest" if name == "bank" else name  # larger values are in no minimum
+        seen = name.replace("bank", "nearest")  # larger values are in no minimum
         low, high = (float(pick([pick(v[seen].numpy().ravel()) for v in values])) for pick in (min, max))
         assert quant.range.tolist() == pytest.approx([low, high], rel=1e-4, abs=1e-5), name
         assert not quant.observe
@@ -127,12 +126,22 @@ def test_learned_ranges_are_kept(root, name):
 
 
 def test_post_training_ranges_come_from_the_given_pictures(root):
+    """And so do corrected biases; the student itself stays as it was."""
+    before = {name: value.clone() for name, value in made("pruned").network.state_dict().items()}
     build, _ = exported(root, "pruned", "tflite", "int8")
     assert build.quantization()["ranges"].startswith("post-training: smallest and largest values on 8 training")
     expected = QuantNetwork.calibrated(fold(made("pruned").network), to_tensor(pictures(8, 1)))
     assert {k: v.range.tolist() for k, v in build.quantized.quant.items()} == {
         k: v.range.tolist() for k, v in expected.quant.items()
     }
+    correct_biases(expected, to_tensor(pictures(8, 1)))
+    plain = fold(made("pruned").network)
+    for name, layer in build.quantized.network.layers.items():
+        assert torch.equal(layer.bias, expected.network.layers[name].bias), name
+        assert torch.equal(layer.weight, plain.layers[name].weight), name
+    assert any(not torch.equal(layer.bias, plain.layers[name].bias) for name, layer in build.network.layers.items())
+    after = made("pruned").network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_onnx_int8_is_the_same_network(root):

@@ -63,7 +63,10 @@ def test_model_folder_survives_writing_and_reading(models):
         (["input", "channels"], 3, "input.channels: unknown field"),
         (["outputs", 0, "unit"], "mm", "outputs.0.unit: unknown field"),
         (["quantization", "bits"], 8, "quantization.bits: unknown field"),
-        (["validation"], {"auroc": 0.9, "good": 3, "cutpaste": 3, "bad": 1}, "validation.bad: unknown field"),
+        (["validation"], {"auroc": 0.9, "good": 3, "defects": 3, "bad": 1}, "validation.bad: unknown field"),
+        (["validation"], {"auroc": 0.9, "good": 3, "cutpaste": 3, "defects": 3}, "validation.defects: unknown field"),
+        (["validation"], {"auroc": 0.9, "good": 3, "cutpaste": 0}, "validation.cutpaste = 0: must be a whole number"),
+        (["validation"], {"auroc": 0.9, "good": 3}, "validation.defects: missing field"),
         (["validation"], {"auroc": 0.9}, "validation.good: missing field"),
         (["edgetpu"], {"how": "guessed"}, "edgetpu.ops: missing field"),
         (["input"], 3, "input = 3: must be an object"),
@@ -151,7 +154,7 @@ def test_writing_a_wrong_model_json_leaves_the_old_one(folder):
 def test_what_is_typed(folder):
     raw = json.loads((folder / "model.json").read_text())
     (folder / "model_edgetpu.tflite").write_bytes(b"compiled")
-    raw["validation"] = {"auroc": 0.75, "good": 28, "cutpaste": 27}
+    raw["validation"] = {"auroc": 0.75, "good": 28, "defects": 27}
     raw["edgetpu"] = {**MAPPING, "how": "compiled", "file": "model_edgetpu.tflite", "predicted_mapped": 3}
     write_model(folder, raw)
     info = open_model(folder)
@@ -167,6 +170,12 @@ def test_what_is_typed(folder):
     raw["edgetpu"]["file"] = "elsewhere.tflite"
     with pytest.raises(ModelError, match=r"edgetpu.file = 'elsewhere.tflite': must be a file in the model folder"):
         write_model(folder, raw)
+
+
+def test_the_older_name_of_validation_defects_is_read(folder):
+    raw = json.loads((folder / "model.json").read_text())
+    write_model(folder, {**raw, "validation": {"auroc": 0.75, "good": 28, "cutpaste": 27}})
+    assert open_model(folder).validation == Validation(0.75, 28, 27)
 
 
 # version 1

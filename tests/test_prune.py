@@ -8,12 +8,13 @@ import yaml
 from conftest import ROOT
 from scipy.stats import spearmanr
 from students import lively, smooth, whole
-from test_student import size_of
 
 from edge.errors import UserError
 from stages.common import params
 from stages.compile import onnx_export
-from stages.detectors.student_network import EMBEDDING, architecture
+from stages.detectors.memory_bank import part
+from stages.detectors.student_network import EMBEDDING, SOURCES, architecture
+from stages.detectors.trunks.mobilenet_v2 import STAGES
 from stages.distill.__main__ import distill
 from stages.graph.batchnorm import fold, recalibrate
 from stages.graph.network import Network, Node
@@ -23,10 +24,8 @@ from stages.graph.prune import KEPT, coupled, prune, sensitivity
 torch.set_num_threads(1)
 
 
-def mask_only(student: Network) -> Network:
-    part = Network([n for n in student.nodes if n.name not in ("patch", "hidden", "embed")])
-    part.load_state_dict({k: v for k, v in student.state_dict().items() if k.split(".")[1] in part.ops})
-    return part.eval()
+def size_of(student: Network) -> int:
+    return sum(p.numel() for p in student.parameters())
 
 
 def listed(outputs) -> list[torch.Tensor]:
@@ -51,16 +50,16 @@ def change(student: Network, images: torch.Tensor, name: str, channel: int) -> f
 
 @pytest.mark.slow
 def test_sensitivity_before_a_linear_layer_is_exact():
-    """Without the patch features, the channels of `neck` reach the mask through one 1 x 1 convolution: the first order
-    is all there is."""
-    student, images = mask_only(lively(0.5)), smooth(4, 64)
+    """Without patch embeddings, the channels of `neck` reach the mask through one 1 x 1 convolution: the first order is
+    all there is."""
+    student, images = part(lively(0.5), {"mask"}), smooth(4, 64)
     found = torch.stack([sensitivity(student, images, seed)["neck"] for seed in range(300)]).mean(0)
     wanted = torch.tensor([change(student, images, "neck", k) for k in range(len(found))])
     torch.testing.assert_close(found, wanted, rtol=0.25, atol=float(wanted.max()) * 0.01)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["b4_project", "b7_expand", "fine"])
+@pytest.mark.parametrize("name", ["b4_project", "b7_expand", "b10_project", "fine"])
 def test_sensitivity_ranks_channels_as_their_removal_does(name):
     student, images = lively(0.5), smooth(8, 64)
     found = torch.stack([sensitivity(student, images, seed)[name] for seed in range(20)]).mean(0)
@@ -75,7 +74,7 @@ def test_the_share_of_macs_is_removed(ratio, tmp_path):
     pruned = prune(copy.deepcopy(student), ratio, images)
     channels = {n.name: n.channels for n in pruned.nodes if n.kind == "conv"}
     before = {n.name: n.channels for n in student.nodes if n.kind == "conv"}
-    for head, count in (("mask", 1), ("embed", EMBEDDING)):
+    for head, count in (("mask", 1), *((f"embed_{source}", EMBEDDING) for source in SOURCES)):
         assert channels.pop(head) == before.pop(head) == count
     assert all(c % 8 == 0 and max(8, KEPT * before[name]) <= c <= before[name] for name, c in channels.items())
     for name, count in channels.items():
@@ -86,11 +85,13 @@ def test_the_share_of_macs_is_removed(ratio, tmp_path):
     assert (small["macs"], large["macs"]) == tuple(s.cost(64, 64)["macs"] for s in (pruned, student))
     assert ratio <= 1 - small["macs"] / large["macs"] < ratio + 0.05
     assert small["params"] < large["params"] and size_of(pruned) < size_of(student)
-    mask, embedding = pruned(images)
-    assert mask.shape == (4, 1, 8, 8) and embedding.shape == (4, EMBEDDING, 4, 4) and embedding.std() > 0
+    mask, *embeddings = pruned(images)
+    assert mask.shape == (4, 1, 8, 8) and len(embeddings) == len(SOURCES)
+    assert all(found.shape == (4, EMBEDDING, 4, 4) and found.std() > 0 for found in embeddings)
     (tmp_path / "saved").mkdir()
     pruned.save(tmp_path / "saved")
-    assert torch.equal(Network.load(tmp_path / "saved")(images)[1], embedding)
+    for found, wanted in zip(Network.load(tmp_path / "saved")(images), pruned(images), strict=True):
+        assert torch.equal(found, wanted)
 
 
 def test_channels_that_do_nothing_go_first():
@@ -118,7 +119,8 @@ def test_channels_that_a_minimum_looks_through_stay():
     student = whole(0.25, 64)
     pruned = prune(copy.deepcopy(student), 0.1, smooth(4, 64))
     before, after = ({n.name: n.channels for n in s.nodes} for s in (student, pruned))
-    assert after["bank"] == before["bank"] and after["mask"] == 1 and after != before
+    assert all(after[f"bank_{source}"] == before[f"bank_{source}"] > 0 for source in SOURCES)
+    assert after["mask"] == 1 and after != before
     assert pruned(smooth(2, 64)).shape == (2, 1, 8, 8)
 
 
@@ -183,7 +185,7 @@ def test_too_much_is_refused():
 @pytest.mark.parametrize("width", [0.1, 0.25, 0.5])
 def test_what_can_be_pruned_at_most_is_known_from_the_nodes(width):
     """Against pruning itself: a hundredth less works, a hundredth more is refused in the same words."""
-    nodes, images = architecture(width), smooth(4, 64)
+    nodes, images = architecture(STAGES, width), smooth(4, 64)
     most = most_prunable(nodes, 64)
     check_prune_ratio(most - 0.01, nodes, 64)
     prune(lively(width), most - 0.01, images)
@@ -199,20 +201,20 @@ def test_the_check_changes_no_random_number_and_no_network():
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
-    nodes = architecture(0.25)
+    nodes = architecture(STAGES, 0.25)
     most_prunable(nodes, 64, 1)
-    assert torch.equal(torch.rand(3), wanted) and nodes == architecture(0.25)
+    assert torch.equal(torch.rand(3), wanted) and nodes == architecture(STAGES, 0.25)
     check_prune_ratio(0, nodes, 64)
 
 
 def test_a_student_that_cannot_be_pruned_is_refused_before_it_is_trained(here, monkeypatch):
-    """With the tracked prune_ratio, at width 0.1; nothing is there to be trained on."""
+    """At width 0.1; nothing is there to be trained on."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    tree["student"]["width"] = 0.1
+    tree["student"]["width"], tree["compress"]["prune_ratio"] = 0.1, 0.3
     (here / "params.yaml").write_text(yaml.safe_dump(tree))
     (here / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     monkeypatch.setattr("stages.distill.__main__.load_samples", lambda *_: pytest.fail("read the pictures"))
     with pytest.raises(
-        UserError, match=r"compress\.prune_ratio = 0\.2: no more than 0\.19 .* or a larger student\.width"
+        UserError, match=r"compress\.prune_ratio = 0\.3: no more than 0\.2 of .* or a larger student\.width"
     ):
         distill(params.load("distill"))

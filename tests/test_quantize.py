@@ -12,6 +12,7 @@ from stages.graph.network import Network, Node
 from stages.graph.quantize import QuantNetwork
 
 torch.set_num_threads(1)
+SIDE = 64  # of the pictures: of smaller ones the local means of deep features are all alike
 
 
 def quantizer(low: float, high: float, limit=None) -> FakeQuant:
@@ -149,7 +150,7 @@ def model(request) -> QuantNetwork:
     torch.manual_seed(3)
     if request.param == "by hand":
         return quantized(by_hand(), 24)
-    return quantized(whole(0.25, 32), 32)
+    return quantized(whole(0.25, SIDE), SIDE)
 
 
 def steps(model: QuantNetwork, name: str, value: torch.Tensor) -> np.ndarray:
@@ -162,7 +163,7 @@ def steps(model: QuantNetwork, name: str, value: torch.Tensor) -> np.ndarray:
 
 def test_every_node_against_the_integer_interpreter(model):
     """Each node gets the interpreter's integers, so that one rounding does not grow through a random network."""
-    images, found = picture(6, 32, seed=2), {}
+    images, found = picture(6, SIDE, seed=2), {}
     expected = interpret(model, images)
 
     def hook(name):
@@ -189,7 +190,7 @@ def test_every_node_against_the_integer_interpreter(model):
 
 
 def test_network_against_the_integer_interpreter(model):
-    images = picture(6, 32, seed=2)
+    images = picture(6, SIDE, seed=2)
     head = model.network.heads[0]
     with torch.inference_mode():
         found = steps(model, head, model(as_float(images)))
@@ -199,14 +200,14 @@ def test_network_against_the_integer_interpreter(model):
 
 
 def test_simulation_is_the_integer_interpreter(model):
-    images = picture(6, 32, seed=4)
+    images = picture(6, SIDE, seed=4)
     expected = interpret(model, images)[model.network.heads[0]]
     assert np.array_equal(model.simulate(torch.from_numpy(images)).numpy(), expected)
 
 
 def test_a_wrong_grid_shows(model):
     """The comparison above can fail: an output grid that is 5 % too wide changes most outputs."""
-    images = torch.from_numpy(picture(2, 32, seed=4))
+    images = torch.from_numpy(picture(2, SIDE, seed=4))
     expected = interpret(model, images.numpy())[model.network.heads[0]]
     output = model.quant[model.network.heads[0]].range
     kept = output.clone()
@@ -293,7 +294,7 @@ def test_gradient_passes_through_the_rounding():
 
 def test_training_reaches_every_weight(model):
     model.zero_grad()
-    model(as_float(picture(4, 32))).square().sum().backward()
+    model(as_float(picture(4, SIDE))).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().sum() > 0, name
@@ -324,7 +325,7 @@ def test_resizing_and_the_minimum_keep_the_grid_of_their_input(model):
 
 def test_roundtrip(model, tmp_path):
     model.save(tmp_path)
-    loaded, images = QuantNetwork.load(tmp_path), as_float(picture(2, 32))
+    loaded, images = QuantNetwork.load(tmp_path), as_float(picture(2, SIDE))
     assert not loaded.training and not any(q.observe for q in loaded.quant.values())
     with torch.inference_mode():
         assert torch.equal(loaded(images), model(images))

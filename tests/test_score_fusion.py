@@ -1,92 +1,149 @@
-"""Score fusion: the standard error against another implementation, the rule against scikit-learn."""
+"""Score fusion: normalisation by hand, the choice of weights against OpenCV, scipy and scikit-learn."""
 
+import itertools
+
+import cv2
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from conftest import one_line
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
-from students import pictures
 
+from edge.errors import UserError
 from stages.detectors import score_fusion
-from stages.graph.tensors import to_tensor
-from stages.training import cutpaste
 
 torch.set_num_threads(1)
+SIDES = {"fine": 4, "deep": 4, "mask": 8}  # of the maps of pictures with 64 pixels to a side
 
 
-@pytest.mark.parametrize(
-    ("good", "bad", "expected"), [(200, 20, 0.06498283), (110, 110, 0.03282048), (20, 20, 0.07789072)]
-)
-def test_standard_error_against_another_implementation(good, bad, expected):
-    """What the documentation of the R package auctestr prints for se_auc at an AUROC of 0.75."""
-    assert score_fusion.standard_error(0.75, good, bad) == pytest.approx(expected, abs=5e-9)
+def maps(names, count: int = 30, seed: int = 0, **extra: float) -> dict[str, torch.Tensor]:
+    """Random maps of each part, with a peak of height `extra` somewhere in every map."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for name in names:
+        values = rng.normal(size=(count, 1, SIDES[name], SIDES[name]))
+        for one in values:
+            one[0, rng.integers(SIDES[name]), rng.integers(SIDES[name])] += extra.get(name, 0)
+        found[name] = torch.tensor(values, dtype=torch.float32)
+    return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("good", "bad"), [(24, 100), (112, 112)])
-def test_standard_error_against_a_simulation(good, bad):
-    """Exponential scores, for which the formula is exact."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(good + bad) >= good
-    found = [
-        roc_auc_score(labels, np.concatenate([rng.exponential(1, good), rng.exponential(4, bad)])) for _ in range(2000)
-    ]
-    assert score_fusion.standard_error(float(np.mean(found)), good, bad) == pytest.approx(np.std(found), rel=0.06)
+def score(one: np.ndarray) -> float:
+    """The image score of a map [1, h, w] at the size of the student's map."""
+    large = cv2.resize(one[0].astype(np.float64), (8, 8), interpolation=cv2.INTER_LINEAR)
+    return ndimage.uniform_filter(large, 3, mode="nearest").max()
 
 
-def plain(count: int) -> np.ndarray:
-    """Pictures so even that the edge of a pasted piece stands out."""
-    return (pictures(count, 64, 1) // 10 + 115).astype(np.uint8)
+def reference(parts: dict) -> dict[str, tuple[float, float]]:
+    """Mean and level of each part."""
+    found = {}
+    for name, values in parts.items():
+        mean = values.numpy().astype(np.float64).mean()
+        found[name] = mean, np.sort([score(one) for one in values.numpy()])[(len(values) - 1) // 2] - mean
+    return found
 
 
-class Body:
-    """Two outputs, both the strongest edge of a region, each with as much noise as wanted."""
-
-    def __init__(self, mask_noise: float, feature_noise: float):
-        self.noise = mask_noise, feature_noise
-
-    def __call__(self, images):
-        generator = torch.Generator().manual_seed(int(images.sum()))
-        edges = (images - F.avg_pool2d(images, 5, 1, 2, count_include_pad=False)).abs().mean(1, keepdim=True)
-        found = []
-        for side, noise in zip((8, 4), self.noise, strict=True):
-            small = F.adaptive_max_pool2d(edges, side)
-            found.append(small + noise * torch.randn(small.shape, generator=generator))
-        return found
+def test_normalisation_by_hand():
+    """Three pictures with even maps, of which the score is the value: their mean is 3, and the median score 4."""
+    even = torch.tensor([0.0, 4.0, 5.0]).view(3, 1, 1, 1).expand(3, 1, 4, 4)
+    found = score_fusion.normalisation({"fine": 10 * even, "deep": even - 2})
+    assert found["fine"] == pytest.approx({"mean": 30, "level": 10})
+    assert found["deep"] == pytest.approx({"mean": 1, "level": 1})
 
 
-@pytest.mark.parametrize(("mask_noise", "feature_noise"), [(0.0, 1.0), (1.0, 0.0), (0.0, 0.02), (0.0, 0.0)])
-def test_smallest_weight_within_one_standard_error(mask_noise, feature_noise):
-    body, val = Body(mask_noise, feature_noise), plain(30)
-    entries = torch.tensor([[0.0], [0.05]])
-    found = score_fusion.choose_fusion_weight(body, entries, val, 3)
-    bad = cutpaste.validation_defects(val, 3)
-    aurocs = {}
-    for weight in score_fusion.FUSION_WEIGHTS:
-        scores, spread = [], None
-        for images in (val, bad):
-            mask, feature = (part.numpy() for part in body_in_parts(body, images))
-            near = ((feature[..., None] - entries.numpy().reshape(-1)) ** 2).min(-1)
-            spread = spread or (mask.std(ddof=1), near.std(ddof=1))
-            near = F.interpolate(torch.from_numpy(near), scale_factor=2, mode="bilinear").numpy()
-            joined = weight * mask / spread[0] + (1 - weight) * near / spread[1]
-            scores += [ndimage.uniform_filter(one[0], 3, mode="nearest").max() for one in joined]
-        aurocs[weight] = roc_auc_score(np.arange(len(scores)) >= len(val), scores)
-    assert {float(k): v for k, v in found["val_auroc"].items()} == pytest.approx(aurocs, abs=1e-3)
-    best = max(aurocs.values())
-    enough = [w for w, a in aurocs.items() if a >= best - score_fusion.standard_error(best, len(val), len(bad))]
-    assert found["weight"] == min(enough)
+def test_a_peak_is_averaged_over_three_by_three():
+    """A mask with one 9 in each map: its image score is 1, wherever the 9 is, and its mean 9 / 64."""
+    mask = torch.zeros(5, 1, 8, 8)
+    for i, (y, x) in enumerate([(1, 1), (3, 4), (6, 2), (5, 5), (2, 6)]):
+        mask[i, 0, y, x] = 9
+    found = score_fusion.normalisation({"deep": maps(["deep"])["deep"][:5], "mask": mask})["mask"]
+    assert found == pytest.approx({"mean": 9 / 64, "level": 1 - 9 / 64})
 
 
-def body_in_parts(body, images):
-    """As memory_bank.mask_and_embedding calls it: the noise depends on which pictures come together."""
-    together = [body(to_tensor(images[i : i + 16])) for i in range(0, len(images), 16)]
-    return [torch.cat(parts) for parts in zip(*together, strict=True)]
+@pytest.mark.parametrize("names", [["fine", "deep"], ["fine", "deep", "mask"]])
+def test_normalisation_against_opencv_and_scipy(names):
+    parts = maps(names, 31, mask=3.0)
+    found = score_fusion.normalisation(parts)
+    for name, (mean, level) in reference(parts).items():
+        assert found[name] == pytest.approx({"mean": mean, "level": level}, rel=1e-4, abs=1e-6)
 
 
-def test_a_mask_that_knows_gets_more_than_one_that_guesses():
-    entries, val = torch.tensor([[0.0], [0.05]]), plain(30)
-    found = [score_fusion.choose_fusion_weight(Body(*noise), entries, val, 3) for noise in ((0.0, 1.0), (1.0, 0.0))]
-    knows, guesses = (one["weight"] for one in found)
-    assert knows > guesses
+@pytest.mark.parametrize("names", [["fine", "deep"], ["fine", "deep", "mask"]])
+def test_choice_against_every_candidate(names):
+    """Maps of 64 pixels with and without a mask are judged at 8 x 8, the size of the exported one."""
+    good = maps(names, 31)
+    defects = {
+        "a": maps(names, 25, 1, fine=4.0, mask=2.0),
+        "b": maps(names, 25, 2, deep=3.0),
+        "c": maps(names, 25, 3, mask=5.0),
+    }
+    scale, aurocs = reference(good), {}
+    for mask, deep in itertools.product(score_fusion.MASK_WEIGHTS if "mask" in names else [0], [0.25, 0.5, 0.75]):
+        weights = {"fine": (1 - mask) * (1 - deep), "deep": (1 - mask) * deep, "mask": mask}
+
+        def scores(parts, weights=weights):
+            total = []
+            for i in range(len(parts["fine"])):
+                joined = np.zeros((8, 8))
+                for name in names:
+                    mean, level = scale[name]
+                    one = (parts[name][i, 0].numpy().astype(np.float64) - mean) / level
+                    joined += weights[name] * cv2.resize(one, (8, 8), interpolation=cv2.INTER_LINEAR)
+                total.append(score(joined[None]))
+            return total
+
+        normal = scores(good)
+        found = [roc_auc_score([0] * len(normal) + [1] * 25, normal + scores(parts)) for parts in defects.values()]
+        aurocs[tuple(weights[name] for name in names)] = [*found, np.mean(found)]
+    weights, record = score_fusion.choose_weights(good, defects)
+    assert list(weights) == names and sum(weights.values()) == pytest.approx(1)
+    best = max(values[-1] for values in aurocs.values())
+    nearest = min(aurocs, key=lambda key: np.abs(np.subtract(key, list(weights.values()))).sum())
+    assert nearest == pytest.approx(tuple(weights.values()))
+    assert list(record) == ["a", "b", "c", "mean"]
+    assert list(record.values()) == pytest.approx(aurocs[nearest], abs=2e-3)
+    assert record["mean"] == pytest.approx(best, abs=2e-3)
+    assert len({round(values[-1], 4) for values in aurocs.values()}) > 2, "or every choice would do"
+
+
+@pytest.mark.parametrize("knows", ["fine", "deep", "mask"])
+def test_the_part_that_knows_counts_most(knows):
+    names = ["fine", "deep", "mask"]
+    good, defects = maps(names), {"a": maps(names, 40, 1, **{knows: 12.0})}
+    weights, record = score_fusion.choose_weights(good, defects)
+    assert weights[knows] == max(weights.values()) and min(weights.values()) > 0
+    assert record["a"] == record["mean"] > 0.9
+
+
+def test_scale_and_shift_of_a_part_change_nothing():
+    """An int8 network's parts, or a mask that was scaled before, are brought to one scale again."""
+    names = ["fine", "deep", "mask"]
+    good, defects = maps(names), {"a": maps(names, 40, 1, fine=3.0), "b": maps(names, 40, 2, mask=3.0)}
+    factor = {"fine": 300.0, "deep": 0.01, "mask": 4.0}
+
+    def moved(parts):
+        return {name: part * factor[name] - 7 * factor[name] for name, part in parts.items()}
+
+    first = score_fusion.choose_weights(good, defects)
+    second = score_fusion.choose_weights(moved(good), {name: moved(parts) for name, parts in defects.items()})
+    assert first[0] == second[0] and first[1] == pytest.approx(second[1], abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["fine", "deep", "mask"])
+@pytest.mark.parametrize("value", [0.0, 3.5, float("nan"), float("inf")])
+def test_a_part_that_is_constant_or_not_finite_is_named(name, value):
+    parts = maps(["fine", "deep", "mask"])
+    parts[name] = torch.full_like(parts[name], value)
+    for call in (score_fusion.normalisation, lambda good: score_fusion.choose_weights(good, {"a": maps(SIDES)})):
+        with pytest.raises(UserError, match=f"the part {name} of the map") as caught:
+            call(parts)
+        one_line(caught)
+
+
+def test_defects_whose_maps_are_not_finite_are_refused():
+    parts = maps(SIDES, 40, 1)
+    parts["mask"][3] = float("nan")
+    with pytest.raises(UserError, match="scores are not finite") as caught:
+        score_fusion.choose_weights(maps(SIDES), {"a": parts})
+    one_line(caught)

@@ -1,4 +1,4 @@
-"""The student, its batch norm, pretrained start and synthetic defects, each against a reference."""
+"""The student's network, its batch norm and synthetic defects, each against a reference."""
 
 import itertools
 import math
@@ -8,11 +8,10 @@ import pytest
 import torch
 from scipy import ndimage
 from students import lively, smooth
-from transformers import MobileNetV2Model, ResNetConfig, ResNetModel
 
 from edge.errors import UserError
-from stages.detectors.student_init import new_student
-from stages.detectors.student_network import EMBEDDING, architecture
+from stages.detectors.student_network import EMBEDDING, architecture, taps
+from stages.detectors.trunks.mobilenet_v2 import STAGES
 from stages.graph.batchnorm import fold, recalibrate
 from stages.graph.network import Network, cost
 from stages.training import synthetic_defects
@@ -30,12 +29,12 @@ def size_of(student: Network) -> int:
 def test_widths_build_and_grow():
     sizes = []
     for width in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0):
-        nodes = architecture(width)
+        nodes = architecture(STAGES, width)
         student = Network(nodes).eval()
-        assert student.heads == ["mask", "embed"] and len({n.name for n in nodes}) == len(nodes)
+        assert student.heads == ["mask", "embed_fine", "embed_deep"] and len({n.name for n in nodes}) == len(nodes)
         assert all(n.channels % 8 == 0 for n in nodes if n.kind == "conv" and n.name not in student.heads)
         shapes = [tuple(o.shape) for o in student(torch.rand(1, 3, 48, 48))]
-        assert shapes == [(1, 1, 6, 6), (1, EMBEDDING, 3, 3)]
+        assert shapes == [(1, 1, 6, 6), (1, EMBEDDING, 3, 3), (1, EMBEDDING, 3, 3)]
         sizes.append(size_of(student))
     assert all(a < b for a, b in itertools.pairwise(sizes))
     assert 3 < sizes[3] / sizes[1] < 4.5, "twice the width is about four times the weights"
@@ -43,13 +42,13 @@ def test_widths_build_and_grow():
 
 @pytest.mark.parametrize(("width", "most"), [(0.25, 50e6), (0.375, 80e6), (1.0, 300e6), (1.5, 600e6)])
 def test_multiply_accumulates_of_a_width(width, most):
-    """At 256 x 256, with its bank: each new feature is compared with every entry."""
-    found = cost(architecture(width), 256, 256)["macs"] + 8192 * width * EMBEDDING * 16**2
+    """At 256 x 256, with its banks: each new feature is compared with every entry, of 4096 deep and 2048 fine ones."""
+    found = cost(architecture(STAGES, width), 256, 256)["macs"] + (4096 + 2048) * width * EMBEDDING * 16**2
     assert 0.75 * most < found < most
 
 
 def test_every_node_has_its_stride_and_channels():
-    student = Network(architecture(0.5)).eval()
+    student = Network(architecture(STAGES, 0.5)).eval()
     values = student.activations(torch.rand(2, 3, 64, 96))
     stride, channels = {"input": 1}, {"input": 3}
     for node in student.nodes:
@@ -59,8 +58,42 @@ def test_every_node_has_its_stride_and_channels():
         expected = (2, channels[node.name], 64 // stride[node.name], 96 // stride[node.name])
         assert tuple(values[node.name].shape) == expected, node.name
         assert len({stride[name] for name in node.inputs}) == 1, node.name
-    assert stride["b5_add"] == 8 and stride["b9_add"] == stride["embed"] == 16 and stride["mask"] == 8
-    assert channels["stem"] == 16 and channels["b9_add"] == 32
+    assert taps(student) == {"fine": "b5_add", "deep": "b10_project"}
+    assert stride["b5_add"] == stride["mask"] == 8
+    assert stride["b10_project"] == stride["embed_fine"] == stride["embed_deep"] == 16
+    assert channels["stem"] == 16 and channels["b5_add"] == 16 and channels["b10_project"] == 48
+
+
+def test_embeddings_are_of_local_means():
+    """PatchCore's 3 x 3 means; of the fine features, averaged over 2 x 2 positions to stride 16."""
+    student, images = lively(0.5), smooth(2, 96)
+    with torch.inference_mode():
+        values = student.activations(images)
+    for source, tap in taps(student).items():
+        means = ndimage.uniform_filter(values[tap].double().numpy(), (1, 1, 3, 3), mode="constant")
+        if source == "fine":
+            means = means.reshape(*means.shape[:2], 6, 2, 6, 2).mean((3, 5))
+        np.testing.assert_allclose(values[f"pool_{source}"].numpy(), means, atol=1e-5)
+        weight = student.ops[f"embed_{source}"].conv.weight.detach()[:, :, 0, 0].double().numpy()
+        bias = student.ops[f"embed_{source}"].conv.bias.detach().double().numpy()[:, None, None]
+        expected = np.einsum("oc,nchw->nohw", weight, means) + bias
+        np.testing.assert_allclose(values[f"embed_{source}"].numpy(), expected, atol=1e-4)
+
+
+def test_activations_can_be_continued_from_any_node():
+    """Given ones are kept, what follows from them is computed, what does not is left out; `only` leaves out more."""
+    student, images = lively(0.25), smooth(2, 64)
+    whole, points = student.activations(images), list(taps(student).values())
+    given = {name: whole[name] for name in points}
+    found = student.continued(given)
+    assert {"mask", "embed_fine", "embed_deep", "b6_expand"} <= found.keys()
+    assert not {"stem", "b5_project"} & found.keys() and all(found[name] is given[name] for name in points)
+    for name, value in found.items():
+        assert torch.equal(value, whole[name]), name
+    head = {"deep", "deep_up", "fine", "joined", "neck_depth", "neck", "mask"}
+    assert student.continued(given, head).keys() == head | given.keys() and list(given) == points
+    changed = student.continued({name: value + 1 for name, value in given.items()}, head)
+    assert not torch.allclose(changed["mask"], whole["mask"])
 
 
 def test_roundtrip(tmp_path):
@@ -85,7 +118,7 @@ def test_fold_keeps_the_function():
     before, after = student.activations(images), folded.activations(images)
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, atol=1e-4, rtol=1e-4)
-    assert before["embed"].std() > 0.01
+    assert before["embed_deep"].std() > 0.01
 
 
 def test_recalibrated_statistics_are_those_of_the_first_layer():
@@ -104,64 +137,6 @@ def test_recalibrated_statistics_are_those_of_the_first_layer():
     np.testing.assert_allclose(norm.running_mean.numpy(), outputs.mean((0, 2, 3)), atol=1e-5)
     assert momenta == [m.momentum for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert torch.equal(affine, norm.weight) and not student.training
-
-
-# the pretrained start
-
-
-@pytest.fixture(scope="module")
-def weights(assets):
-    return str(assets / "weights" / "mobilenet-v2-1.0-224")
-
-
-@pytest.fixture(scope="module")
-def full(weights):
-    return new_student(weights, 1.0, smooth(4, 256))
-
-
-def relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
-
-
-@pytest.mark.assets
-def test_pretrained_trunk_is_mobilenet_v2(weights, full):
-    """In the interior of a large picture: outside of it, theirs sees grey and ours black."""
-    reference = MobileNetV2Model.from_pretrained(weights).eval()
-    images = smooth(1, 256, seed=9)
-    with torch.inference_mode():
-        expected = reference(images * 2 - 1, output_hidden_states=True).hidden_states
-        found = full.activations(images)
-    inner = slice(6, 10)  # the receptive field of block 9 reaches 85 pixels, less than 6 cells, to each side
-    assert relative(found["b9_add"][..., inner, inner], expected[8][..., inner, inner]) < 0.01
-    inner = slice(6, 26)  # 37 pixels, less than 5 cells of 8
-    assert relative(found["b5_add"][..., inner, inner], expected[4][..., inner, inner]) < 0.01
-
-
-@pytest.mark.assets
-def test_a_wider_start_keeps_the_function(weights, full):
-    wide = new_student(weights, 1.5, smooth(4, 256))
-    images = smooth(1, 128, seed=9)
-    with torch.inference_mode():
-        expected, found = full.activations(images), wide.activations(images)
-    for name in ("b0_project", "b5_add", "b9_add"):
-        channels = expected[name].shape[1]
-        assert found[name].shape[1] > channels
-        assert relative(found[name][:, :channels], expected[name]) < 1e-3, name
-
-
-@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder"])
-def test_a_missing_start_is_named(name):
-    with pytest.raises(UserError, match=f"^student.init = {name}: no such folder") as caught:
-        new_student(name, 1.0, smooth(1, 32))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_start_of_another_kind_is_refused(tmp_path):
-    """transformers would warn and leave the weights at random."""
-    ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=f"^student.init = {tmp_path}: has no weights of a MobileNetV2") as caught:
-        new_student(str(tmp_path), 1.0, smooth(1, 32))
-    assert "\n" not in str(caught.value)
 
 
 # synthetic defects

@@ -10,7 +10,7 @@ from students import pictures
 from edge.errors import UserError
 from stages.detectors.student_network import EMBEDDING
 from stages.graph.tensors import to_tensor
-from stages.training.targets import EmbeddingTargets
+from stages.training.targets import EmbeddingTargets, principal_components
 
 torch.set_num_threads(1)
 
@@ -64,3 +64,27 @@ def test_a_teacher_without_embeddings_is_refused():
 
     with pytest.raises(UserError, match="a blind has no patch embeddings"):
         EmbeddingTargets(Blind(), pictures(5, 32, 1), 16, EMBEDDING)
+
+
+@pytest.mark.parametrize(("channels", "dim"), [(6, 4), (6, 6), (6, 9)])
+def test_principal_components_of_features_in_batches(channels, dim):
+    """Of all positions at once, whatever the batches; at most as many as there are channels."""
+    mixing = torch.randn(channels, channels, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(9, channels, 5, 5, generator=torch.Generator().manual_seed(1))
+    features = torch.einsum("nchw,cd->ndhw", features, mixing) + 20
+    mean, matrix = principal_components(features.split(4), dim)
+    lines = features.permute(0, 2, 3, 1).reshape(-1, channels).double()
+    pca = PCA(min(dim, channels)).fit(lines.numpy())
+    np.testing.assert_allclose(mean, pca.mean_, rtol=1e-6)
+    assert matrix.shape == (channels, min(dim, channels)) and matrix.dtype == torch.float64
+    found = ((lines - mean) @ matrix).numpy()
+    deviation = np.sqrt(pca.explained_variance_ * (1 - 1 / len(lines)))
+    np.testing.assert_allclose(found.std(0), np.sqrt(deviation / deviation.mean()), rtol=1e-5)
+    expected = pca.transform(lines.numpy()) / deviation**0.5 / deviation.mean() ** 0.5
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-5)
+    assert np.square(found).mean() == pytest.approx(1)
+
+
+def test_features_without_variation_have_finite_components():
+    mean, matrix = principal_components([torch.full((2, 3, 4, 4), 5.0)], 2)
+    assert mean.tolist() == [5, 5, 5] and torch.isfinite(matrix).all()

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from students import lively, pictures, smooth
+from students import WEIGHTS, lively, pictures, smooth
 
 from edge.errors import UserError
 from stages.detectors import memory_bank, score_fusion
+from stages.detectors.student_network import SOURCES
 from stages.graph.grids import grid
 from stages.graph.prune import prune
 from stages.training import checkpoint
@@ -115,19 +116,19 @@ def test_a_loss_that_is_not_finite_ends_the_training(weight):
 @pytest.mark.parametrize("value", [0.0, float("nan"), 1e38])
 def test_a_network_that_diverged_is_one_line_wherever_it_shows(value):
     """A head that always says the same (or something infinite): by it something is divided in each of these places."""
-    for head in ("mask", "embed"):
+    for head in ("mask", "embed_fine", "embed_deep"):
         body = lively(0.25)
         with torch.no_grad():
             body.ops[head].conv.weight.fill_(value)
             body.ops[head].conv.bias.zero_()
         with diverges():
             prune(body, 0.2, smooth(4, 64))
-        val = pictures(4, 64)
-        bank = torch.zeros(8, 32)
+        val, banks = pictures(4, 64), dict.fromkeys(SOURCES, torch.zeros(8, 32))
+        parts = memory_bank.parts(body, banks, val)
         with diverges():
-            score_fusion.choose_fusion_weight(body, bank, val, 0)
+            score_fusion.choose_weights(parts, {"spot": parts})
         with diverges():
-            memory_bank.with_bank(body, body, bank, val, 0.33)
+            memory_bank.with_banks(body, body, banks, val, WEIGHTS)
 
 
 @pytest.mark.parametrize("ends", [(float("nan"), 1.0), (0.0, float("inf")), (float("-inf"), 0.0)])

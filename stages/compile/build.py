@@ -10,6 +10,7 @@ import onnx
 from edge.errors import UserError
 from stages.compile import onnx_export
 from stages.detectors.base import Detector, Export
+from stages.graph.batchnorm import fold
 from stages.graph.bias_correction import correct_biases
 from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
@@ -46,7 +47,7 @@ class Build:
         if self.precision != "int8" or export.quantized or not isinstance(export.module, Network):
             return export
         images = to_tensor(self.samples)
-        quantized = QuantNetwork.calibrated(export.module, images)
+        quantized = QuantNetwork.calibrated(fold(export.module), images)  # a copy: the detector's may be its own
         correct_biases(quantized, images[:CORRECTION])
         ranges = f"post-training: smallest and largest values on {len(images)} training pictures, half with defects"
         return replace(export, module=quantized.network, quantized=quantized, ranges=ranges)

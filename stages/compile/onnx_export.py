@@ -38,7 +38,10 @@ def export(model: nn.Module, size: int, path: Path, outputs: list[str], channels
 
 
 def cost(graph: onnx.ModelProto) -> dict[str, int]:
-    """Parameters and multiply-accumulates of a torch module's exported graph, from convolutions and matrix products."""
+    """Parameters and multiply-accumulates of a torch module's exported graph, from convolutions and matrix products.
+
+    Tensors that are equal count once: the exporter merges them, as it does weights that are used at several scales.
+    """
     graph = onnx.shape_inference.infer_shapes(graph)
     shapes = {
         v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]

@@ -10,14 +10,13 @@ import torch
 
 from edge.errors import UserError
 from stages.detectors import score_fusion
-from stages.detectors.coreset import greedy_coreset, k_means_step, nearest
+from stages.detectors.coreset import StreamedCoreset, greedy_coreset, k_means_step, nearest
 from stages.detectors.student_network import SOURCES
 from stages.graph.channels import DIVISOR, make_divisible
 from stages.graph.network import Network, Node
 from stages.graph.tensors import flatten_patches, to_tensor
 
-# patches that the greedy coreset chooses from: bounds its time, since each is compared with each chosen one; a choice
-CANDIDATES = 60_000
+CANDIDATES = 60_000  # patches that a greedy coreset chooses from at once: a choice, bounds its time
 
 
 def bank_size(settings) -> int:
@@ -25,14 +24,19 @@ def bank_size(settings) -> int:
     return make_divisible(settings.bank * settings.width)
 
 
-def part(network: Network, wanted: set[str]) -> Network:
-    """The nodes that the outputs `wanted` need, with their weights."""
+def needed(network: Network, wanted: set[str]) -> list[Node]:
+    """The nodes `wanted`, and those that they need."""
     kept: list[Node] = []
     for node in reversed(network.nodes):
         if node.name in wanted:
             kept.insert(0, node)
             wanted = wanted | set(node.inputs)
-    out = Network(kept, network.channels)
+    return kept
+
+
+def part(network: Network, wanted: set[str]) -> Network:
+    """The nodes that the outputs `wanted` need, with their weights."""
+    out = Network(needed(network, wanted), network.channels)
     out.load_state_dict({k: v for k, v in network.state_dict().items() if k.split(".")[1] in out.ops})
     return out.eval()
 
@@ -66,18 +70,22 @@ def embeddings(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def choose_bank(patches: torch.Tensor, size: int, seed: int) -> torch.Tensor:
     """The memory bank [K, D] of patch embeddings [N, D, h, w]; K is `size`, or less where there are too few patches.
 
-    A greedy coreset reaches the rare patches; one step of k-means then moves each to the mean of the patches nearest to
-    it, which takes out the noise that the embeddings of a small network have. UserError for fewer than 8 patches.
+    A greedy coreset of all patches reaches the rare ones; one step of k-means then moves each to the mean of the
+    patches nearest to it, which takes out the noise that the embeddings of a small network have. The coreset starts at
+    a patch drawn by `seed`. UserError for fewer than 8 patches.
     """
     patches = flatten_patches(patches)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = patches[torch.randperm(len(patches), generator=generator)[:CANDIDATES].sort().values]
-    size = min(size, len(drawn) // DIVISOR * DIVISOR)
+    size = min(size, len(patches) // DIVISOR * DIVISOR)
     if not size:
         raise UserError(
-            f"{len(drawn)} patches are too few for a memory bank; give more pictures or a larger input.size"
+            f"{len(patches)} patches are too few for a memory bank; give more pictures or a larger input.size"
         )
-    return k_means_step(patches, drawn[greedy_coreset(drawn, size)[0]])
+    stream = StreamedCoreset(size, max(CANDIDATES, 2 * size), lambda points: points)
+    for chunk in patches.split(CANDIDATES // 2):
+        stream.add(chunk)
+    found = stream.points()
+    start = int(torch.randint(len(found), (1,), generator=torch.Generator().manual_seed(seed)))
+    return k_means_step(patches, found[greedy_coreset(found, size, start)[0]])
 
 
 def choose_banks(found: dict[str, torch.Tensor], size: int, seed: int) -> dict[str, torch.Tensor]:

@@ -9,19 +9,21 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 
+from stages.detectors.student_network import PATCH_STRIDE, STRIDE
 from stages.graph.tensors import deviation, diverged
 from stages.training.validation_defects import family_aurocs
 
 # choices, about evenly spaced; every part always counts
 MASK_WEIGHTS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9)
 DEEP_SHARES = (0.5, 0.25, 0.75)  # of the weight of the distances
+TOLERANCE = 0.01  # of an AUROC on validation defects, which says no more about real ones
 
 Parts = dict[str, torch.Tensor]  # maps [N, 1, h, w] by the name of the part
 
 
 def normalisation(maps: Parts) -> dict[str, dict[str, float]]:
     """`mean` and `level` of each part, from its maps of good pictures; UserError where one is constant."""
-    size = largest(maps)
+    size = map_size(maps)
     found = {}
     for name, part in maps.items():
         deviation(part, f"the part {name} of the map on good validation pictures")
@@ -35,9 +37,12 @@ def normalisation(maps: Parts) -> dict[str, dict[str, float]]:
 
 
 def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, float], dict[str, float]]:
-    """The weight of each part, and the image AUROC of each family of validation defects with their `mean`, which is the
-    highest of all candidates. good, defects: the parts on good pictures and on each family."""
-    scale, size = normalisation(good), largest(good)
+    """The weight of each part, and the image AUROC of each family of validation defects with their `mean`.
+
+    Of the candidates whose mean is within TOLERANCE of the highest, the first: the mask, which was trained on defects
+    of such a kind, counts as little as may be. good, defects: the parts on good pictures and on each family.
+    """
+    scale, size = normalisation(good), map_size(good)
 
     def enlarged(parts: Parts) -> Parts:
         return {
@@ -45,24 +50,25 @@ def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, fl
         }
 
     normal, bad = enlarged(good), {family: enlarged(parts) for family, parts in defects.items()}
-    best: tuple[dict, dict] | None = None
+    candidates = []
     for mask, deep in product(MASK_WEIGHTS if "mask" in good else (0.0,), DEEP_SHARES):
         weights = {"fine": (1 - mask) * (1 - deep), "deep": (1 - mask) * deep, "mask": mask}
         weights = {name: weights[name] for name in good}
         scores = {family: image_scores(fused(parts, weights), size).numpy() for family, parts in bad.items()}
         aurocs = family_aurocs(image_scores(fused(normal, weights), size).numpy(), scores)
-        if best is None or aurocs["mean"] > best[1]["mean"]:
-            best = weights, aurocs
-    assert best is not None
-    return best
+        candidates.append((weights, aurocs))
+    least = max(aurocs["mean"] for _, aurocs in candidates) - TOLERANCE
+    return next((weights, aurocs) for weights, aurocs in candidates if aurocs["mean"] >= least)
 
 
 def fused(parts: Parts, weights: dict[str, float]) -> torch.Tensor:
     return sum(weights[name] * part for name, part in parts.items())
 
 
-def largest(maps: Parts) -> tuple[int, int]:
-    return max(tuple(part.shape[-2:]) for part in maps.values())
+def map_size(maps: Parts) -> tuple[int, int]:
+    """Height and width of the student's map, to which distances are enlarged with or without a mask beside them."""
+    height, width = maps["deep"].shape[-2:]
+    return height * PATCH_STRIDE // STRIDE, width * PATCH_STRIDE // STRIDE
 
 
 def resized(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -15,7 +15,9 @@ from stages.detectors.base import MAP, Detector, Export, Run, check_samples
 from stages.detectors.student_init import new_student
 from stages.detectors.student_network import EMBEDDING, PATCH_STRIDE, SOURCES, STRIDE, taps
 from stages.graph.batchnorm import fold
+from stages.graph.bias_correction import correct_biases
 from stages.graph.network import Network
+from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
 from stages.training.feature_noise import noisy
 from stages.training.loop import minimise
@@ -65,8 +67,9 @@ class Student(Detector):
             train_head(body, samples, areas, settings, run)
         trained = cls.build(body, train, val, settings, run)
         validation["trained"] = trained.record["validation"]
-        kept = trained if validation["trained"]["mean"] > validation["start"]["mean"] else start
-        name = "trained" if kept is trained else "start"
+        better = validation["trained"]["mean"] > validation["start"]["mean"] + score_fusion.TOLERANCE
+        kept = trained if better else start
+        name = "trained" if better else "start"
         print(f"{run.stage}: of the trained one {validation['trained']['mean']:.3f}; the student is the {name} one")
         record = {"fusion": kept.record["fusion"], "validation": validation | {"kept": name}}
         return cls(kept.network, record, start)
@@ -133,21 +136,32 @@ def project(body: Network, train: np.ndarray) -> None:
 
 
 def mask_loss(body: Network, names: list[str], features, areas: torch.Tensor, pick: torch.Tensor, run: Run, spread):
-    """Binary cross entropy of the mask against areas with a pasted defect or noise on the features."""
+    """Binary cross entropy of the mask against areas with a pasted defect or noise on the features.
+
+    The head alone is computed: the trunk's batch norm between fine and deep features must not see the noise.
+    """
     seed = run.seed * 2**40 + int((pick * torch.arange(1, len(pick) + 1)).sum())  # another for each batch of each epoch
-    features, areas = noisy(features, spread, areas, seed)
-    found = body.continued(dict(zip(names, features, strict=True)))["mask"]
+    features, areas = noisy(features, spread, areas, seed % 2**63)
+    head = {node.name for node in memory_bank.needed(body, {"mask"})}
+    head -= {node.name for node in memory_bank.needed(body, set(names))}
+    found = body.continued(dict(zip(names, features, strict=True)), head)["mask"]
     return F.binary_cross_entropy_with_logits(found.float(), areas)
 
 
 def train_head(body: Network, samples: np.ndarray, areas: torch.Tensor, settings: Any, run: Run) -> None:
-    """Trains the mask head on features of the trunk, which stays as it is."""
+    """Trains the mask head on features of the trunk, which stays as it is.
+
+    Half of them are those of its int8 form: a head that has learned to find noise would find that of the rounding.
+    """
     names = [taps(body)[source] for source in SOURCES]
     trunk = memory_bank.part(body, set(names))
+    images = to_tensor(samples[:CALIBRATION])
+    quantized = QuantNetwork.calibrated(fold(trunk), images)
+    correct_biases(quantized, images[: CALIBRATION // 2])
     found: list[list[torch.Tensor]] = [[], []]
     with torch.no_grad():
         for i in track(range(0, len(samples), 16), "features"):
-            values = trunk.activations(to_tensor(samples[i : i + 16]))
+            values = (quantized if i // 16 % 2 else trunk).activations(to_tensor(samples[i : i + 16]))
             for features, name in zip(found, names, strict=True):
                 features.append(values[name].clone())
     features = [torch.cat(batches) for batches in found]

@@ -29,7 +29,7 @@ def spot(rng: np.random.Generator, image: np.ndarray, contrast: float) -> np.nda
 
 def tint(rng: np.random.Generator, image: np.ndarray, contrast: float) -> np.ndarray:
     """A stain of another colour; of another brightness where the picture is grey."""
-    drawn = rng.normal(size=image.shape[2])
+    drawn = np.asarray(rng.normal(size=image.shape[2]))
     grey = np.ptp(image.astype(int), axis=2).max() <= 8  # levels: JPEG's noise
     channels = np.full(image.shape[2], rng.choice([-1.0, 1.0])) if grey else drawn - drawn.mean()
     return image + stain(rng, image.shape[0]) * contrast * channels / np.abs(channels).max()

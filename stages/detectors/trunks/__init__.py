@@ -20,7 +20,7 @@ from transformers.utils import cached_file
 from edge.errors import UserError
 from stages.detectors.backbone import explained, located
 from stages.graph.channels import make_divisible
-from stages.graph.network import Node
+from stages.graph.network import Network, Node
 
 STEM = 32  # channels of the first layer at width 1, of all families
 FINE, DEEP = 8, 16  # strides of the features that a student uses
@@ -77,10 +77,21 @@ def load(name: str) -> tuple[list[Stage], Layers]:
         config = json.loads(Path(file(place, "config.json", options)).read_text())
         for family in families:
             if family.matches(config):
-                return family.read(name, place, options)
+                stages, layers = family.read(name, place, options)
+                check_shapes(f"{key} = {name}", stages, layers)
+                return stages, layers
     kind = config.get("architecture") or config.get("model_type")
     known = ", ".join(family.__name__.rpartition(".")[2] for family in families)
     raise UserError(f"{key} = {name}: is a {kind}; a student starts from {known}, or scratch")
+
+
+def check_shapes(what: str, stages: list[Stage], layers: Layers) -> None:
+    """UserError unless the layers are those of the stages' trunk for pictures of three channels."""
+    trunk = Network(trunk_nodes(stages, 1)[0])
+    for (layer, conv), (weight, _) in zip(trunk.layers.items(), layers, strict=False):
+        if weight.shape != conv.weight.shape:
+            wanted, found = list(conv.weight.shape), list(weight.shape)
+            raise UserError(f"{what}: layer {layer} has weights {found} instead of {wanted}; give another network")
 
 
 def file(place: str, name: str, options: dict) -> str:

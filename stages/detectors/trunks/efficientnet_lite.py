@@ -1,6 +1,7 @@
 """EfficientNet-Lite0 to 4 (Liu, 2020; Tan & Le, ICML 2019, without squeeze-and-excitation and swish), as timm names it.
 
-https://huggingface.co/timm/tf_efficientnet_lite0.in1k
+https://huggingface.co/timm/tf_efficientnet_lite0.in1k: those that timm trained itself, without tf_, have other padding,
+another eps and another input range.
 """
 
 import re
@@ -15,11 +16,11 @@ STRIDES, EPS = (1, 2, 2, 2, 1, 2, 1), 1e-3  # of the stages; of batch norm
 
 
 def matches(config: dict) -> bool:
-    return re.fullmatch(r"(tf_)?efficientnet_lite\d", str(config.get("architecture"))) is not None
+    return re.fullmatch(r"tf_efficientnet_lite[0-4]", str(config.get("architecture"))) is not None
 
 
 def read(name: str, place: str, options: dict) -> tuple[list[Stage], Layers]:
-    state = load_file(file(place, "model.safetensors", options))
+    state = {key: value.float() for key, value in load_file(file(place, "model.safetensors", options)).items()}
     try:
         found = stages(state)
         return found, layers(state, found)
