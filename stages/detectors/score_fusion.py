@@ -16,7 +16,7 @@ from stages.training.validation_defects import family_aurocs
 # choices, about evenly spaced; every part always counts
 MASK_WEIGHTS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9)
 DEEP_SHARES = (0.5, 0.25, 0.75)  # of the weight of the distances
-TOLERANCE = 0.01  # of an AUROC on validation defects, which says no more about real ones
+TOLERANCE = 0.005  # of an AUROC on validation defects, which says no more about real ones
 
 Parts = dict[str, torch.Tensor]  # maps [N, 1, h, w] by the name of the part
 

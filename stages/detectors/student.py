@@ -67,7 +67,7 @@ class Student(Detector):
             train_head(body, samples, areas, settings, run)
         trained = cls.build(body, train, val, settings, run)
         validation["trained"] = trained.record["validation"]
-        better = validation["trained"]["mean"] > validation["start"]["mean"] + score_fusion.TOLERANCE
+        better = validation["trained"]["mean"] > validation["start"]["mean"]
         kept = trained if better else start
         name = "trained" if better else "start"
         print(f"{run.stage}: of the trained one {validation['trained']['mean']:.3f}; the student is the {name} one")

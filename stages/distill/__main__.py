@@ -52,7 +52,7 @@ def check_pruning(params) -> None:
     channels = 3 if params.input.color == "rgb" else params.input.frames
     whole = Network(architecture(found(params.student.init)[0], params.student.width), channels)
     for kept in (whole, part(whole, {f"embed_{source}" for source in SOURCES})):  # trained, or what it starts as
-        check_prune_ratio(ratio, kept.nodes, params.input.size, channels)
+        check_prune_ratio(ratio, list(kept.nodes), params.input.size, channels)
 
 
 if __name__ == "__main__":
