@@ -348,3 +348,13 @@ def test_a_verified_download_leaves_the_index_as_it_was(here, monkeypatch, capsy
     assert "UNVERIFIED" not in capsys.readouterr().out and asked == [("http://example.org/mirror.tar.xz", True)]
     assert Path("data/test/index.csv").read_text().splitlines()[0] == "path,split,label,defect,mask,sha256,group"
     assert not any(item.unverified for item in read_index("data/test"))
+
+
+@pytest.mark.parametrize("place", ["data", "data/train", "data/train/images", "data/test", "data/.fetch.tmp/pictures"])
+def test_pictures_where_fetch_writes_are_refused_and_stay(here, place):
+    dataset(here / place)
+    before = sorted(path for path in (here / place).rglob("*") if path.is_file())
+    for path in (place, str(here / place)):
+        with pytest.raises(UserError, match=r"data\.path = .*: fetch writes there; move the pictures to data/raw"):
+            fetch("folder", path=path)
+    assert before and before == sorted(path for path in (here / place).rglob("*") if path.is_file())

@@ -9,9 +9,12 @@ from edge.errors import UserError
 from stages.common.atomic import directory
 from stages.common.dataset import Item, sha256, write_index
 from stages.common.stage import main
+from stages.common.textfile import short
 from stages.fetch import copies, groups, sources
 from stages.fetch.picture import Picture, check, check_types
 from stages.fetch.split import split
+
+OUTPUTS, SCRATCH = (Path("data/train"), Path("data/test")), Path("data/.fetch.tmp")
 
 
 def run(params) -> None:
@@ -27,7 +30,8 @@ def run(params) -> None:
 
 def _run(params) -> None:
     data = params.data
-    with scratch(Path("data/.fetch.tmp")) as work:
+    check_place(data.path)
+    with scratch(SCRATCH) as work:
         pictures = sources.load(data, work)
         check_types(pictures)
         check(pictures, params.input.depth)
@@ -35,13 +39,23 @@ def _run(params) -> None:
         pictures = groups.assign(pictures, data.group, find, params.input.depth)
         digests = [sha256(picture.file) for picture in pictures]
         drawn = split(pictures, digests, data)
-        with directory("data/train") as train, directory("data/test") as test:
+        with directory(OUTPUTS[0]) as train, directory(OUTPUTS[1]) as test:
             for out, names in ((train, ("train", "val")), (test, ("test",))):
                 items = [place(out, pictures[i], digests[i], name, group) for i, name, group in drawn if name in names]
                 write_index(out, sorted(items, key=lambda item: item.path))
     for name in ("train", "val", "test"):
         defects = Counter(pictures[i].defect for i, s, _ in drawn if s == name)
         print(f"{name}: " + ", ".join(f"{count} {defect}" for defect, count in sorted(defects.items())), flush=True)
+
+
+def check_place(path: str | None) -> None:
+    """UserError for a `data.path` where this stage and DVC write, for they delete what is there first."""
+    place = Path(path or "data/raw").absolute()
+    for own in map(Path.absolute, (*OUTPUTS, SCRATCH)):
+        if place == own or own in place.parents or place == own.parent:
+            raise UserError(
+                f"data.path = {short(path)}: fetch writes there; move the pictures to data/raw, and set null"
+            )
 
 
 @contextmanager
