@@ -30,7 +30,7 @@ from stages.detectors.backbone import (
 from stages.detectors.base import Run
 from stages.detectors.patchcore import PatchCore, collect_patches, patch_embeddings
 from stages.detectors.registry import load
-from stages.detectors.student_init import _load
+from stages.detectors.trunks import load as load_trunk
 from stages.graph.tensors import to_tensor
 from stages.training import simclr
 
@@ -371,8 +371,9 @@ def test_code_that_comes_with_a_network_is_never_run_nor_asked_about(dinov2, tmp
     with pytest.raises(UserError, match=r"needs code that comes with it \(auto_map\), which is never run") as caught:
         pretrained(str(dinov2), [1])
     assert one_line(caught) and not asked and not mark.exists()
-    with pytest.raises(UserError, match="has no weights of a MobileNetV2"):
-        _load(str(dinov2))
+    with pytest.raises(UserError, match="is a evil; a student starts from"):
+        load_trunk(str(dinov2))
+    assert not asked and not mark.exists()
     (dinov2 / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": reference}}))
     pretrained(str(dinov2), [1])  # of a class that transformers has itself
     assert not asked and not mark.exists()
@@ -381,7 +382,7 @@ def test_code_that_comes_with_a_network_is_never_run_nor_asked_about(dinov2, tmp
 def test_every_loader_of_transformers_refuses_code():
     """Whoever adds a call of from_pretrained has to pass on what `located` says."""
     calls = [path for path in (ROOT / "stages").rglob("*.py") if "from_pretrained(" in path.read_text()]
-    assert {path.name for path in calls} == {"backbone.py", "student_init.py"}
+    assert {path.name for path in calls} == {"backbone.py", "mobilenet_v2.py"}
     for path in calls:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "from_pretrained":
@@ -420,7 +421,7 @@ NAMES = ("x" * 300, "x" * 5000, "/" + "x" * 5000, "a\0b", "~nouser/x", "/dev/nul
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name[:10]))
 def test_a_name_that_is_none_is_one_line(name, offline):
-    for read in (lambda: pretrained(name, [1]), lambda: _load(name)):
+    for read in (lambda: pretrained(name, [1]), lambda: load_trunk(name)):
         with pytest.raises(UserError, match=r"^(teacher\.backbone|student\.init) = ") as caught:
             read()
         assert len(one_line(caught)) < 600
