@@ -127,6 +127,18 @@ def test_a_bank_larger_than_the_patches_takes_nearly_all_of_them():
     assert chosen.shape == (16, 5) and len(torch.unique(chosen, dim=0)) == 16
 
 
+def test_of_more_patches_than_are_compared_at_once_the_rare_ones_are_reached(monkeypatch):
+    """Part by part: one far cluster of 4 among 1600 patches has an entry, wherever it comes."""
+    monkeypatch.setattr(memory_bank, "CANDIDATES", 200)
+    for place in (0, 800, 1596):
+        lines = torch.randn(1600, 5, generator=torch.Generator().manual_seed(place))
+        lines[place : place + 4] += 30
+        found = [memory_bank.choose_bank(lines.t().reshape(1, 5, 40, 40), 24, seed) for seed in (0, 0, 1)]
+        assert found[0].shape == (24, 5) and torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+        reached = torch.cdist(lines, found[0]).min(1).values
+        assert reached.max() < 5 and reached[place : place + 4].max() < 5
+
+
 def test_too_few_patches_for_a_bank_are_named():
     with pytest.raises(UserError, match=r"^7 patches are too few for a memory bank"):
         memory_bank.choose_bank(torch.randn(1, 5, 1, 7), 1000, 0)

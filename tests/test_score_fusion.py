@@ -52,6 +52,13 @@ def test_normalisation_by_hand():
     assert found["deep"] == pytest.approx({"mean": 1, "level": 1})
 
 
+def test_of_pictures_unlike_each_other_the_highest_counts():
+    """The median score, 0, is below the mean of all maps, 10 / 3: a level must be above it."""
+    even = torch.tensor([0.0, 10.0, 0.0]).view(3, 1, 1, 1).expand(3, 1, 4, 4)
+    found = score_fusion.normalisation({"fine": even, "deep": maps(["deep"], 3)["deep"]})
+    assert found["fine"] == pytest.approx({"mean": 10 / 3, "level": 20 / 3})
+
+
 def test_a_peak_is_averaged_over_three_by_three():
     """A mask with one 9 in each map: its image score is 1, wherever the 9 is, and its mean 9 / 64."""
     mask = torch.zeros(5, 1, 8, 8)
@@ -71,7 +78,8 @@ def test_normalisation_against_opencv_and_scipy(names):
 
 @pytest.mark.parametrize("names", [["fine", "deep"], ["fine", "deep", "mask"]])
 def test_choice_against_every_candidate(names):
-    """Maps of 64 pixels with and without a mask are judged at 8 x 8, the size of the exported one."""
+    """Maps of 64 pixels with and without a mask are judged at 8 x 8, the size of the exported one. Chosen is the first
+    candidate, the mask counting least, that finds about as many defects as the best."""
     good = maps(names, 31)
     defects = {
         "a": maps(names, 25, 1, fine=4.0, mask=2.0),
@@ -79,7 +87,7 @@ def test_choice_against_every_candidate(names):
         "c": maps(names, 25, 3, mask=5.0),
     }
     scale, aurocs = reference(good), {}
-    for mask, deep in itertools.product(score_fusion.MASK_WEIGHTS if "mask" in names else [0], [0.25, 0.5, 0.75]):
+    for mask, deep in itertools.product(score_fusion.MASK_WEIGHTS if "mask" in names else [0], [0.5, 0.25, 0.75]):
         weights = {"fine": (1 - mask) * (1 - deep), "deep": (1 - mask) * deep, "mask": mask}
 
         def scores(parts, weights=weights):
@@ -99,11 +107,10 @@ def test_choice_against_every_candidate(names):
     weights, record = score_fusion.choose_weights(good, defects)
     assert list(weights) == names and sum(weights.values()) == pytest.approx(1)
     best = max(values[-1] for values in aurocs.values())
-    nearest = min(aurocs, key=lambda key: np.abs(np.subtract(key, list(weights.values()))).sum())
-    assert nearest == pytest.approx(tuple(weights.values()))
+    expected = next(key for key, values in aurocs.items() if values[-1] >= best - score_fusion.TOLERANCE)
+    assert expected == pytest.approx(tuple(weights.values()))
     assert list(record) == ["a", "b", "c", "mean"]
-    assert list(record.values()) == pytest.approx(aurocs[nearest], abs=2e-3)
-    assert record["mean"] == pytest.approx(best, abs=2e-3)
+    assert list(record.values()) == pytest.approx(aurocs[expected], abs=2e-3)
     assert len({round(values[-1], 4) for values in aurocs.values()}) > 2, "or every choice would do"
 
 
@@ -114,6 +121,13 @@ def test_the_part_that_knows_counts_most(knows):
     weights, record = score_fusion.choose_weights(good, defects)
     assert weights[knows] == max(weights.values()) and min(weights.values()) > 0
     assert record["a"] == record["mean"] > 0.9
+
+
+def test_what_all_parts_find_the_mask_need_not():
+    """A mask that was trained on defects of such a kind counts no more than it has to."""
+    good, defects = maps(SIDES), {"a": maps(SIDES, 40, 1, fine=30.0, deep=30.0, mask=60.0)}
+    weights, record = score_fusion.choose_weights(good, defects)
+    assert weights == pytest.approx({"fine": 0.45, "deep": 0.45, "mask": 0.1}) and record["mean"] == 1
 
 
 def test_scale_and_shift_of_a_part_change_nothing():

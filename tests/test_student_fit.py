@@ -156,6 +156,22 @@ def test_training_the_head_leaves_trunk_and_embeddings_as_they_are(tiny, seed):
     assert all(parameter.requires_grad for parameter in body.parameters())
 
 
+def test_half_of_the_features_that_the_head_learns_from_are_rounded_to_int8(tiny, monkeypatch):
+    """Those of the int8 trunk have at most 256 values for all channels; the others are the float trunk's."""
+    body, _ = prepared(tiny, 1.0)
+    samples = np.concatenate([pictures(16, 64, seed) for seed in (4, 5)])
+    seen: list = []
+    monkeypatch.setattr(student, "minimise", lambda model, loss, data, *_: seen.extend(data))
+    run = Run(0, "distill", lambda *_, **__: None)
+    student.train_head(body, samples, torch.zeros(32, 1, 8, 8), SimpleNamespace(**SETTINGS), run)
+    with torch.inference_mode():
+        values = body.activations(to_tensor(samples))
+    for features, name in zip(seen, taps(body).values(), strict=False):
+        torch.testing.assert_close(features[:16], values[name][:16])
+        assert len(features[16:].unique()) <= 256 < len(features[:16].unique())
+        assert np.corrcoef(features[16:].flatten(), values[name][16:].flatten())[0, 1] > 0.9
+
+
 def test_the_head_learns_to_find_what_was_pasted(tiny):
     """Bright squares in the pictures themselves; features are computed once, so that fifty passes take seconds."""
     body, areas = prepared(tiny, 1.0)

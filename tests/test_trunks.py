@@ -228,12 +228,13 @@ def test_the_published_mobilenet_v2_computes_what_transformers_does(assets):
 # what is no trunk
 
 
-def refused(name, *words: str) -> None:
+def refused(name, *words: str) -> str:
     with pytest.raises(UserError) as caught:
         new_student(str(name), 1.0, smooth(1, 32))
     line = one_line(caught)
     assert line.startswith(f"student.init = {name}: "), line
     assert all(word in line for word in words), line
+    return line
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder"])
@@ -250,6 +251,13 @@ def test_a_network_of_another_kind_is_named(tmp_path):
 def test_an_efficientnet_with_other_conventions_is_refused(tmp_path, architecture):
     """timm's own Lite0, without tf_, has symmetric padding, another eps of batch norm and ImageNet's mean."""
     refused(written(filled(TINY), tmp_path / "other", architecture), f"is a {architecture}")
+
+
+@pytest.mark.parametrize("kind", ["a\nb", "x" * 100_000, None, 5, ["tf_efficientnet_lite0"], {"a": 1}])
+@pytest.mark.parametrize("key", ["architecture", "model_type"])
+def test_a_config_that_says_something_else_is_one_short_line(tiny, key, kind):
+    (tiny / "config.json").write_text(json.dumps({key: kind}))
+    assert len(refused(tiny, "a student starts from")) < 600
 
 
 def test_a_folder_without_some_weights_is_refused(tiny):

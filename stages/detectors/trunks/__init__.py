@@ -18,6 +18,7 @@ import torch
 from transformers.utils import cached_file
 
 from edge.errors import UserError
+from stages.common.textfile import short
 from stages.detectors.backbone import explained, located
 from stages.graph.channels import make_divisible
 from stages.graph.network import Network, Node
@@ -78,11 +79,11 @@ def load(name: str) -> tuple[list[Stage], Layers]:
         for family in families:
             if family.matches(config):
                 stages, layers = family.read(name, place, options)
-                check_shapes(f"{key} = {name}", stages, layers)
+                check_shapes(f"{key} = {short(name)}", stages, layers)
                 return stages, layers
     kind = config.get("architecture") or config.get("model_type")
     known = ", ".join(family.__name__.rpartition(".")[2] for family in families)
-    raise UserError(f"{key} = {name}: is a {kind}; a student starts from {known}, or scratch")
+    raise UserError(f"{key} = {short(name)}: is a {short(str(kind))}; a student starts from {known}, or scratch")
 
 
 def check_shapes(what: str, stages: list[Stage], layers: Layers) -> None:

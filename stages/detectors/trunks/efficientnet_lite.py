@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from edge.errors import UserError
+from stages.common.textfile import short
 from stages.detectors.trunks import Layers, Stage, file, folded
 
 STRIDES, EPS = (1, 2, 2, 2, 1, 2, 1), 1e-3  # of the stages; of batch norm
@@ -25,7 +26,7 @@ def read(name: str, place: str, options: dict) -> tuple[list[Stage], Layers]:
         found = stages(state)
         return found, layers(state, found)
     except KeyError as missing:
-        raise UserError(f"student.init = {name}: has no weights {missing}; check the name or folder") from None
+        raise UserError(f"student.init = {short(name)}: has no weights {missing}; check the name or folder") from None
 
 
 def stages(state: dict[str, torch.Tensor]) -> list[Stage]:
