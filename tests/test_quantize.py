@@ -195,8 +195,10 @@ def test_network_against_the_integer_interpreter(model):
     with torch.inference_mode():
         found = steps(model, head, model(as_float(images)))
     difference = np.abs(found - interpret(model, images)[head])
-    deep = len(model.network.nodes) > 20  # there one rounding in another direction can grow
-    assert (difference == 0).mean() >= (0.75 if deep else 0.99) and (deep or difference.max() <= 1)
+    # in a deep one a rounding in another direction can grow: with eight seeds 0.5 to 1 were equal, and 0.09 to 0.16 on
+    # an output grid that is 5 % too wide
+    deep = len(model.network.nodes) > 20
+    assert (difference == 0).mean() >= (0.4 if deep else 0.99) and (deep or difference.max() <= 1)
 
 
 def test_simulation_is_the_integer_interpreter(model):
