@@ -86,5 +86,5 @@ def test_errors_of_a_download_show_no_password(monkeypatch, tmp_path, address):
     monkeypatch.setattr(download, "FOLDER", tmp_path)
     monkeypatch.setattr(download, "PAUSE", 0)
     with pytest.raises(UserError) as caught:
-        download.fetch(address)
+        download.fetch(address, listed=True)
     assert "Secret1" not in str(caught.value)
