@@ -156,7 +156,7 @@ def test_overlays_of_any_name(models, here, capsys):
 @pytest.mark.assets
 def test_a_face_model_of_any_name(assets, here):
     shutil.copy(assets / "weights/yunet/face_detection_yunet_n_320.onnx", here / f"{BAD}.onnx")
-    assert FaceFinder(f"{BAD}.onnx")(np.zeros((64, 64, 3), np.uint8)).shape == (0, 4)
+    assert FaceFinder(f"{BAD}.onnx")(np.zeros((64, 64, 3), np.uint8)).shape == (0, 5)
 
 
 def test_no_name_reaches_opencv_without_a_detour():
