@@ -14,6 +14,8 @@ from edge.inference.fields import Fields
 from edge.inference.jsonfile import read_json
 from edge.inference.modelinfo import NAME, SCHEMA, ModelInfo, parse
 
+DEEPEST = 16  # folders in each other: no format has more than a few
+
 
 def open_model(folder: str | Path) -> ModelInfo:
     """The model in `folder`, its JSON checked field by field and every file against its sha256; ModelError when not."""
@@ -28,8 +30,6 @@ def open_model(folder: str | Path) -> ModelInfo:
         found = digests(folder)
     except OSError as error:
         raise ModelError(f"{error.filename}: can't be read: {error.strerror}") from None
-    except RecursionError:
-        raise ModelError(f"{folder}: its folders lie too deep in each other") from None
     if isinstance(raw, dict) and type(raw.get("schema")) is int and raw["schema"] == 1:
         raw = _from_version_1(folder, raw, found)
     info = parse(folder, raw)
@@ -68,9 +68,18 @@ def write_model(folder: str | Path, info: dict[str, Any]) -> ModelInfo:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """The sha256 of every file in the folder but its model.json, by name."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / NAME]
-    return {path.relative_to(folder).as_posix(): sha256([path]) for path in paths}
+    """The sha256 of every file in the folder but its model.json, by name; ModelError below DEEPEST folders."""
+    paths, waiting = [], [(folder, 0)]
+    while waiting:
+        at, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise ModelError(f"{folder}: its folders lie too deep in each other")
+        for path in at.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                waiting.append((path, depth + 1))
+            elif path.is_file() and path != folder / NAME:
+                paths.append(path)
+    return {path.relative_to(folder).as_posix(): sha256([path]) for path in sorted(paths)}
 
 
 def sha256(paths: list[Path]) -> str:
