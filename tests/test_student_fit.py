@@ -84,7 +84,7 @@ def test_without_epochs_the_student_is_its_start(init, tiny, monkeypatch):
     monkeypatch.setattr(student, "minimise", None)  # nothing is trained
     found = fit(init=tiny if init == "tiny" else init, epochs=0, width=1.0)
     assert "mask" not in found.network.ops and set(found.record) == {"fusion", "validation"}
-    assert found.network is found.start.network and set(found.record["validation"]) == {*FAMILIES, "mean"}
+    assert found.network is found.start.network and set(found.record["validation"]) == {"start", "kept"}
     assert torch.isfinite(found.maps(VAL)).all()
 
 
@@ -101,7 +101,7 @@ def test_the_record_of_validation_is_what_the_maps_say(tiny):
         maps = torch.nn.functional.pad(found.maps(samples).unsqueeze(1), (1,) * 4, mode="replicate")
         return torch.nn.functional.avg_pool2d(maps, 3, 1).amax((1, 2, 3)).numpy()
 
-    good, aurocs = scores(VAL), found.record["validation"]
+    good, aurocs = scores(VAL), found.record["validation"]["start"]
     for name, samples in validation_defects(VAL, 0).items():
         bad = scores(samples)
         expected = roc_auc_score([0] * len(good) + [1] * len(bad), np.concatenate([good, bad]))

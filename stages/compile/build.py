@@ -11,12 +11,11 @@ from edge.errors import UserError
 from stages.compile import onnx_export
 from stages.detectors.base import Detector, Export
 from stages.graph.batchnorm import fold
-from stages.graph.bias_correction import correct_biases
+from stages.graph.bias_correction import calibrated, how
 from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
 
-CORRECTION = 32  # pictures that biases are corrected on: a choice, bounds memory
 SCHEME = "int8 weights per channel, 8-bit activations per tensor"
 
 
@@ -38,19 +37,12 @@ class Build:
 
     @cached_property
     def export(self) -> Export:
-        """What the detector exports; for an int8 file calibrated here, and its biases corrected, where it is not yet.
-
-        Half of the calibration pictures have defects: calibrated on good ones alone, the output saturates below the
-        scores of defects.
-        """
+        """What the detector exports; for an int8 file calibrated here where it is not yet."""
         export = self.detector.export()
         if self.precision != "int8" or export.quantized or not isinstance(export.module, Network):
             return export
-        images = to_tensor(self.samples)
-        quantized = QuantNetwork.calibrated(fold(export.module), images)  # a copy: the detector's may be its own
-        correct_biases(quantized, images[:CORRECTION])
-        ranges = f"post-training: smallest and largest values on {len(images)} training pictures, half with defects"
-        return replace(export, module=quantized.network, quantized=quantized, ranges=ranges)
+        quantized = calibrated(fold(export.module), to_tensor(self.samples))  # a copy: the detector's may be its own
+        return replace(export, module=quantized.network, quantized=quantized, ranges=how(len(self.samples)))
 
     @cached_property
     def network(self) -> Network:

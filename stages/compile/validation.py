@@ -11,7 +11,8 @@ def validate(detector: Detector, good: np.ndarray, quantile: float, seed: int) -
     """The fields `threshold` and `validation` of model.json, from good validation pictures uint8 [N, S, S, C].
 
     The threshold is a quantile of their scores. `auroc` compares candidates without test pictures: the mean image AUROC
-    of every second picture against families of synthetic defects in them, which neither training nor a choice used.
+    of every second picture against families of synthetic defects in them, which neither training nor a choice used (the
+    parts of a student's map were brought to one scale on all of them).
     """
     judged = good[1::2] if len(good) > 1 else good
     defects = validation_defects(judged, seed + 1)

@@ -38,7 +38,7 @@ def compress(params) -> None:
         pruned_qat = qat
         if settings.prune_ratio:
             body = imitation.pruned()
-            network, fusion = imitation.with_banks(body)
+            network, fusion = imitation.student.with_own_banks(body, body, train, val, run.seed)
             pruned, pruned_qat = Student(network, {"fusion": fusion}), int8(body, "pruned_qat")
     for path, detector in ((QAT, qat), (PRUNED, pruned), (PRUNED_QAT, pruned_qat)):
         with atomic.directory(path) as folder:

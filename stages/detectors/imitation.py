@@ -12,7 +12,7 @@ from stages.detectors import memory_bank
 from stages.detectors.base import Run, check_samples
 from stages.detectors.student import Student
 from stages.graph.batchnorm import fold
-from stages.graph.network import Network, nodes_channels
+from stages.graph.network import Network
 from stages.graph.prune import prune
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import deviation, to_tensor
@@ -58,13 +58,6 @@ class Imitation:
         model.to(self.device)
         minimise(model, loss, data, epochs, batch, lr, self.run.seed, self.run.stage, label, self.run.log, after_epoch)
         model.cpu()
-
-    def with_banks(self, body: Network) -> tuple[Network, dict]:
-        """The deployable student: `body` with memory banks of its own embeddings, as large as those of the original."""
-        size = nodes_channels(self.student.network.nodes, "bank_deep", body.channels)
-        banks = memory_bank.choose_banks(memory_bank.outputs(body, self.train), size, self.run.seed)
-        weights = {name: part["weight"] for name, part in self.student.record["fusion"].items()}
-        return memory_bank.with_banks(body, body, banks, self.val, weights)
 
     def with_fake_quantization(self, body: Network, images: torch.Tensor, label: str) -> QuantNetwork:
         """`body` after quantization-aware training. The ranges of activations, first those of `images`, float

@@ -90,7 +90,7 @@ def choose_bank(patches: torch.Tensor, size: int, seed: int) -> torch.Tensor:
 
 def choose_banks(found: dict[str, torch.Tensor], size: int, seed: int) -> dict[str, torch.Tensor]:
     """A memory bank for each source of patch embeddings in the outputs on training samples: `size` deep ones, and half
-    as many fine ones, which are more alike."""
+    as many fine ones: a choice (fewer were better on the pill, more on the tiles)."""
     sizes = {"fine": max(DIVISOR, size // 2 // DIVISOR * DIVISOR), "deep": size}
     return {source: choose_bank(patches, sizes[source], seed) for source, patches in embeddings(found).items()}
 

@@ -6,20 +6,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from stages.detectors import memory_bank
 from stages.detectors.base import MAP, Detector, Export, Run
 from stages.detectors.imitation import Imitation
 from stages.detectors.student import Student
 from stages.graph.batchnorm import fold
-from stages.graph.bias_correction import correct_biases
-from stages.graph.network import Network, nodes_channels
+from stages.graph.bias_correction import calibrated, how
+from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
 from stages.training.synthetic_defects import training_pool
 
 CALIBRATION = 256  # pictures, half with a synthetic defect, that int8 ranges are calibrated on: a choice
-CORRECTION = 32  # of them, that biases are corrected on: a choice, bounds memory
-CALIBRATED = f"post-training: smallest and largest values on {CALIBRATION} training pictures, half with defects"
 TRAINED = "learned by quantization-aware training"
 
 
@@ -53,15 +50,8 @@ class QuantizedStudent(Detector):
         """
         images = to_tensor(training_pool(train, CALIBRATION, seed, 1)[0])
         trained = training is not None and training.settings.qat_epochs > 0
-        if trained:
-            quantized = training.with_fake_quantization(body, images, label)
-        else:
-            quantized = QuantNetwork.calibrated(fold(body), images)
-            correct_biases(quantized, images[:CORRECTION])
-        size = nodes_channels(student.network.nodes, "bank_deep", student.network.channels)
-        banks = memory_bank.choose_banks(memory_bank.outputs(quantized, train), size, seed)
-        weights = {name: part["weight"] for name, part in student.record["fusion"].items()}
-        whole, _ = memory_bank.with_banks(quantized.network, quantized, banks, val, weights)
+        quantized = training.with_fake_quantization(body, images, label) if trained else calibrated(fold(body), images)
+        whole, _ = student.with_own_banks(quantized.network, quantized, train, val, seed)
         return cls(QuantNetwork.calibrated(whole, images, quantized), trained)
 
     @classmethod
@@ -81,4 +71,4 @@ class QuantizedStudent(Detector):
     def export(self) -> Export:
         network = fold(self.quantized.network)
         outputs = {name: MAP for name in network.heads}
-        return Export(network, outputs, quantized=self.quantized, ranges=TRAINED if self.trained else CALIBRATED)
+        return Export(network, outputs, quantized=self.quantized, ranges=TRAINED if self.trained else how(CALIBRATION))

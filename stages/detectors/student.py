@@ -15,9 +15,8 @@ from stages.detectors.base import MAP, Detector, Export, Run, check_samples
 from stages.detectors.student_init import new_student
 from stages.detectors.student_network import EMBEDDING, PATCH_STRIDE, SOURCES, STRIDE, taps
 from stages.graph.batchnorm import fold
-from stages.graph.bias_correction import correct_biases
-from stages.graph.network import Network
-from stages.graph.quantize import QuantNetwork
+from stages.graph.bias_correction import calibrated
+from stages.graph.network import Network, nodes_channels
 from stages.graph.tensors import to_tensor
 from stages.training.feature_noise import noisy
 from stages.training.loop import minimise
@@ -58,7 +57,7 @@ class Student(Detector):
         validation = {"start": start.record["validation"]}
         print(f"{run.stage}: AUROC of the start on validation defects {validation['start']['mean']:.3f}")
         if not settings.epochs:
-            return cls(start.network, start.record, start)
+            return cls(start.network, start.record | {"validation": validation | {"kept": "start"}}, start)
         samples, masks = training_pool(train, settings.images, run.seed)
         areas = F.max_pool2d(torch.from_numpy(masks).float().unsqueeze(1), STRIDE)
         if settings.init == "scratch" or settings.train_trunk:
@@ -91,6 +90,14 @@ class Student(Detector):
         )
         network, fusion = memory_bank.with_banks(body, body, banks, val, weights)
         return cls(network, {"fusion": fusion, "validation": aurocs})
+
+    def with_own_banks(self, body: Network, computed_by, train: np.ndarray, val: np.ndarray, seed: int):
+        """A network and its fusion as memory_bank.with_banks gives them: another form of the student, with memory banks
+        of what `computed_by` says of the samples `train`, as large as this one's, and with its weights of the parts."""
+        size = nodes_channels(self.network.nodes, "bank_deep", self.network.channels)
+        banks = memory_bank.choose_banks(memory_bank.outputs(computed_by, train), size, seed)
+        weights = {name: part["weight"] for name, part in self.record["fusion"].items()}
+        return memory_bank.with_banks(body, computed_by, banks, val, weights)
 
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, str]:
@@ -135,13 +142,13 @@ def project(body: Network, train: np.ndarray) -> None:
         conv.bias.data.copy_(-weight @ mean)
 
 
-def mask_loss(body: Network, names: list[str], features, areas: torch.Tensor, pick: torch.Tensor, run: Run, spread):
+def mask_loss(body: Network, names: list[str], features, areas: torch.Tensor, pick: torch.Tensor, spread):
     """Binary cross entropy of the mask against areas with a pasted defect or noise on the features.
 
     The head alone is computed: the trunk's batch norm between fine and deep features must not see the noise.
     """
-    seed = run.seed * 2**40 + int((pick * torch.arange(1, len(pick) + 1)).sum())  # another for each batch of each epoch
-    features, areas = noisy(features, spread, areas, seed % 2**63)
+    seed = int((pick * torch.arange(1, len(pick) + 1)).sum())  # of this batch, whose order follows the run's seed
+    features, areas = noisy(features, spread, areas, seed)
     head = {node.name for node in memory_bank.needed(body, {"mask"})}
     head -= {node.name for node in memory_bank.needed(body, set(names))}
     found = body.continued(dict(zip(names, features, strict=True)), head)["mask"]
@@ -155,9 +162,7 @@ def train_head(body: Network, samples: np.ndarray, areas: torch.Tensor, settings
     """
     names = [taps(body)[source] for source in SOURCES]
     trunk = memory_bank.part(body, set(names))
-    images = to_tensor(samples[:CALIBRATION])
-    quantized = QuantNetwork.calibrated(fold(trunk), images)
-    correct_biases(quantized, images[: CALIBRATION // 2])
+    quantized = calibrated(fold(trunk), to_tensor(samples[:CALIBRATION]))
     found: list[list[torch.Tensor]] = [[], []]
     with torch.no_grad():
         for i in track(range(0, len(samples), 16), "features"):
@@ -170,7 +175,7 @@ def train_head(body: Network, samples: np.ndarray, areas: torch.Tensor, settings
         op.requires_grad_(name not in trunk.ops and not name.startswith(("pool_", "embed_")))
 
     def loss(pick: torch.Tensor) -> torch.Tensor:
-        return mask_loss(body, names, [feature[pick] for feature in features], areas[pick], pick, run, spread)
+        return mask_loss(body, names, [feature[pick] for feature in features], areas[pick], pick, spread)
 
     data = (*features, areas)
     minimise(body, loss, data, settings.epochs, settings.batch, settings.lr, run.seed, run.stage, "distill", run.log)
@@ -193,7 +198,7 @@ def train_all(body: Network, samples: np.ndarray, areas: torch.Tensor, train: np
         spread = [feature.detach().std((0, 2, 3), keepdim=True) for feature in features]
         target = wanted[pick].to(device)
         found = sum(F.mse_loss(values[f"embed_{source}"].float(), target) for source in SOURCES) / len(SOURCES)
-        mask = mask_loss(body, names, features, areas[pick].to(device), pick, run, spread)
+        mask = mask_loss(body, names, features, areas[pick].to(device), pick, spread)
         return settings.feature_weight * found + settings.mask_weight * mask
 
     weights, data = (settings.feature_weight, settings.mask_weight), (samples, wanted, areas)

@@ -14,7 +14,7 @@ from stages.graph.channels import make_divisible
 from stages.graph.network import Network, Node, nodes_channels
 
 STRIDE, PATCH_STRIDE = FINE, DEEP  # of the mask, and so of the map, and of the patch embeddings
-EMBEDDING = 32  # channels of a patch embedding: with as many operations, a larger bank was better than longer vectors
+EMBEDDING = 32  # channels of a patch embedding: a choice (64 was better on the pill, twice the entries on the tiles)
 NECK = 88  # channels of the neck at width 1: a choice
 SOURCES = ("fine", "deep")  # of patch embeddings
 

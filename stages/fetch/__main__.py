@@ -50,8 +50,11 @@ def _run(params) -> None:
 
 def check_place(path: str | None) -> None:
     """UserError for a `data.path` where this stage and DVC write, for they delete what is there first."""
-    place = Path(path or "data/raw").absolute()
-    for own in map(Path.absolute, (*OUTPUTS, SCRATCH)):
+    try:
+        place = Path(path or "data/raw").resolve()
+    except (OSError, RuntimeError, ValueError):  # no path: the source says what is wrong
+        return
+    for own in (own.resolve() for own in (*OUTPUTS, SCRATCH)):
         if place == own or own in place.parents or place == own.parent:
             raise UserError(
                 f"data.path = {short(path)}: fetch writes there; move the pictures to data/raw, and set null"

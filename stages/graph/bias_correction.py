@@ -1,12 +1,32 @@
-"""Bias correction (Nagel et al., ICCV 2019): what rounding does to the mean of a layer's output is taken off its bias.
+"""Post-training quantization: ranges by calibration, then bias correction.
 
-Rounded weights shift the mean of a channel wherever its inputs are not centred, as behind relu6. In a pretrained
+Bias correction (Nagel et al., ICCV 2019) takes off a layer's bias what rounding does to the mean of its output. Rounded
+weights shift the mean of a channel wherever its inputs are not centred, as behind relu6. In a pretrained
 EfficientNet-Lite0 the first depthwise layer alone changed the patch embeddings by a quarter of their variance.
 """
 
 import torch
 
+from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
+
+CORRECTION = 32  # pictures that biases are corrected on: a choice, bounds memory
+
+
+def calibrated(folded: Network, images: torch.Tensor) -> QuantNetwork:
+    """The int8 form of a network with folded batch norm, which is changed: ranges from `images`, float [N, C, S, S] in
+    0..1, and biases corrected on the first of them. Half of the images should have defects: calibrated on good ones
+    alone, the output saturates below the scores of defects."""
+    model = QuantNetwork.calibrated(folded, images)
+    correct_biases(model, images[:CORRECTION])
+    return model
+
+
+def how(count: int) -> str:
+    """What `calibrated` on `count` images is called in model.json."""
+    return (
+        f"post-training: smallest and largest values on {count} training pictures, half with defects; biases corrected"
+    )
 
 
 @torch.no_grad()

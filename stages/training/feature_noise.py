@@ -1,7 +1,7 @@
 """Noise on features inside random areas, which a mask head learns to find beside defects pasted into pictures.
 
-As in SuperSimpleNet (Rolih et al., ICPR 2024): what no picture shows, features may. On pictures alone the head knew
-pasted defects best; with noise it found more of the real ones on every set tried.
+As in SuperSimpleNet (Rolih et al., ICPR 2024): what no pasted defect shows, features may. Fused with the memory banks,
+a head trained with noise found more of the pill's defects, upright and rotated, and as many of the tiles'.
 """
 
 import math

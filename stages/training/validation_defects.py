@@ -1,8 +1,8 @@
 """Synthetic defects for validation, down to the barely visible: training uses another generator, synthetic_defects.py.
 
-Of nine families these five were kept: over more than a thousand candidates on three sets the mean AUROC against them
-ranked the candidates as test pictures did (docs/compression.md), better than CutPaste alone, of which nearly every
-candidate finds all. A family is a function in FAMILIES. All ranges are choices.
+Of nine families these five were kept, since the mean AUROC against them ranked candidates most as their test pictures
+did (docs/compression.md): better than CutPaste alone on two of three sets, no better on the third. A family is a
+function in FAMILIES. All ranges are choices.
 """
 
 from collections.abc import Callable
