@@ -34,3 +34,15 @@ def here(tmp_path, monkeypatch) -> Path:
 def one_line(caught) -> str:
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.fixture
+def dinov2(tmp_path):
+    """A tiny random DINOv2 as a folder in hub layout."""
+    import torch
+    from transformers import Dinov2Config, Dinov2Model  # slow to import, and few tests need it
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
+    Dinov2Model(Dinov2Config(**sizes, initializer_range=0.2)).save_pretrained(tmp_path / "dinov2")
+    return tmp_path / "dinov2"

@@ -1,7 +1,17 @@
 """Figures as text: three significant digits, units, an en dash for what is unknown; and tables in Markdown."""
 
 NONE = "\u2013"  # an en dash
-TEXT_COLUMNS = ("Variant", "Device", "Step", "Changed", "Run", "Model", "Condition", "Kernels", "Criterion")  # aligned to the left
+TEXT_COLUMNS = (
+    "Variant",
+    "Device",
+    "Step",
+    "Changed",
+    "Run",
+    "Model",
+    "Condition",
+    "Kernels",
+    "Criterion",
+)  # aligned to the left
 
 
 def score(value) -> str:
