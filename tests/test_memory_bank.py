@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy import ndimage
-from sklearn.neighbors import NearestNeighbors
+from sklearn.metrics import pairwise_distances
 from students import WEIGHTS, lively, pictures, smooth
 
 from edge.errors import UserError
@@ -51,13 +51,14 @@ def enlarged(maps: np.ndarray) -> np.ndarray:
 
 
 def parts(body: Network, banks: dict, samples: np.ndarray) -> dict[str, np.ndarray]:
-    """The maps [N, 1, 8, 8] of each part by scikit-learn's nearest neighbours, before they are normalised."""
+    """The maps [N, 1, 8, 8] of each part by scikit-learn's distances, before they are normalised."""
     with torch.inference_mode():
         values = body.activations(to_tensor(samples))
     found = {}
     for source, bank in banks.items():
-        lines = values[f"embed_{source}"].permute(0, 2, 3, 1).reshape(-1, bank.shape[1]).double().numpy()
-        near = NearestNeighbors(n_neighbors=1).fit(bank.double().numpy()).kneighbors(lines)[0] ** 2
+        lines = values[f"embed_{source}"].permute(0, 2, 3, 1).reshape(-1, bank.entries.shape[1]).double().numpy()
+        distances = pairwise_distances(lines, bank.entries.double().numpy(), "sqeuclidean")
+        near = (distances - bank.expected.double().numpy()).min(1)
         found[source] = enlarged(near.reshape(len(samples), 1, 4, 4))
     return found | ({"mask": values["mask"].double().numpy()} if "mask" in values else {})
 
@@ -67,7 +68,7 @@ def test_score_is_the_weighted_sum_of_normalised_distances_and_mask(body, banks,
     """Each has mean 0 and the median image score 1 on the validation pictures."""
     network = body if masked else start(body)
     whole, record = memory_bank.with_banks(network, network, banks, VAL, WEIGHTS)
-    assert whole.heads == ["score"] and {source: len(bank) for source, bank in banks.items()} == {
+    assert whole.heads == ["score"] and {source: len(bank.entries) for source, bank in banks.items()} == {
         "fine": 16,
         "deep": 40,
     }
@@ -85,13 +86,14 @@ def test_score_is_the_weighted_sum_of_normalised_distances_and_mask(body, banks,
     assert found.std() > 0.1
 
 
-def test_squared_distances_against_brute_force():
+def test_excess_distances_against_brute_force():
     generator = torch.Generator().manual_seed(0)
-    patches, bank = torch.randn(3, 7, 4, 5, generator=generator), torch.randn(11, 7, generator=generator)
-    found = memory_bank.squared_distance(patches, bank)
+    patches, entries = torch.randn(3, 7, 4, 5, generator=generator), torch.randn(11, 7, generator=generator)
+    offsets = torch.rand(11, generator=generator) * 9
+    found = memory_bank.excess_distance(patches, memory_bank.Bank(entries, offsets))
     assert found.shape == (3, 1, 4, 5)
     for n, y, x in np.ndindex(3, 4, 5):
-        expected = min(float(((patches[n, :, y, x] - entry) ** 2).sum()) for entry in bank)
+        expected = min(float(((patches[n, :, y, x] - entries[k]) ** 2).sum() - offsets[k]) for k in range(11))
         assert float(found[n, 0, y, x]) == pytest.approx(expected, abs=1e-4)
 
 
@@ -106,7 +108,7 @@ def test_parts_come_from_both_banks_and_the_mask(body, banks):
 @pytest.mark.parametrize("source", SOURCES)
 def test_entries_are_near_every_patch(body, banks, source):
     """Closer than as many random patches, which leave the rare ones far away."""
-    patches, entries = every(body, TRAIN, source), banks[source]
+    patches, entries = every(body, TRAIN, source), banks[source].entries
     assert len(torch.unique(entries, dim=0)) == len(entries)
     drawn = patches[torch.randperm(len(patches), generator=torch.Generator().manual_seed(1))[: len(entries)]]
     nearest = [torch.cdist(patches, chosen).min(1).values for chosen in (entries, drawn)]
@@ -118,12 +120,12 @@ def test_entries_are_near_every_patch(body, banks, source):
 def test_the_fine_bank_has_half_as_many_entries(body, size, fine, deep):
     """In multiples of 8, at least 8, and at most as many as there are patches."""
     found = memory_bank.choose_banks(memory_bank.outputs(body, TRAIN), size, 0)
-    assert (len(found["fine"]), len(found["deep"])) == (fine, deep)
+    assert (len(found["fine"].entries), len(found["deep"].entries)) == (fine, deep)
 
 
 def test_a_bank_larger_than_the_patches_takes_nearly_all_of_them():
     features = torch.randn(1, 5, 3, 7, generator=torch.Generator().manual_seed(0))
-    chosen = memory_bank.choose_bank(features, 1000, 0)
+    chosen = memory_bank.choose_bank(features, 1000, 0).entries
     assert chosen.shape == (16, 5) and len(torch.unique(chosen, dim=0)) == 16
 
 
@@ -133,7 +135,7 @@ def test_of_more_patches_than_are_compared_at_once_the_rare_ones_are_reached(mon
     for place in (0, 800, 1596):
         lines = torch.randn(1600, 5, generator=torch.Generator().manual_seed(place))
         lines[place : place + 4] += 30
-        found = [memory_bank.choose_bank(lines.t().reshape(1, 5, 40, 40), 24, seed) for seed in (0, 0, 1)]
+        found = [memory_bank.choose_bank(lines.t().reshape(1, 5, 40, 40), 24, seed).entries for seed in (0, 0, 1)]
         assert found[0].shape == (24, 5) and torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
         reached = torch.cdist(lines, found[0]).min(1).values
         assert reached.max() < 5 and reached[place : place + 4].max() < 5

@@ -123,7 +123,7 @@ def test_a_network_that_diverged_is_one_line_wherever_it_shows(value):
             body.ops[head].conv.bias.zero_()
         with diverges():
             prune(body, 0.2, smooth(4, 64))
-        val, banks = pictures(4, 64), dict.fromkeys(SOURCES, torch.zeros(8, 32))
+        val, banks = pictures(4, 64), dict.fromkeys(SOURCES, memory_bank.Bank(torch.zeros(8, 32), torch.zeros(8)))
         parts = memory_bank.parts(body, banks, val)
         with diverges():
             score_fusion.choose_weights(parts, {"spot": parts})

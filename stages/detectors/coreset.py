@@ -74,12 +74,18 @@ class StreamedCoreset:
         return torch.cat([*self.kept, *self.waiting])
 
 
-def nearest(points: torch.Tensor, centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared distance [N] of the points [N, D] to the nearest of the centres [K, D], and the index of that one [N]."""
-    norms = centres.square().sum(1)
+def nearest(
+    points: torch.Tensor, centres: torch.Tensor, offsets: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared distance [N] of the points [N, D] to the nearest of the centres [K, D], and the index of that one [N].
+
+    With `offsets` [K], which are added to the squared distances, the smallest sum and its index.
+    """
+    norms = centres.square().sum(1) + (0 if offsets is None else offsets)
     minima = [(norms - 2 * chunk @ centres.t()).min(1) for chunk in points.split(2048)]  # 2048: bounds memory
     squared, index = (torch.cat(chunks) for chunks in zip(*minima, strict=True))
-    return (squared + points.square().sum(1)).clamp(min=0), index
+    squared += points.square().sum(1)
+    return (squared.clamp(min=0) if offsets is None else squared), index
 
 
 def k_means_step(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:

@@ -2,21 +2,32 @@
 
 The squared distance of an embedding f to the nearest embedding c of a bank is |f|² + min(|c|² - 2 c·f): a 1 x 1
 convolution with a channel for each c, a minimum over channels, and a sum. That puts PatchCore (Roth et al., CVPR 2022)
-into the graph. A student that learned the teacher's anomaly map instead was worse (docs/results-mtd.md): a small
-network can't represent the distance to the nearest of thousands of patches as a function of the picture.
+into the graph. Of |c|² the distance that is to be expected at c is subtracted (local_density.py). A student that
+learned the teacher's anomaly map instead was worse (docs/results-mtd.md): a small network can't represent the distance
+to the nearest of thousands of patches as a function of the picture.
 """
+
+from typing import NamedTuple
 
 import torch
 
 from edge.errors import UserError
 from stages.detectors import score_fusion
 from stages.detectors.coreset import StreamedCoreset, greedy_coreset, k_means_step, nearest
+from stages.detectors.local_density import expected_distances
 from stages.detectors.student_network import SOURCES
 from stages.graph.channels import DIVISOR, make_divisible
 from stages.graph.network import Network, Node
 from stages.graph.tensors import flatten_patches, to_tensor
 
 CANDIDATES = 60_000  # patches that a greedy coreset chooses from at once: a choice, bounds its time
+
+
+class Bank(NamedTuple):
+    """entries: patch embeddings [K, D]. expected: the squared distance [K] of a good patch whose nearest one it is."""
+
+    entries: torch.Tensor
+    expected: torch.Tensor
 
 
 def bank_size(settings) -> int:
@@ -47,6 +58,11 @@ def without_banks(student: Network) -> Network:
     return part(student, {name for name in ("mask", *map("embed_{}".format, SOURCES)) if name in student.ops})
 
 
+def without_mask(body: Network) -> Network:
+    """What a student starts as: the nodes of a body that its patch embeddings need."""
+    return part(body, {f"embed_{source}" for source in SOURCES})
+
+
 def outputs(body, samples, progress=lambda x: x) -> dict[str, torch.Tensor]:
     """What a network without memory banks, or its quantized form, says of samples uint8 [N, S, S, C], by name: mask
     logits [N, 1, h, w] and patch embeddings [N, D, h / 2, w / 2]."""
@@ -67,14 +83,14 @@ def embeddings(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {source: found[f"embed_{source}"] for source in SOURCES}
 
 
-def choose_bank(patches: torch.Tensor, size: int, seed: int) -> torch.Tensor:
-    """The memory bank [K, D] of patch embeddings [N, D, h, w]; K is `size`, or less where there are too few patches.
+def choose_bank(patches: torch.Tensor, size: int, seed: int) -> Bank:
+    """The memory bank of K patch embeddings, of [N, D, h, w]; K is `size`, or less where there are too few patches.
 
     A greedy coreset of all patches reaches the rare ones; one step of k-means then moves each to the mean of the
     patches nearest to it, which takes out the noise that the embeddings of a small network have. The coreset starts at
     a patch drawn by `seed`. UserError for fewer than 8 patches.
     """
-    patches = flatten_patches(patches)
+    maps, patches = patches, flatten_patches(patches)
     size = min(size, len(patches) // DIVISOR * DIVISOR)
     if not size:
         raise UserError(
@@ -85,10 +101,11 @@ def choose_bank(patches: torch.Tensor, size: int, seed: int) -> torch.Tensor:
         stream.add(chunk)
     found = stream.points()
     start = int(torch.randint(len(found), (1,), generator=torch.Generator().manual_seed(seed)))
-    return k_means_step(patches, found[greedy_coreset(found, size, start)[0]])
+    entries = k_means_step(patches, found[greedy_coreset(found, size, start)[0]])
+    return Bank(entries, expected_distances(maps, entries))
 
 
-def choose_banks(found: dict[str, torch.Tensor], size: int, seed: int) -> dict[str, torch.Tensor]:
+def choose_banks(found: dict[str, torch.Tensor], size: int, seed: int) -> dict[str, Bank]:
     """A memory bank for each source of patch embeddings in the outputs on training samples: `size` deep ones, and half
     as many fine ones: a choice (fewer were better on the pill, more on the tiles)."""
     sizes = {"fine": max(DIVISOR, size // 2 // DIVISOR * DIVISOR), "deep": size}
@@ -105,21 +122,25 @@ def centre(body: Network, good) -> None:
         body.ops[f"embed_{source}"].conv.bias.data -= patches.mean((0, 2, 3))
 
 
-def squared_distance(patches: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
-    """Squared distance [N, 1, h, w] of patch embeddings [N, D, h, w] to the nearest one of the bank [K, D]."""
+def excess_distance(patches: torch.Tensor, bank: Bank) -> torch.Tensor:
+    """By how much the squared distance of patch embeddings [N, D, h, w] to an entry of the bank is larger than expected
+    there, or smaller, as [N, 1, h, w]: the least of all entries."""
     n, _, h, w = patches.shape
-    return nearest(flatten_patches(patches), bank)[0].view(n, 1, h, w)
+    found = nearest(flatten_patches(patches), bank.entries, -bank.expected)[0]
+    return found.view(n, 1, h, w)
 
 
-def parts(computed_by, banks: dict[str, torch.Tensor], samples) -> score_fusion.Parts:
-    """The parts of a student's map of samples uint8 [N, S, S, C]: the squared distance to each memory bank [K, D] and,
-    where there is one, the mask. computed_by: a network without memory banks, or its quantized form."""
+def parts(computed_by, banks: dict[str, Bank], samples) -> score_fusion.Parts:
+    """The parts of a student's map of samples uint8 [N, S, S, C]: the excess distance to each memory bank and, where
+    there is one, the mask. computed_by: a network without memory banks, or its quantized form."""
     found = outputs(computed_by, samples)
-    maps = {source: squared_distance(patches, banks[source]) for source, patches in embeddings(found).items()}
+    maps = {source: excess_distance(patches, banks[source]) for source, patches in embeddings(found).items()}
     return maps | {name: value for name, value in found.items() if name == "mask"}
 
 
-def with_banks(body: Network, computed_by, banks: dict, val, weights: dict[str, float]) -> tuple[Network, dict]:
+def with_banks(
+    body: Network, computed_by, banks: dict[str, Bank], val, weights: dict[str, float]
+) -> tuple[Network, dict]:
     """The deployable student, whose one output `score` [N, 1, h, w] at stride 8 is the weighted sum of its normalised
     parts (score_fusion.py); and each part's `weight`, `mean` and `level` on the good samples `val`, uint8 [N, S, S, C].
 
@@ -135,14 +156,14 @@ def with_banks(body: Network, computed_by, banks: dict, val, weights: dict[str, 
         nodes += [
             Node(f"square_{source}", "square", (f"embed_{source}",)),
             Node(f"length_{source}", "conv", (f"square_{source}",), 1, norm=False, act=False),
-            Node(f"bank_{source}", "conv", (f"embed_{source}",), len(bank), norm=False, act=False),
+            Node(f"bank_{source}", "conv", (f"embed_{source}",), len(bank.entries), norm=False, act=False),
             Node(f"nearest_{source}", "min", (f"bank_{source}",)),
             Node(f"distance_{source}", "add", (f"nearest_{source}", f"length_{source}")),
         ]
-        state[f"ops.length_{source}.conv.weight"] = torch.full((1, bank.shape[1], 1, 1), scale[source])
+        state[f"ops.length_{source}.conv.weight"] = torch.full((1, bank.entries.shape[1], 1, 1), scale[source])
         state[f"ops.length_{source}.conv.bias"] = torch.zeros(1)
-        state[f"ops.bank_{source}.conv.weight"] = (-2 * scale[source] * bank)[:, :, None, None]
-        state[f"ops.bank_{source}.conv.bias"] = scale[source] * bank.square().sum(1)
+        state[f"ops.bank_{source}.conv.weight"] = (-2 * scale[source] * bank.entries)[:, :, None, None]
+        state[f"ops.bank_{source}.conv.bias"] = scale[source] * (bank.entries.square().sum(1) - bank.expected)
     nodes.append(Node("distance", "add", tuple(f"distance_{source}" for source in banks)))
     if "mask" in maps:
         nodes += [Node("distance_up", "up", ("distance",)), Node("score", "add", ("distance_up", "mask"))]
