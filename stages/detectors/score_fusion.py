@@ -13,10 +13,10 @@ from stages.detectors.student_network import PATCH_STRIDE, STRIDE
 from stages.graph.tensors import deviation, diverged
 from stages.training.validation_defects import family_aurocs
 
-# choices, about evenly spaced; every part always counts
-MASK_WEIGHTS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9)
+# choices, about evenly spaced, from equal weights outwards; every part always counts
+MASK_WEIGHTS = (0.33, 0.2, 0.5, 0.1, 0.67, 0.8, 0.9)
 DEEP_SHARES = (0.5, 0.25, 0.75)  # of the weight of the distances
-TOLERANCE = 0.005  # of an AUROC on validation defects, which says no more about real ones
+TOLERANCE = 0.01  # of an AUROC on validation defects, which says no more about real ones
 
 Parts = dict[str, torch.Tensor]  # maps [N, 1, h, w] by the name of the part
 
@@ -39,8 +39,8 @@ def normalisation(maps: Parts) -> dict[str, dict[str, float]]:
 def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, float], dict[str, float]]:
     """The weight of each part, and the image AUROC of each family of validation defects with their `mean`.
 
-    Of the candidates whose mean is within TOLERANCE of the highest, the first: the mask, which was trained on defects
-    of such a kind, counts as little as may be. good, defects: the parts on good pictures and on each family.
+    Of the candidates whose mean is within TOLERANCE of the highest, the first, which is the nearest to equal weights.
+    good, defects: the parts on good pictures and on each family.
     """
     scale, size = normalisation(good), map_size(good)
 
