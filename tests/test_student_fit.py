@@ -12,7 +12,7 @@ from test_targets import Teacher
 from test_trunks import TINY, filled, written
 
 from edge.errors import UserError
-from stages.detectors import memory_bank, score_fusion, student
+from stages.detectors import memory_bank, score_fusion, student, student_init, student_training
 from stages.detectors.base import Run
 from stages.detectors.student import Student
 from stages.detectors.student_init import new_student
@@ -81,7 +81,7 @@ def test_the_one_that_finds_more_validation_defects_is_kept(tiny, monkeypatch, c
 
 @pytest.mark.parametrize("init", ["scratch", "tiny"])
 def test_without_epochs_the_student_is_its_start(init, tiny, monkeypatch):
-    monkeypatch.setattr(student, "minimise", None)  # nothing is trained
+    monkeypatch.setattr(student_training, "minimise", None)  # nothing is trained
     found = fit(init=tiny if init == "tiny" else init, epochs=0, width=1.0)
     assert "mask" not in found.network.ops and set(found.record) == {"fusion", "validation"}
     assert found.network is found.start.network and set(found.record["validation"]) == {"start", "kept"}
@@ -111,7 +111,7 @@ def test_the_record_of_validation_is_what_the_maps_say(tiny):
 
 def test_patch_embeddings_start_as_principal_components_of_the_trunk(tiny):
     body = new_student(tiny, 1.0, to_tensor(TRAIN))
-    student.project(body, TRAIN)
+    student_init.project(body, TRAIN)
     with torch.inference_mode():
         values = body.activations(to_tensor(TRAIN))
     for source in SOURCES:
@@ -136,7 +136,7 @@ def frozen(body) -> dict[str, torch.Tensor]:
 def prepared(init: str, width: float):
     """A body as fit trains it, a pool of pictures and their areas."""
     body = new_student(init, width, to_tensor(TRAIN))
-    student.project(body, TRAIN)
+    student_init.project(body, TRAIN)
     areas = torch.zeros(len(TRAIN), 1, 8, 8)
     areas[::2, :, 2:5, 3:6] = 1
     return body, areas
@@ -149,7 +149,7 @@ def test_training_the_head_leaves_trunk_and_embeddings_as_they_are(tiny, seed):
     before, mask = frozen(body), body.ops["mask"].conv.weight.clone()
     assert any("b4" in name and name.endswith("running_mean") for name in before)
     settings = SimpleNamespace(**SETTINGS | {"epochs": 2})
-    student.train_head(body, TRAIN, areas, settings, Run(seed, "distill", lambda *_, **__: None))
+    student_training.train_head(body, TRAIN, areas, settings, Run(seed, "distill", lambda *_, **__: None))
     for name, value in frozen(body).items():
         assert torch.equal(value, before[name]), name
     assert not torch.equal(body.ops["mask"].conv.weight, mask) and not body.training
@@ -161,9 +161,9 @@ def test_half_of_the_features_that_the_head_learns_from_are_rounded_to_int8(tiny
     body, _ = prepared(tiny, 1.0)
     samples = np.concatenate([pictures(16, 64, seed) for seed in (4, 5)])
     seen: list = []
-    monkeypatch.setattr(student, "minimise", lambda model, loss, data, *_: seen.extend(data))
+    monkeypatch.setattr(student_training, "minimise", lambda model, loss, data, *_: seen.extend(data))
     run = Run(0, "distill", lambda *_, **__: None)
-    student.train_head(body, samples, torch.zeros(32, 1, 8, 8), SimpleNamespace(**SETTINGS), run)
+    student_training.train_head(body, samples, torch.zeros(32, 1, 8, 8), SimpleNamespace(**SETTINGS), run)
     with torch.inference_mode():
         values = body.activations(to_tensor(samples))
     for features, name in zip(seen, taps(body).values(), strict=False):
@@ -179,7 +179,7 @@ def test_the_head_learns_to_find_what_was_pasted(tiny):
     samples[::2, 16:40, 24:48] = 250
     losses: list[float] = []
     run = Run(0, "distill", lambda step, **values: losses.extend(values.values()))
-    student.train_head(body, samples, areas, SimpleNamespace(**SETTINGS | {"epochs": 50, "lr": 0.01}), run)
+    student_training.train_head(body, samples, areas, SimpleNamespace(**SETTINGS | {"epochs": 50, "lr": 0.01}), run)
     with torch.inference_mode():
         mask = body.activations(to_tensor(samples))["mask"]
     assert roc_auc_score(areas.flatten(), mask.flatten()) > 0.95 and np.mean(losses[-5:]) < 0.6 * losses[0]
@@ -209,13 +209,13 @@ def test_a_pretrained_trunk_needs_no_teacher(tiny, monkeypatch):
 def test_noise_reaches_the_mask_alone_and_differs_between_batches(tiny, monkeypatch):
     """The teacher's embeddings are learned from features without noise; no two batches have the same."""
     seeds = []
-    original = student.noisy
+    original = student_training.noisy
 
     def noted(features, spread, areas, seed):
         seeds.append(seed)
         return original(features, spread, areas, seed)
 
-    monkeypatch.setattr(student, "noisy", noted)
+    monkeypatch.setattr(student_training, "noisy", noted)
     fit(init="scratch", source=Teacher(40), epochs=3)
     assert len(seeds) == 6 == len(set(seeds)) and all(0 <= seed < 2**63 for seed in seeds)
 

@@ -1,12 +1,17 @@
-"""The student's initial weights: random, or a pretrained trunk made narrower or wider."""
+"""The student's initial weights: random, or a pretrained trunk made narrower or wider; patch embeddings by PCA."""
 
+import numpy as np
 import torch
 
-from stages.detectors.student_network import architecture, set_pooling
+from stages.common.dataset import evenly
+from stages.detectors import memory_bank
+from stages.detectors.student_network import EMBEDDING, SOURCES, architecture, set_pooling
 from stages.detectors.trunks import Layers, Stage, load, mobilenet_v2, trunk_nodes
 from stages.graph.batchnorm import recalibrate, reinsert
 from stages.graph.narrow import narrow
 from stages.graph.network import Network
+from stages.graph.tensors import to_tensor
+from stages.training.targets import PCA_PICTURES, principal_components
 
 NARROWING = 24  # pictures that a narrower trunk is fitted on: a choice, bounds time and memory
 
@@ -64,3 +69,23 @@ def transplant(source: Network, target: Network) -> None:
         new.conv.weight.data[:out, inputs:] = 0
         for part in ("weight", "bias", "running_mean", "running_var"):
             getattr(new.norm, part).data[:out] = getattr(old.norm, part).data
+
+
+@torch.inference_mode()
+def pooled(body: Network, samples: np.ndarray, source: str):
+    """The pooled features [n, C, h, w] of samples uint8 [N, S, S, C], batch by batch."""
+    network = memory_bank.part(body, {f"pool_{source}"})
+    for i in range(0, len(samples), 16):
+        yield network(to_tensor(samples[i : i + 16]))
+
+
+def project(body: Network, train: np.ndarray) -> None:
+    """Makes the patch embeddings of a body the principal components of its own features on the samples `train`."""
+    drawn = train[evenly(range(len(train)), PCA_PICTURES)]
+    for source in SOURCES:
+        mean, matrix = principal_components(pooled(body, drawn, source), EMBEDDING)
+        conv = body.ops[f"embed_{source}"].conv
+        weight = torch.zeros(conv.weight.shape[:2], dtype=torch.double)
+        weight[: matrix.shape[1]] = matrix.t()
+        conv.weight.data.copy_(weight[:, :, None, None])
+        conv.bias.data.copy_(-weight @ mean)
