@@ -21,6 +21,7 @@ from stages.training.targets import EmbeddingTargets
 from stages.training.torch_setup import accelerator, mixed
 
 CALIBRATION = 64  # pictures that an int8 trunk is calibrated on: a choice
+NARROW_PASSES = 2  # of distill.epochs: a trunk that was made narrower has more to learn than a mask; a choice
 FITTED = 128  # pictures that embeddings of a narrower trunk are fitted on before it is trained: a choice
 
 
@@ -108,7 +109,7 @@ def train_narrow(body: Network, wide: Network, samples: np.ndarray, train: np.nd
         return sum(F.mse_loss(*pair) for pair in pairs) / len(pairs)
 
     data = (samples, *wanted.values())
-    epochs, batch = settings.epochs, settings.batch
+    epochs, batch = NARROW_PASSES * settings.epochs, settings.batch
     minimise(embedded, loss, data, epochs, batch, settings.lr, run.seed, run.stage, "narrow", run.log)
     body.load_state_dict(embedded.cpu().state_dict(), strict=False)
     project(body, train)
