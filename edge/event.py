@@ -90,7 +90,7 @@ class Event:
     def to_json(self) -> bytes:
         """The CloudEvent; UserError for a value that no reader would take."""
         try:
-            text = json.dumps(_cloudevent(self), separators=(",", ":"), allow_nan=False)
+            text = json.dumps(_cloudevent(self), separators=(",", ":"))
         except (TypeError, ValueError) as error:
             raise UserError(f"event {self.id}: can't be written: {error}") from None
         from_json(text.encode(), f"event {self.id}")

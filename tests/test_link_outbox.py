@@ -324,7 +324,7 @@ def test_the_data_base_of_another_program_is_left_alone(tmp_path):
 
 def test_places_where_nothing_can_be_written(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for name in ("missing/outbox.db", ".", "pipe"):
+    for name in ("missing/outbox.db", ".", "pipe", "a\0b", "\ud800"):
         with pytest.raises(UserError, match=r"can't be written|is no outbox") as caught:
             Outbox(tmp_path / name)
         one_line(caught)

@@ -157,8 +157,8 @@ class Outbox:
                 pass
             with open(self.path, "rb") as stream:
                 head = stream.read(100)
-        except OSError as error:
-            raise UserError(f"{self.path}: can't be written: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.path}: can't be written: {getattr(error, 'strerror', None) or error}") from None
         if head and (len(head) < 72 or head[:16] != MAGIC or head[68:72] != struct.pack(">I", APPLICATION)):
             raise UserError(f"{self.path}: exists and is no outbox; give another file")
 
