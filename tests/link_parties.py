@@ -127,10 +127,11 @@ class Broker:
         self.folder, self.port, self.host = folder, port or free_port(), host
         folder.mkdir(exist_ok=True)
         self._config = folder / "mosquitto.conf"
-        if not any(line.startswith("allow_anonymous") for line in lines):
-            lines = (*lines, "allow_anonymous true")
-        # it runs as root where root starts it: else it can't read the files of the tests
-        lines = (f"listener {self.port} {host}", *lines, "persistence false", "user root", "max_queued_messages 0")
+        defaults = {"allow_anonymous": "true", "persistence": "false", "user": "root", "max_queued_messages": "0"}
+        given = {line.split()[0] for line in lines}
+        # without a user, a broker that root starts can't read the files of the tests
+        more = (f"{key} {value}" for key, value in defaults.items() if key not in given)
+        lines = (f"listener {self.port} {host}", *lines, *more)
         self._config.write_text("\n".join(lines) + "\n")
         self._process = None
         self.start()
@@ -147,6 +148,11 @@ class Broker:
 
     def kill(self) -> None:
         self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """In order."""
+        self._process.terminate()
         self._process.wait()
 
     def __enter__(self):

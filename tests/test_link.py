@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -31,10 +32,12 @@ class Sender:
 
     def __init__(self, inbox):
         self.inbox, self.fails, self.down, self.kinds, self.shown = inbox, [], None, [], {}
+        self.settles, self.number = 0, 1
 
     def connect(self):
         if self.down:
             raise self.down
+        return self.number
 
     def send(self, kind, payload):
         if self.down:
@@ -113,6 +116,43 @@ def test_failures_delay_and_lose_nothing(make, sender, said):
         "b",
         "the link is up again",
     ]
+
+
+def test_what_a_connection_may_have_lost_is_sent_again(make, sender):
+    """Everything that was acknowledged on it less than `settles` ago, before anything else, in its order."""
+    sender.settles = 60
+    link, sent = make(), messages(9)
+    for message in sent[:6]:
+        link.send(message)
+    assert until(lambda: len(sender.inbox.events) == 6) and until(lambda: link.counts["waiting"] == 0)
+    sender.inbox.events.clear()  # the broker dies, and so does what it had
+    sender.number = 2
+    for message in sent[6:]:
+        link.send(message)
+    assert until(lambda: len(sender.inbox.events) == 9)
+    assert list(sender.inbox.events.values()) == sent
+    sender.settles = 0
+    assert until(lambda: not link._outbox._entries)
+    sender.number = 3
+    link.send(event(id="last", clip=None))
+    assert until(lambda: len(sender.inbox.events) == 10) and sender.inbox.twice == 0
+
+
+def test_what_may_be_lost_is_bounded_and_no_reason_to_drop(make, sender):
+    sender.settles = 60
+    link = make(most_messages=5)
+    for count, message in enumerate(messages(30), 1):
+        link.send(message)
+        assert until(lambda count=count: len(sender.inbox.events) == count)
+    assert until(lambda: len(link._outbox._entries) == 5) and link.counts["dropped"] == 0
+    sender.down = LinkError("gone")
+    time.sleep(0.05)
+    for message in messages(12, 30):
+        link.send(message)
+    assert link.counts["dropped"] in (6, 7)  # the one that is being sent may have arrived
+    sender.inbox.events.clear()
+    sender.down, sender.number = None, 2
+    assert until(lambda: len(sender.inbox.events) == 17 - link.counts["dropped"])
 
 
 def test_what_the_other_side_never_takes_is_counted(make, sender, said):

@@ -18,12 +18,15 @@ class HttpsSender:
     """POSTs sealed messages (application/jose) to ADDRESS/events, /clips and /stats, over one connection. Redirections
     are not followed: a server is where the site says it is."""
 
+    settles = 0.0  # a server answers when it has stored the message
+
     def __init__(self, endpoint: Endpoint, context: ssl.SSLContext | None, token: str | None = None):
         self._endpoint, self._context, self._token = endpoint, context, token
         self._connection: http.client.HTTPConnection | None = None
 
-    def connect(self) -> None:
+    def connect(self) -> int:
         """Nothing to do: a connection is made for a message, and used again."""
+        return 0
 
     def send(self, kind: str, payload: bytes) -> None:
         reused = self._connection is not None

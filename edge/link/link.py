@@ -6,6 +6,7 @@ import json
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from edge.link.settings import Settings
 
 EVENT_TYPE, STATS_TYPE = "cloudevents+json", "json"  # "cty" of sealed messages
 PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds between attempts, doubled after each, less up to a half by chance
+MOST_UNSETTLED = 1000  # messages, and no more than the outbox takes: a choice
 IDLE = 1.0  # seconds between looks at a connection that has nothing to do
 
 
@@ -48,6 +50,10 @@ class Link:
         self._sent = {"events": 0, "clips": 0}
         self._active: dict[tuple[str, str], set[str]] = {}  # ids of open events by camera and rule
         self._stats: bytes | None = None
+        self._unsettled: deque[tuple[float, Message]] = (
+            deque()
+        )  # acknowledged at that time, on the connection of number
+        self._number = 0
         self._trouble = ""
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
@@ -95,7 +101,7 @@ class Link:
         while not self._stop.is_set():
             self._wake.clear()
             try:
-                self._sender.connect()
+                self._settle(self._sender.connect())
                 self._sender.states({key: bool(ids) for key, ids in list(self._active.items())})
                 self._send_stats()
                 message = self._outbox.first()
@@ -109,6 +115,8 @@ class Link:
                 self._tell(str(error) if isinstance(error, (LinkError, UserError)) else reason(error))
                 self._stop.wait(pause * random.uniform(0.5, 1))
                 pause = min(2 * pause, LONGEST_PAUSE)
+        if not self._trouble:
+            self._settle(self._number)
         self._sender.close()
 
     def _send_stats(self) -> None:
@@ -125,7 +133,7 @@ class Link:
             else:
                 self._sender.send(message.kind, message.payload)
                 self._sent["events"] += 1
-                self._outbox.done(message)
+                self._acknowledged(message)
         except Refused as error:
             self._say(str(error))
             self._outbox.done(message, "refused")
@@ -143,7 +151,22 @@ class Link:
             self._outbox.part_done(message)
         else:
             self._sent["clips"] += 1
-            self._outbox.done(message)
+            self._acknowledged(message)
+
+    def _acknowledged(self, message: Message) -> None:
+        self._outbox.hold(message)
+        self._unsettled.append((time.monotonic(), message))
+
+    def _settle(self, number: int) -> None:
+        """Takes out of the outbox what has surely arrived; what the last connection may have lost goes back."""
+        if number != self._number:
+            self._number = number
+            self._unsettled.clear()
+            self._outbox.release()
+        most = min(MOST_UNSETTLED, self._outbox.most_messages)
+        end = time.monotonic() - self._sender.settles
+        while self._unsettled and (self._unsettled[0][0] <= end or len(self._unsettled) > most):
+            self._outbox.done(self._unsettled.popleft()[1])
 
     def _tell(self, trouble: str) -> None:
         """Says what is wrong when it changes, and when all is well again."""

@@ -10,45 +10,54 @@ import os
 import sqlite3
 import struct
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import UserError, reason
 
 MOST_MESSAGES, MOST_BYTES = 10_000, 64 << 20  # a choice: some days of events
-IN_MEMORY = 1000  # messages: a choice
+IN_MEMORY = 1000  # messages that the disk doesn't take: a choice
 APPLICATION = 0x45564F42  # "EVOB", by which a file is known as one of ours; SQLite keeps it in bytes 68 to 71
 MAGIC = b"SQLite format 3\0"
 COUNTS = ("dropped", "refused", "gone", "damaged")  # see Outbox.counts
 TABLES = """\
 CREATE TABLE IF NOT EXISTS messages (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, later INTEGER NOT NULL, part INTEGER NOT NULL DEFAULT 0,
-  payload BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS in_turn ON messages (later, id);
+  id INTEGER PRIMARY KEY, kind TEXT NOT NULL, later INTEGER NOT NULL, part INTEGER NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is to be sent next. `number` counts up, and is None while the message is in memory alone; `part` says how
-    many parts of it have arrived."""
+    """What is to be sent next; `part` says how many parts of it have arrived."""
 
-    number: int | None
+    number: int
     kind: str
     part: int
     payload: bytes
+
+
+@dataclass
+class _Entry:
+    """What is known of a message without reading it."""
+
+    kind: str
+    later: bool
+    part: int
+    size: int
+    payload: bytes | None  # None: on disk alone
+    may_have_arrived: bool = False
 
 
 class Outbox:
     """`put` a message, get the `first` to be sent, and take it away when it is `done`. Any thread may do so.
 
     Messages go out in the order in which they came, so those of one event in its order; what was put with `later` goes
-    when nothing else waits. `say` is told in one line what the disk doesn't take. UserError where the file is none of
-    ours or in use; one of ours that is damaged is kept beside the new one as NAME.damaged, and counted.
+    when nothing else waits. A message that may have arrived is not dropped, since who counted it as lost would count
+    wrong; the bounds are for all others. `say` is told in one line what the disk doesn't take. UserError where the file
+    is none of ours or in use; one of ours that is damaged is kept beside the new one as NAME.damaged, and counted.
     """
 
     def __init__(
@@ -60,13 +69,20 @@ class Outbox:
     ):
         self.path, self.most_messages, self.most_bytes, self._say = Path(path), most_messages, most_bytes, say
         self._lock = threading.RLock()
-        self._waiting: deque[tuple[str, bool, bytes]] = deque()  # (kind, later, payload) that the disk didn't take
-        self._counts = dict.fromkeys(COUNTS, 0)  # what the disk doesn't know of yet
-        self._gone: set[int] = set()  # numbers of messages that are done, which the disk doesn't know of yet
-        self._sent: Message | None = None  # the last that `first` gave
-        self._parts: dict[bytes, int] = {}  # of messages by their payload
-        self._messages = self._bytes = self._unwritten = 0
         self._told = False
+        # what is true; the disk follows with each `_write`, and catches up after one that failed
+        self._entries: dict[int, _Entry] = {}  # of all messages, in their order
+        self._ready: dict[bool, dict[int, None]] = {
+            False: {},
+            True: {},
+        }  # numbers of those that may be sent, by `later`
+        self._open_messages = self._open_bytes = 0  # of those that may be dropped
+        self._counts = dict.fromkeys(COUNTS, 0)
+        self._unwritten = self._last = 0
+        # what the disk doesn't know of yet
+        self._new: dict[int, None] = {}
+        self._gone: set[int] = set()
+        self._parts: set[int] = set()
         self._check()
         try:
             self._open()
@@ -78,76 +94,68 @@ class Outbox:
     def put(self, kind: str, payload: bytes, later: bool = False) -> None:
         """Keeps a message; on disk when this returns, unless the disk takes none."""
         with self._lock:
-            self._waiting.append((kind, later, payload))
-            if self._write_waiting():
-                return
-            self._unwritten += 1
-            while len(self._waiting) > IN_MEMORY or sum(len(p) for *_, p in self._waiting) > self.most_bytes:
-                del self._waiting[1 if self._is_sent(self._waiting[0][2]) else 0]
-                self._counts["dropped"] += 1
+            self._make_room(len(payload))
+            self._last += 1
+            self._add(self._last, _Entry(kind, later, 0, len(payload), payload))
+            self._new[self._last] = None
+            if not self._write():
+                self._unwritten += 1
+                while len(self._new) > IN_MEMORY and self._drop_oldest(self._new):
+                    pass
 
     def first(self) -> Message | None:
-        """The message whose turn it is, None when nothing waits. It is never dropped, since it may have arrived."""
+        """The message whose turn it is, None when nothing waits; whoever sends it says what became of it."""
         with self._lock:
-            self._write_waiting()
-            self._sent = self._next(False) or self._next(True)
-            return self._sent
-
-    def _next(self, later: bool) -> Message | None:
-        try:
-            for (number,) in self._base.execute("SELECT id FROM messages WHERE later = ? ORDER BY id", (later,)):
-                if number not in self._gone:
-                    query = "SELECT kind, part, payload FROM messages WHERE id = ?"
-                    ((kind, part, payload),) = self._base.execute(query, (number,))
-                    return Message(number, kind, self._parts.get(payload, part), payload)
-        except sqlite3.Error as error:
-            self._tell(f"can't be read: {_why(error)}")
-        for kind, late, payload in self._waiting:
-            if late is later:
-                return Message(None, kind, self._parts.get(payload, 0), payload)
-        return None
+            if self._new:
+                self._write()
+            number = next(iter(self._ready[False]), next(iter(self._ready[True]), None))
+            if number is None:
+                return None
+            entry, payload = self._entries[number], self._payload(number)
+            if payload is None:
+                return None
+            self._spare(number)
+            return Message(number, entry.kind, entry.part, payload)
 
     def done(self, message: Message, count: str | None = None) -> None:
         """Takes a message away that has arrived, or for another reason, which is counted: "refused", "gone"."""
         with self._lock:
-            self._parts.pop(message.payload, None)
             if count:
                 self._counts[count] += 1
-            # it may have come from memory to the disk meanwhile
-            number = self._sent.number if self._sent and self._is_sent(message.payload) else message.number
-            self._sent = None
-            if number is not None:
-                self._gone.add(number)
-                with self._writing():
-                    pass
-            else:
-                self._waiting = deque(waiting for waiting in self._waiting if waiting[2] is not message.payload)
+            self._remove(message.number)
+            self._write()
+
+    def hold(self, message: Message) -> None:
+        """Leaves a message in the outbox, but not to be sent, until it is `done` or `release` is called."""
+        with self._lock:
+            self._ready[self._entries[message.number].later].pop(message.number, None)
+
+    def release(self) -> None:
+        """All that is held is to be sent again, in the order in which it came."""
+        with self._lock:
+            for later, ready in self._ready.items():
+                ready.clear()
+                ready.update((number, None) for number, entry in self._entries.items() if entry.later is later)
 
     def part_done(self, message: Message) -> None:
         """Notes that one more part of a message has arrived."""
-        with self._lock, self._writing():
-            self._parts[message.payload] = message.part + 1  # also where the disk takes nothing
-            self._base.execute("UPDATE messages SET part = ? WHERE id = ?", (message.part + 1, message.number))
-
-    def _is_sent(self, payload: bytes) -> bool:
-        return self._sent is not None and self._sent.payload is payload
+        with self._lock:
+            self._entries[message.number].part = message.part + 1
+            self._parts.add(message.number)
+            self._write()
 
     @property
     def counts(self) -> dict[str, int]:
         """Since the file is there: dropped (no room), refused (the other side will never take it), gone (clips deleted
         before they were sent), damaged (outboxes set aside). `waiting` and `unwritten` (in this run, what the disk
-        did not take at first) are numbers of messages."""
+        did not take at first) are numbers of messages; those that are held don't wait."""
         with self._lock:
-            found = dict(self._counts)
-            with suppress(sqlite3.Error):
-                for name, value in self._base.execute("SELECT name, value FROM counts"):
-                    found[name] += value
-            waiting = self._messages - len(self._gone) + len(self._waiting)
-            return {"waiting": waiting, "unwritten": self._unwritten, **found}
+            waiting = sum(map(len, self._ready.values()))
+            return {"waiting": waiting, "unwritten": self._unwritten, **self._counts}
 
     def close(self) -> None:
         with self._lock:
-            self._write_waiting()
+            self._write()
             self._base.close()
 
     def _check(self) -> None:
@@ -175,54 +183,61 @@ class Outbox:
             ((checked,),) = base.execute("PRAGMA quick_check(1)")
             if checked != "ok":
                 raise sqlite3.DatabaseError(checked)
-            ((self._messages, size),) = base.execute("SELECT count(*), total(length(payload)) FROM messages")
-            self._bytes = int(size)
+            for number, *known in base.execute(
+                "SELECT id, kind, later, part, length(payload) FROM messages ORDER BY id"
+            ):
+                kind, later, part, size = known
+                self._add(number, _Entry(kind, bool(later), part, size, None))
+            self._counts.update(base.execute("SELECT name, value FROM counts"))
         except sqlite3.Error:
             base.close()
             raise
+        self._last = next(reversed(self._entries), 0)
 
     def _set_aside(self) -> None:
         aside = self.path.with_name(self.path.name + ".damaged")
+        self._entries, self._ready = {}, {False: {}, True: {}}
+        self._open_messages = self._open_bytes = 0
+        self._counts = dict.fromkeys(COUNTS, 0)
         try:
             os.replace(self.path, aside)
             for suffix in ("-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
+            self._check()  # makes a new file that nobody else can read
             self._open()
         except (OSError, sqlite3.Error) as error:
             raise UserError(f"{self.path}: damaged, and can't be replaced: {reason(error)}") from None
         self._counts["damaged"] += 1
+        self._write()
         self._say(f"{self.path}: damaged; what waited in it is lost to the link, and kept in {aside}")
 
-    @contextmanager
-    def _writing(self) -> Iterator[list[bool]]:
-        """A transaction, in which counts and what has gone are written too; the list is empty when the disk takes none
-        of it, and nothing has changed then."""
-        written: list[bool] = []
-        before = self._messages, self._bytes, dict(self._counts)
+    def _write(self) -> bool:
+        """Brings to the disk what it doesn't know of yet, all or nothing; whether it took it."""
+        new = [(number, self._entries[number]) for number in self._new]
+        parts = [(self._entries[number].part, number) for number in self._parts if number in self._entries]
+        rows = [(number, entry.kind, entry.later, entry.part, entry.payload) for number, entry in new]
         try:
             self._base.execute("BEGIN IMMEDIATE")
-            for number in self._gone:
-                self._delete("id = ?", number)
-            yield written
-            for name, value in self._counts.items():
-                if value:
-                    query = "INSERT INTO counts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + ?"
-                    self._base.execute(query, (name, value, value))
+            self._base.executemany("DELETE FROM messages WHERE id = ?", [(number,) for number in self._gone])
+            self._base.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", rows)
+            self._base.executemany("UPDATE messages SET part = ? WHERE id = ?", parts)
+            self._base.executemany("INSERT OR REPLACE INTO counts VALUES (?, ?)", self._counts.items())
             self._base.execute("COMMIT")
-            written.append(True)
-            self._gone.clear()
-            self._counts = dict.fromkeys(COUNTS, 0)
-            if self._told:
-                self._say(f"{self.path}: is written again")
-            self._told = False
-        except BaseException as error:
+        except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self._base.execute("ROLLBACK")
-            self._messages, self._bytes, self._counts = before
-            if not isinstance(error, sqlite3.Error):
-                raise
             self._tell(f"can't be written: {_why(error)}; up to {IN_MEMORY} messages wait in memory")
+            return False
+        for _, entry in new:
+            entry.payload = None
+        self._new.clear()
+        self._gone.clear()
+        self._parts.clear()
+        if self._told:
+            self._say(f"{self.path}: is written again")
+        self._told = False
+        return True
 
     def _tell(self, what: str) -> None:
         """Says it once, until the disk is well again."""
@@ -230,37 +245,49 @@ class Outbox:
             self._told = True
             self._say(f"{self.path}: {what}")
 
-    def _delete(self, which: str, *values: int) -> int:
-        rows = self._base.execute(f"SELECT id, length(payload) FROM messages WHERE {which}", values).fetchall()
-        for number, length in rows:
-            self._base.execute("DELETE FROM messages WHERE id = ?", (number,))
-            self._messages, self._bytes = self._messages - 1, self._bytes - length
-        return len(rows)
+    def _payload(self, number: int) -> bytes | None:
+        """None where the disk doesn't give it."""
+        payload = self._entries[number].payload
+        if payload is None:
+            try:
+                ((payload,),) = self._base.execute("SELECT payload FROM messages WHERE id = ?", (number,))
+            except sqlite3.Error as error:
+                self._tell(f"can't be read: {_why(error)}")
+        return payload
 
-    def _write_waiting(self) -> bool:
-        """Moves what waits in memory to the disk, in its order; whether the disk took it."""
-        if not self._waiting:
-            return True
-        sent = self._sent
-        with self._writing() as written:
-            for kind, later, payload in self._waiting:
-                self._make_room(len(payload))
-                query = "INSERT INTO messages (kind, later, payload) VALUES (?, ?, ?)"
-                number = self._base.execute(query, (kind, later, payload)).lastrowid
-                self._messages, self._bytes = self._messages + 1, self._bytes + len(payload)
-                if self._is_sent(payload):
-                    sent = Message(number, kind, 0, payload)
-        if written:
-            self._sent = sent
-            self._waiting.clear()
-        return bool(written)
+    def _add(self, number: int, entry: _Entry) -> None:
+        self._entries[number] = entry
+        self._ready[entry.later][number] = None
+        self._open_messages, self._open_bytes = self._open_messages + 1, self._open_bytes + entry.size
+
+    def _spare(self, number: int) -> None:
+        """The bounds no longer concern it."""
+        entry = self._entries[number]
+        if not entry.may_have_arrived:
+            self._open_messages, self._open_bytes = self._open_messages - 1, self._open_bytes - entry.size
+        entry.may_have_arrived = True
+
+    def _remove(self, number: int) -> None:
+        self._spare(number)
+        self._ready[self._entries.pop(number).later].pop(number, None)
+        if number in self._new:
+            del self._new[number]
+        else:
+            self._gone.add(number)
 
     def _make_room(self, size: int) -> None:
-        spared = (self._sent and self._sent.number) or 0
-        while self._messages >= self.most_messages or self._bytes + size > self.most_bytes:
-            if not self._delete("id = (SELECT min(id) FROM messages WHERE id != ?)", spared):
+        while self._open_messages >= self.most_messages or self._open_bytes + size > self.most_bytes:
+            if not self._drop_oldest(self._entries):
                 return
-            self._counts["dropped"] += 1
+
+    def _drop_oldest(self, numbers: Mapping[int, object]) -> bool:
+        """Whether there was one of these that may be dropped."""
+        for number in numbers:
+            if not self._entries[number].may_have_arrived:
+                self._remove(number)
+                self._counts["dropped"] += 1
+                return True
+        return False
 
 
 def _why(error: sqlite3.Error) -> str:

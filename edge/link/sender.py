@@ -22,13 +22,20 @@ class Refused(Exception):
 
 
 class Sender(Protocol):
-    """Brings sealed messages to a broker or server, one at a time, so that they arrive in their order."""
+    """Brings sealed messages to a broker or server, one at a time, so that they arrive in their order.
 
-    def connect(self) -> None:
-        """Makes the connection, where there is none; LinkError when that fails."""
+    `settles` is how many seconds an acknowledged message may still be lost with the one that acknowledged it: if the
+    connection ends before, it is sent again.
+    """
+
+    settles: float
+
+    def connect(self) -> int:
+        """Makes the connection, where there is none, and returns its number; LinkError when that fails."""
 
     def send(self, kind: str, payload: bytes) -> None:
-        """Returns when the other side has the message; LinkError or Refused when it hasn't."""
+        """Returns when the other side has the message; LinkError or Refused when it hasn't. Makes no connection that
+        counts up, so that what the last one may have lost goes first."""
 
     def states(self, states: Mapping[tuple[str, str], bool]) -> None:
         """Shows which rules of which cameras (camera, rule) have an event now, where the site wants that shown."""

@@ -86,7 +86,7 @@ def parse(fields: Fields, device: str) -> Settings:
         endpoint=to,
         keys=_file(fields, "keys"),
         outbox=_file(fields, "outbox"),
-        most_messages=fields.whole("most_messages", 2, 10_000_000),
+        most_messages=fields.whole("most_messages", 2, 1_000_000),
         most_bytes=fields.whole("most_mb", LEAST_MB, 1 << 20) << 20,
         clips=fields.choice("clips", False, True),
         user=fields.text_or_null("user"),
