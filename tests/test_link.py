@@ -77,7 +77,7 @@ def make(tmp_path, sender, said):
     made = []
 
     def make(**more) -> Link:
-        made.append(Link(site(tmp_path, ADDRESS, **more), tmp_path / "clips", said.append, sender))
+        made.append(Link(site(tmp_path, ADDRESS, **more), tmp_path / "clips", said.append, sender=sender))
         return made[-1]
 
     yield make

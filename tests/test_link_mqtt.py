@@ -196,7 +196,7 @@ def test_a_message_that_the_broker_never_takes(inbox, make, tmp_path, said):
         link.send(event(id="large", objects=event().objects * 100))
         link.send(sent[1])
         assert until(lambda: link.counts["waiting"] == 0)
-        assert inbox.ids() == ["e0/0", "e0/1"] and link.counts["refused"] == 1
+        assert until(lambda: inbox.ids() == ["e0/0", "e0/1"]) and link.counts["refused"] == 1
         assert "takes 4000 bytes at most" in said[0]
 
 
@@ -292,3 +292,50 @@ def test_close_and_start_again_leaves_no_thread(inbox, broker, make):
             link.close()
         assert until(lambda: threading.active_count() == before)
         assert len(inbox.events) == 5 and len(list(Path("/proc/self/fd").iterdir())) < 200
+
+
+class Heard:
+    """Takes what comes in."""
+
+    def __init__(self):
+        self.sensors, self.dismissed = {}, []
+
+    def set(self, sensor, on):
+        if sensor == "broken":
+            raise RuntimeError("of whoever takes it")
+        self.sensors[sensor] = on
+
+    def dismiss(self, event):
+        self.dismissed.append(event)
+
+
+@PROTOCOLS
+def test_what_comes_in(inbox, broker, tmp_path, said, protocol):
+    """Also what was said before the device came (retained), and again after the line was cut."""
+    heard = Heard()
+    with Consumer(broker, inbox) as consumer, Line(broker.port) as line:
+
+        def say(topic, payload, retain=False):
+            consumer.client.publish(f"{PREFIX}/{topic}", payload, 1, retain).wait_for_publish(5)
+
+        say("sensors/door", "ON", retain=True)
+        options = {"say": said.append, "inputs": heard}
+        link = Link(site(tmp_path, f"mqtt://{LOCAL}:{line.port}", protocol=protocol), **options)
+        assert until(lambda: heard.sensors == {"door": True})
+        say("sensors/broken", "on")
+        say("sensors/door", "maybe")
+        say("sensors/door", b"\xff\n")
+        say("dismiss", "")
+        say("other", "ON")
+        say("sensors/b%C3%BCro%2F1", "closed")
+        say("dismiss", "7f3a")
+        assert until(lambda: heard.dismissed) == ["7f3a"]
+        assert heard.sensors == {"door": True, "büro/1": False}
+        assert len(said) == 4 and not any("\n" in line for line in said)
+        assert said[1] == (
+            "sensors/door: 'maybe' left out: must be on or open or true or 1 or off or closed or false or 0"
+        )
+        line.cut(up=True)
+        heard.sensors.clear()
+        assert until(lambda: heard.sensors == {"door": True})
+        link.close()

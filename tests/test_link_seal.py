@@ -12,6 +12,7 @@ from conftest import one_line
 from joserfc import jwe
 from joserfc.jwk import OctKey, OKPKey
 
+from edge.__main__ import main
 from edge.errors import UserError
 from edge.link.extra import needed
 from edge.link.keys import decoded, encoded, new_keys, read_keys, write_keys
@@ -295,7 +296,37 @@ def test_new_keys_replace_none(tmp_path):
 
 
 def test_a_missing_package_is_one_line(monkeypatch):
-    monkeypatch.setitem(sys.modules, "paho", None)
+    monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
     with pytest.raises(UserError) as caught:
         needed("paho.mqtt.client")
     assert one_line(caught) == 'sending needs paho-mqtt: pip install "edge-vision[link]"'
+
+
+def test_a_key_that_seals_nothing_is_known_at_the_start(tmp_path):
+    """A point of low order, with which everybody would agree on the same secret."""
+    write_keys(tmp_path / "keys.json", {"keys": [{"kty": "OKP", "crv": "X25519", "kid": "a", "x": encoded(bytes(32))}]})
+    with pytest.raises(UserError, match="key a: seals nothing") as caught:
+        sealing(read_keys(tmp_path / "keys.json"), "keys.json")
+    one_line(caught)
+
+
+@KINDS
+def test_a_missing_package_is_known_at_the_start(tmp_path, monkeypatch, pair):
+    write_keys(tmp_path / "keys.json", new_keys("a", pair)[0])
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
+    with pytest.raises(UserError, match='sending needs cryptography: pip install "edge-vision'):
+        sealing(read_keys(tmp_path / "keys.json"), "keys.json")
+
+
+@KINDS
+def test_the_command_that_makes_keys(here, capsys, pair):
+    command = ["keys", "2026-11", "device.json", "server.json", *([] if pair else ["--shared"])]
+    assert main(command) == 0
+    message = sealed(read_keys("device.json"))
+    assert unseal(message, read_keys("server.json"))[1] == PLAIN
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and not any(len(word) > 40 for word in out.split())
+    before = {path.name: path.read_bytes() for path in here.iterdir()}
+    assert main(command) == 1 and capsys.readouterr().err.startswith("error: device.json: exists; give a new file")
+    assert main(["keys", "2026-12", "new.json", "server.json"]) == 1
+    assert before == {path.name: path.read_bytes() for path in here.iterdir()}

@@ -14,6 +14,7 @@ from typing import Any
 
 from edge.errors import UserError, reason
 from edge.event import Event
+from edge.link.inputs import Inputs, heard
 from edge.link.keys import read_keys
 from edge.link.outbox import Message, Outbox
 from edge.link.parts import PART_TYPE, part, parts
@@ -31,8 +32,8 @@ class Link:
     """`send(event)` returns when the event is sealed and in the outbox; a thread brings it out, in order.
 
     `clips` is the recorder's folder; what it holds is sent only if the site says so (`settings.clips`), when no event
-    waits. `say` is told in one line whenever the state of the link changes. UserError when a key, the outbox or
-    another file of the settings can't be used.
+    waits. `inputs` gets what comes in by MQTT. `say` is told in one line whenever the state of the link changes.
+    UserError when a key, the outbox or another file of the settings can't be used.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Link:
         settings: Settings,
         clips: Path | None = None,
         say: Callable[[str], None] = lambda line: None,
+        inputs: Inputs | None = None,
         sender: Sender | None = None,
     ):
+        self._inputs = inputs
         self._key = sealing(read_keys(settings.keys), settings.keys)
-        self._sender = sender or settings.sender()
+        self._sender = sender or settings.sender(self._heard if inputs is not None else None)
         self._clips = clips if settings.clips else None
         self._say = say
         self._outbox = Outbox(settings.outbox, settings.most_messages, settings.most_bytes, say)
@@ -95,6 +98,13 @@ class Link:
         self._wake.set()
         self._thread.join(max(1.0, end - time.monotonic()))  # it may wait for somebody who does not answer
         self._outbox.close()
+
+    def _heard(self, topic: str, payload: bytes) -> None:
+        assert self._inputs is not None
+        try:
+            heard(self._inputs, topic, payload, self._say)
+        except Exception as error:  # of whoever takes it: the thread must go on
+            self._say(f"{topic}: {reason(error)}")
 
     def _run(self) -> None:
         pause = PAUSE

@@ -1,7 +1,7 @@
 """Sends by MQTT 5 or 3.1.1: QoS 1, a message has arrived when the broker acknowledges it.
 
 Topics as Frigate has them (https://docs.frigate.video/integrations/mqtt): PREFIX/available (online, offline), /events,
-/stats; and PREFIX/clips, and CAMERA/RULE for the states that Home Assistant shows.
+/stats; and PREFIX/clips, CAMERA/RULE for the states that Home Assistant shows, and what `edge.link.inputs` listens to.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from edge.errors import reason
-from edge.link import homeassistant
+from edge.link import homeassistant, inputs
 from edge.link.endpoint import Endpoint
 from edge.link.extra import needed
 from edge.link.sender import TIMEOUT, TOPICS, LinkError, Refused, Unheard
@@ -52,8 +52,9 @@ class MqttSender:
 
     settles = 10.0  # seconds: a choice, a hundred times what subscribers took in tests on a busy machine
 
-    def __init__(self, settings: Settings):
-        self._settings = settings
+    def __init__(self, settings: Settings, heard: Callable[[str, bytes], None] | None = None):
+        """`heard` gets what comes in, topic and payload, in a thread of paho's, which it must not end."""
+        self._settings, self._heard = settings, heard
         self._paho, self._properties = needed("paho.mqtt.client"), needed("paho.mqtt.properties")
         self._packets = needed("paho.mqtt.packettypes").PacketTypes
         self._client: Any = None
@@ -149,7 +150,7 @@ class MqttSender:
         client, self._client = self._client, None
         if client is None:
             return
-        client.on_connect = client.on_publish = client.on_disconnect = None
+        client.on_connect = client.on_publish = client.on_disconnect = client.on_message = None
         open_socket = client.socket()
         if open_socket is not None:
             with suppress(OSError):
@@ -171,7 +172,7 @@ class MqttSender:
         client.will_set(f"{to.prefix}/available", b"offline", 1, True)
         client.connect_timeout = TIMEOUT
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_publish = self._on_publish
+        client.on_publish, client.on_message = self._on_publish, self._on_message
         return client
 
     def _on_connect(self, client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
@@ -180,6 +181,8 @@ class MqttSender:
             self._why = f"the broker refused the connection: {code}"
             self._most = getattr(properties, "MaximumPacketSize", 0)
             self._changed.notify_all()
+        if self._connected and self._heard is not None:
+            client.subscribe([(f"{self._settings.prefix}/{topic}", 1) for topic in inputs.TOPICS])
 
     def _on_disconnect(self, client: Any, data: Any, flags: Any, code: Any, properties: Any) -> None:
         with self._changed:
@@ -192,3 +195,7 @@ class MqttSender:
         with self._changed:
             self._arrived[number] = code.value
             self._changed.notify_all()
+
+    def _on_message(self, client: Any, data: Any, message: Any) -> None:
+        if self._heard is not None:
+            self._heard(message.topic[len(self._settings.prefix) + 1 :], message.payload)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge.errors import UserError
+from edge.errors import UserError, reason
 from edge.inference.jsonfile import parsed
 from edge.link.extra import needed
 from edge.link.keys import Key, ServerKey, decoded, encoded
@@ -58,11 +58,19 @@ def unseal(message: bytes, keys: Mapping[str, Key]) -> tuple[str, bytes]:
 
 
 def sealing(keys: Mapping[str, Key], where: str | Path) -> Key:
-    """The key of a file that seals, its first; UserError where the private half of a server's key lies beside it."""
+    """The key of a file that seals, its first; UserError where it can't, or where the private half of a server's key
+    lies beside it."""
     for key in keys.values():
         if isinstance(key, ServerKey) and key.private:
             raise UserError(f"{where}: key {key.kid}: has the server's private half (d), which no device may hold")
-    return next(iter(keys.values()))
+    key = next(iter(keys.values()))
+    try:
+        seal(b"", key, "")
+    except ValueError as error:
+        if isinstance(error, UserError):  # a package is missing
+            raise
+        raise UserError(f"{where}: key {key.kid}: seals nothing ({reason(error)}); make a new one") from None
+    return key
 
 
 def encrypt(key: bytes, nonce: bytes, plaintext: bytes, authenticated: bytes) -> bytes:

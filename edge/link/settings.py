@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,15 +59,16 @@ class Settings:
     prefix: str
     home_assistant: bool
 
-    def sender(self) -> Sender:
-        """The sender for the address; reads the files that it needs, UserError where they can't be used."""
+    def sender(self, heard: Callable[[str, bytes], None] | None = None) -> Sender:
+        """The sender for the address; reads the files that it needs, UserError where they can't be used. `heard` gets
+        what comes in by MQTT."""
         to = self.endpoint
         context = tls(self.authority, self.certificate, self.certificate_key) if to.is_encrypted else None
         if not to.is_mqtt:
             return HttpsSender(to, context, read_line(self.token_file) if self.token_file else None)
         password = read_line(self.password_file) if self.password_file else None
         broker = (to, self.device, self.prefix, self.protocol, context, self.user, password, self.home_assistant)
-        return mqtt.MqttSender(mqtt.Settings(*broker))
+        return mqtt.MqttSender(mqtt.Settings(*broker), heard)
 
 
 def parse(fields: Fields, device: str) -> Settings:
