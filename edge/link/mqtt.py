@@ -127,7 +127,7 @@ class MqttSender:
             self._publish(entity.config_topic, entity.config(), retain=True)
             self._publish(entity.state_topic, b"ON" if state else b"OFF", retain=True)
 
-    def _publish(self, topic: str, payload: bytes, retain: bool = False, timeout: float = TIMEOUT) -> int:
+    def _publish(self, topic: str, payload: bytes, retain: bool = False, timeout: float | None = None) -> int:
         """The reason code of the broker's acknowledgement (0 in MQTT 3.1.1); LinkError when there is none."""
         options = {}
         if self._settings.protocol == "5" and not retain:
@@ -138,7 +138,7 @@ class MqttSender:
         # not with the lock, which paho's thread waits for while it holds locks that this needs
         number = self._client.publish(topic, payload, 1, retain, **options).mid
         with self._changed:
-            self._changed.wait_for(lambda: number in self._arrived or not self._connected, timeout)
+            self._changed.wait_for(lambda: number in self._arrived or not self._connected, timeout or TIMEOUT)
             if number in self._arrived:
                 return self._arrived.pop(number)
             why = "no acknowledgement" if self._connected else self._why
