@@ -273,6 +273,7 @@ def test_the_budget(make, tmp_path):
     (tmp_path / "clips/mine.avi").write_bytes(b"x")
     recorder.add("yard", noise(0), 0)
     clips = [record(recorder, f"e{number}") for number in range(8)]
+    assert not recorder._store._open_bytes and not recorder._store._names
     left = [(tmp_path / "clips" / clip.name).exists() for clip in clips]
     assert left == sorted(left) and recorder.counts["deleted"] == left.count(False) > 2 and left.count(True) >= 2
     assert [(tmp_path / "clips" / clip.picture).exists() for clip in clips] == left
@@ -322,6 +323,21 @@ def test_a_full_disk_takes_no_clip(full, said):
     assert not list(full.folder.glob("*.avi")) and not list(full.folder.glob(".*.part"))
     (full.folder.parent / "other").unlink()
     assert record(full, "e2") is not None
+
+
+def test_a_clip_that_can_not_be_finished_is_lost_once(make, monkeypatch, said):
+    recorder = make(longest=3.0)
+    play(recorder, 0, 10)
+    recorder.begin(happening())
+
+    def finish(self, period):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(AviFile, "finish", finish)
+    play(recorder, 10, 50)
+    assert recorder.counts["lost"] == 1 and recorder.end(happening()) is None
+    assert recorder.counts["lost"] == 1 and recorder._store._open_bytes == 0 and len(said) == 1
+    assert [path.name for path in recorder.folder.iterdir()] == [".edge-vision-clips"]
 
 
 def test_a_folder_that_vanishes(make, tmp_path, said):

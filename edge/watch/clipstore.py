@@ -33,7 +33,7 @@ class ClipStore:
                 raise
             raise UserError(f"{folder}: can't be used for clips: {getattr(error, 'strerror', None) or error}") from None
         self._lock = threading.Lock()
-        self._names: set[str] = set()  # that were given
+        self._names: set[str] = set()  # of clips that are being written
         self._clips = self._scan()  # bytes by name, oldest first
         self._bytes = sum(self._clips.values())
         self._open_bytes = 0  # of files that are being written
@@ -68,10 +68,11 @@ class ClipStore:
             self._make_room()
             return True
 
-    def shrink(self, size: int) -> None:
-        """Gives back what `grow` took."""
+    def release(self, name: str, size: int) -> None:
+        """A clip is no longer being written: gives back what `grow` took for it, and its name if it was not kept."""
         with self._lock:
             self._open_bytes -= size
+            self._names.discard(name)
 
     def keep(self, name: str, parts: Mapping[str, Path]) -> None:
         """Gives whole files (by their suffix) the name of their clip, for good. OSError when that fails."""

@@ -79,6 +79,7 @@ class _Open:
     last: float = 0.0
     taken: int = 0  # bytes of the budget
     unsynced: int = 0  # bytes
+    finished: bool = False
     done: Clip | None = None
 
 
@@ -237,9 +238,10 @@ class Recorder:
 
     def _finish(self, clip: _Open) -> None:
         """Completes the file and gives it its name; `clip.done` says what it is then."""
-        file, clip.file = clip.file, None
-        if clip.done is not None:
+        if clip.finished:
             return
+        clip.finished = True
+        file, clip.file = clip.file, None
         if file is not None and file.frames:
             period = (clip.last - clip.first) / (file.frames - 1) if file.frames > 1 else 1 / self._settings.rate
             peak = self._write_peak(clip)
@@ -254,8 +256,7 @@ class Recorder:
                 _remove(peak)
         if file is not None and clip.done is None:
             file.abandon()
-        self._store.shrink(clip.taken)
-        clip.taken = 0
+        self._store.release(clip.name, clip.taken)
         self._count("lost" if clip.done is None else "clips")
         self._told = self._told and clip.done is None
 
