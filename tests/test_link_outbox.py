@@ -132,6 +132,7 @@ def test_what_is_held_is_neither_sent_nor_dropped(make):
     assert taken(box) == texts(0, 1, 3, 5, 6, 7)
 
 
+@pytest.mark.slow
 def test_the_file_stays_bounded(make):
     box = make(most_bytes=1 << 20)
     for _ in range(300):
@@ -158,6 +159,7 @@ PUTS = """\
 """
 
 
+@pytest.mark.slow
 def test_kill_9(tmp_path):
     """Whatever `put` returned for is there, in order, and what was dropped is counted; ten times, at random moments."""
     random.seed(1)

@@ -369,6 +369,7 @@ RECORDS = """\
 """
 
 
+@pytest.mark.slow
 def test_kill_9(tmp_path):
     """At random moments: each clip that has a name is whole, each that was announced is there, the rest is removed."""
     random.seed(1)
