@@ -33,6 +33,11 @@ def read_json(path: Path) -> Any:
         raise ModelError(f"{path}: can't be read: {error.strerror or error}") from None
     if len(data) > MOST_BYTES:
         raise ModelError(f"{path}: more than {MOST_BYTES >> 20} MiB; this is no model.json")
+    return parsed(path, data)
+
+
+def parsed(path: Path, data: bytes) -> Any:
+    """What the bytes of a JSON text hold; ModelError, which names them by `path`, for whatever is wrong with them."""
     try:
         text = data.decode("utf-8")
         if depth(text) <= DEEPEST:

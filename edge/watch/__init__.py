@@ -1,0 +1,1 @@
+"""From frames to events that a person can act on: objects, tracks, zones, schedules, rules."""
