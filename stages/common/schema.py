@@ -211,6 +211,7 @@ class Benchmark(Section):
 class Report(Section):
     title: Annotated[str, Field(max_length=1000), AfterValidator(printable)]
     examples: Annotated[int, Field(ge=1, le=24)]
+    latency_budget_ms: Annotated[float, Field(ge=1e-3, le=1e6)] | None = None
 
 
 class Schema(Section):
