@@ -15,7 +15,7 @@ from pathlib import Path
 from edge.errors import UserError
 from experiments import pareto, provenance, records
 from stages.common import atomic
-from stages.report import plots
+from stages.report import plots, training
 from stages.report.ablation import PUBLISHED, read_record
 from stages.report.summary import read_json
 
@@ -99,12 +99,13 @@ def _remove_replaced(folder: Path, record: dict, beside: bool) -> None:
 def _curves(folder: Path) -> None:
     """The logged values of every stage that trains as <stage>/<curve>.tsv, and the picture of them."""
     shutil.rmtree(folder / "curves", ignore_errors=True)
-    for file in sorted(plots.CURVES.glob("*/**/*.tsv")):
-        target = folder / "curves" / file.relative_to(plots.CURVES).parts[0] / file.name
+    for file in sorted(training.CURVES.glob("*/**/*.tsv")):
+        target = folder / "curves" / file.relative_to(training.CURVES).parts[0] / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
     plots.style()
-    plots.curves(folder / "curves", folder / "curves.png")
+    if drawn := training.curves(folder / "curves"):
+        plots.save(drawn.figure, folder / "curves.png")
 
 
 def add_arguments(parser) -> None:

@@ -46,3 +46,25 @@ def dinov2(tmp_path):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
     Dinov2Model(Dinov2Config(**sizes, initializer_range=0.2)).save_pretrained(tmp_path / "dinov2")
     return tmp_path / "dinov2"
+
+
+@pytest.fixture(scope="session")
+def report_run(tmp_path_factory):
+    """A folder in which `report` ran once."""
+    import report_project  # matplotlib and more, which few tests need
+
+    from stages.report.__main__ import run
+
+    root = tmp_path_factory.mktemp("project")
+    made = report_project.make(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        run(made)
+    return root, made
+
+
+@pytest.fixture
+def inside(report_run, monkeypatch):
+    """The params of a run of `report`, in whose folder the test is."""
+    monkeypatch.chdir(report_run[0])
+    return report_run[1]

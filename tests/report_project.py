@@ -10,7 +10,8 @@ from conftest import ROOT
 
 from stages.common import dataset, params, schema
 from stages.distill import examples
-from stages.report import plots
+from stages.evaluate.metrics import confusion
+from stages.report import figures
 
 VARIANTS = {  # name: (step of compression, AUROC, bytes)
     "teacher-onnx": (None, 0.991, 61_000_000),
@@ -62,7 +63,7 @@ def make(root: Path, size=48, draw=weave, types=("crack", "stain", "hole"), per_
     _curve(root / "reports/curves/distill/plots/metrics", "loss")
     _curve(root / "reports/curves/compress/plots/metrics", "loss")
     pictures = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
-    examples.write(pictures, 8, 0, root / plots.DEFECTS)
+    examples.write(pictures, 8, 0, root / figures.DEFECTS)
     variants = {
         name: {"model": name, "precision": "int8" if "int8" in name else "float32", "format": "tflite"}
         | ({"role": "student", "step": step} if step else {"role": "teacher"})
@@ -87,11 +88,18 @@ def _evaluation(root: Path, k: int, name: str, items, masks, with_masks: bool) -
         spot = cv2.resize(mask.astype(float), (side, side), interpolation=cv2.INTER_AREA)
         maps.append(level * (0.3 + 0.8 * noise + rng.uniform(0.1, 1) * cv2.GaussianBlur(spot, (0, 0), 0.8)))
     maps = np.stack(maps)
+    scores, labels = maps.max(axis=(1, 2)).astype(np.float32), np.array([item.label for item in items], bool)
+    rates = [
+        {"rate": rate, "value": factor * level, "low": 0.001, "high": 0.2, "shown": rate > 0.01}
+        for rate, factor in ((0.01, 1.0), (0.02, 0.95), (0.05, 0.9), (0.1, 0.8))
+    ]
     defects = sorted({item.defect for item in items} - {"good"})
     found = {
         **{"variant": name, "how": "measured", "image_auroc": auroc, "average_precision": auroc - 0.01},
         "validation": {"auroc": round(auroc - 0.05, 3), "good": 10, "defects": 200},
         **{"f1": 0.91, "precision": 0.9, "recall": 0.92, "threshold": 0.95 * level, "threshold_method": "quantile"},
+        **{"false_alarm_rate": 0.02, "confusion": confusion(labels, scores, 0.95 * level)},
+        "thresholds": [rate | confusion(labels, scores, rate["value"]) for rate in rates],
         **{"pixel_auroc": 0.95 if with_masks else None, "aupro": 0.87 if with_masks else None},
         "pixel_resolution": "full",
         "per_defect": {defect: auroc - 0.02 * i for i, defect in enumerate(defects)},
@@ -110,7 +118,7 @@ def _evaluation(root: Path, k: int, name: str, items, masks, with_masks: bool) -
         path=np.array([item.path for item in items]),
         label=np.array([item.label for item in items], np.int8),
         defect=np.array([item.defect for item in items]),
-        score=maps.max(axis=(1, 2)).astype(np.float32),
+        score=scores,
         map=maps.astype(np.float16),
     )
 

@@ -152,16 +152,18 @@ def test_validation_is_the_quantile_of_the_scores_and_the_mean_auroc_of_the_fami
     defects = validation_defects.validation_defects(good[1::2], 1)
     known = {image.tobytes(): float(i) for i, image in enumerate(good)}
     known |= {image.tobytes(): scores[name] for name, images in defects.items() for image in images}
-    found = validate(SimpleNamespace(predict=lambda x: SimpleNamespace(score=known[x.tobytes()])), good, 0.9, 0)
-    assert found["threshold"]["value"] == pytest.approx(8.1)
-    assert found["threshold"]["method"] == "0.9 quantile of 10 good validation scores"
+    detector = SimpleNamespace(predict=lambda x: SimpleNamespace(score=known[x.tobytes()]))
+    found = validate(detector, good, SimpleNamespace(false_alarm_rate=0.1, threshold="quantile"), 0)
+    assert found["threshold"]["value"] == pytest.approx(8.9)  # of 11 gaps between and around ten scores, 9.9 below
+    assert found["threshold"]["method"].startswith("false-alarm rate 10 %, quantile of 10 good validation scores; true")
     expected = (0 + 0.4 + 1 + 0.5 + 0.8) / 5
     assert found["validation"] == {"auroc": pytest.approx(expected), "good": 5, "defects": 200}
 
 
 def test_one_validation_picture_is_judged_itself():
     detector = SimpleNamespace(predict=lambda image: SimpleNamespace(score=float(image.std())))
-    found = validate(detector, np.full((1, SIZE, SIZE, 3), 99, np.uint8), 0.9, 0)
+    settings = SimpleNamespace(false_alarm_rate=0.1, threshold="quantile")
+    found = validate(detector, np.full((1, SIZE, SIZE, 3), 99, np.uint8), settings, 0)
     assert found["threshold"]["value"] == 0 and found["validation"]["good"] == 1
     assert found["validation"]["auroc"] > 0.9
 

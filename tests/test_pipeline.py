@@ -57,7 +57,7 @@ def test_first_run_ends_with_the_report(project):
         assert 0 <= row["image_auroc"] <= 1 and row["latency_ms"]["p50"] > 0 and row["size_bytes"] > 1000
         assert row["macs"] > 1e5 and row["params"] > 1000
     page = (folder / "reports/index.html").read_text()
-    assert "data:image/png;base64," in page and "not measured" in page
+    assert "data:image/svg+xml;base64," in page and "not measured" in page
     shown = toy.dvc(folder, "metrics", "show", "--json")
     assert "student-int8" in shown.stdout
     assert toy.dvc(folder, "plots", "show", "--out", "plots_html").returncode == 0

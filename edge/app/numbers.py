@@ -21,6 +21,7 @@ LIMITS = {
     "region_area": (0, 1, True),
     "steady": (1, 1_000_000, True),
     "max_pixels": (1, 2**40, True),
+    "false_alarm_rate": (0, 1, False),
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from edge.inference.detector import Detector, load
+from edge.inference.detector import Detector
+from edge.inference.modelfile import open_model
 from edge.inference.runtimes import DELEGATES
 
 
@@ -15,6 +16,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--delegate", choices=DELEGATES, help="run the file compiled for this accelerator")
 
 
+def add_rate(parser: argparse.ArgumentParser) -> None:
+    """Adds the choice of another threshold of the model's own."""
+    parser.add_argument(
+        "--false-alarm-rate",
+        type=float,
+        metavar="F",
+        help="take the model's threshold for this share of good pictures above it (`info` lists them)",
+    )
+
+
 def detector(arguments: argparse.Namespace) -> Detector:
     """The detector that the options ask for."""
-    return load(arguments.model, arguments.threads, arguments.delegate)
+    info, rate = open_model(arguments.model), getattr(arguments, "false_alarm_rate", None)
+    return Detector(info if rate is None else info.at_rate(rate), arguments.threads, arguments.delegate)

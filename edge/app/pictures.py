@@ -24,6 +24,7 @@ from edge.preprocess import MAX_PIXELS, SUFFIXES, ImageError, find_pictures, rea
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("predict", help="score pictures and judge them")
     options.add_model(parser)
+    options.add_rate(parser)
     parser.add_argument("image", help="a picture, or a folder of them")
     parser.add_argument("--overlay", metavar="DIR", help="write each picture with heat map and regions into DIR")
     parser.add_argument(
@@ -108,6 +109,10 @@ def _lines(info: ModelInfo) -> Iterator[str]:
         yield f"state      {' x '.join(map(str, state.shape))} {state.dtype}"
     yield f"score      {info.score.rule}, smooth {info.score.smooth}, threshold {info.threshold:.6g}"
     yield f"           ({info.threshold_method})"
+    for one in info.rates:
+        unshown = "" if one.shown else ", too small to be shown by its validation pictures"
+        shares = f"true rate {one.low:.2g} to {one.high:.2g}{unshown}"
+        yield f"           threshold {one.value:.6g} for a false-alarm rate of {one.rate:g}: {shares}"
     yield f"cost       {info.params} parameters, {info.macs} multiply-accumulates"
     for key, value in sorted(info.made_by.items()):
         yield f"made by    {key}: {value}"

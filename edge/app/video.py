@@ -31,6 +31,7 @@ COLUMNS = ("frame", "seconds", "score", "verdict", "alarm", "fresh")
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("video", help="watch a video file, a network stream or a camera")
     options.add_model(parser)
+    options.add_rate(parser)
     parser.add_argument("input", help="a video file, an address (rtsp://...) or the number of a camera")
     parser.add_argument("--output", metavar="FILE", help="write the overlay video: .mp4 or .avi")
     parser.add_argument("--segment", type=float, default=0, metavar="MIN", help="start a new output file so often")

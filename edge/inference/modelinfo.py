@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,18 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class RateThreshold:
+    """The threshold for a false-alarm rate, and the confidence interval of its true rate; `shown`: whether good
+    validation pictures were enough to show so small a rate."""
+
+    rate: float
+    value: float
+    low: float
+    high: float
+    shown: bool
+
+
+@dataclass(frozen=True)
 class Validation:
     """Image AUROC of good validation pictures against synthetic defects, and how many there were of each."""
 
@@ -139,6 +151,7 @@ class ModelInfo:
     score: ScoreSpec
     threshold: float
     threshold_method: str
+    rates: tuple[RateThreshold, ...]  # none where the folder is older
     quantization: Quantization | None
     validation: Validation | None
     edgetpu: EdgeTPUMapping | None
@@ -149,6 +162,14 @@ class ModelInfo:
     def output(self, meaning: str) -> OutputSpec | None:
         """The output of that meaning."""
         return next((output for output in self.outputs if output.meaning == meaning), None)
+
+    def at_rate(self, rate: float) -> ModelInfo:
+        """The same model with its threshold for a false-alarm rate; ModelError when it has none for this one."""
+        for found in self.rates:
+            if math.isclose(found.rate, rate, rel_tol=1e-6):
+                return replace(self, threshold=found.value, threshold_method=f"false-alarm rate {found.rate:g}")
+        known = ", ".join(f"{found.rate:g}" for found in self.rates) or "none; build the model again"
+        raise ModelError(f"{self.folder}: no threshold for a false-alarm rate of {rate:g}; it has {known}")
 
     def compiled(self, delegate: str | None) -> Path:
         """The file to run: the model file, or the one compiled for `delegate`; ModelError when there is none, since a
@@ -194,7 +215,7 @@ def parse(folder: Path, raw: Any) -> ModelInfo:
 
 def _info(folder: Path, top: Fields) -> ModelInfo:
     top.choice("schema", SCHEMA)
-    threshold, method = top.object("threshold", lambda at: (at.number("value"), at.text("method")))
+    threshold, method, rates = top.object("threshold", _threshold)
     params, macs = top.object("cost", lambda at: (at.whole("params", 0), at.whole("macs", 0)))
     return ModelInfo(
         folder=folder,
@@ -210,6 +231,7 @@ def _info(folder: Path, top: Fields) -> ModelInfo:
         score=top.object("score", _score),
         threshold=threshold,
         threshold_method=method,
+        rates=rates,
         quantization=top.optional("quantization", _quantization),
         validation=top.optional("validation", _validation),
         edgetpu=top.optional("edgetpu", _edgetpu),
@@ -277,6 +299,20 @@ def _score(at: Fields) -> ScoreSpec:
     if spec.smooth % 2 == 0:
         raise at.error("smooth", "an odd number (1: no smoothing)")
     return spec
+
+
+def _threshold(at: Fields) -> tuple[float, str, tuple[RateThreshold, ...]]:
+    if "rate" in at.values:
+        at.number("rate", 0, high=1)
+    if "good" in at.values:
+        at.whole("good", 1)
+    rates = at.objects("rates", _rate) if "rates" in at.values else ()
+    return at.number("value"), at.text("method"), rates
+
+
+def _rate(at: Fields) -> RateThreshold:
+    rate, low, high = (at.number(key, 0, high=1) for key in ("rate", "low", "high"))
+    return RateThreshold(rate, at.number("value"), low, high, at.choice("shown", True, False))
 
 
 def _quantization(at: Fields) -> Quantization:

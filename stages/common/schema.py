@@ -152,7 +152,15 @@ class Compile(Section):
     edgetpu_compiler: Location | None
     smooth: Annotated[int, Field(ge=1, le=7), one_of(1, 3, 5, 7)]
     map_sigma: Annotated[float, Field(ge=0, le=32)]
-    threshold_quantile: Annotated[float, Field(gt=0, le=1)]
+    false_alarm_rate: Annotated[float, Field(ge=1e-6, le=0.5)]
+    threshold: Literal["quantile", "tail"] = "quantile"
+
+    @model_validator(mode="before")
+    @classmethod
+    def has_its_present_name(cls, tree):
+        if isinstance(tree, dict) and "threshold_quantile" in tree:
+            raise ValueError("threshold_quantile is now false_alarm_rate, 1 - quantile: 0.02 instead of 0.98")
+        return tree
 
 
 class Variant(Section):
@@ -203,6 +211,7 @@ class Benchmark(Section):
 class Report(Section):
     title: Annotated[str, Field(max_length=1000), AfterValidator(printable)]
     examples: Annotated[int, Field(ge=1, le=24)]
+    latency_budget_ms: Annotated[float, Field(ge=1e-3, le=1e6)] | None = None
 
 
 class Schema(Section):

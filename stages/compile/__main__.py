@@ -29,7 +29,8 @@ def compile_variant(params, name: str) -> None:
     count = max(p.calibration_images, p.fidelity.images)
     train = load_samples(DATA, evenly(read_index(DATA, "train"), count), params.input)
     samples, _ = training_pool(train, count, params.seed, 2)
-    val = load_samples(DATA, read_index(DATA, "val"), params.input)
+    items = read_index(DATA, "val")
+    val = load_samples(DATA, items, params.input)
     with atomic.directory(MODELS / name) as folder, tempfile.TemporaryDirectory() as work:
         build = Build(
             load(Path("artifacts") / variant.model),
@@ -46,7 +47,9 @@ def compile_variant(params, name: str) -> None:
         if build.quantized:
             images = samples[: p.fidelity.images]
             info["quantization"]["fidelity"] = fidelity.check(detector, build.quantized, images, p.fidelity)
-        write_model(folder, info | validate(detector, val, p.threshold_quantile, params.seed))
+        found = validate(detector, val, p, params.seed, len({item.group for item in items}))
+        print(f"{name}: threshold {found['threshold']['value']:.4g}: {found['threshold']['method']}")
+        write_model(folder, info | found)
 
 
 def write(build: Build, params) -> dict:

@@ -1,6 +1,7 @@
 """`python -m stages.evaluate <variant>`: accuracy of the exported file, run by `edge` on every test picture."""
 
 import argparse
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def run(params, variant: str) -> None:
             scores[i], decisions[i], shown[i] = found.score, found.is_defect, small(found.map)
             pixels.see(item, size, found)
         compared = pixels.measure(params.evaluate.aupro_fpr_limit)
+    labels = np.array([item.label for item in items], bool)
     atomic.write_json(
         OUT / f"{variant}.json",
         {
@@ -49,6 +51,9 @@ def run(params, variant: str) -> None:
             **compared,
             "threshold": info.threshold,
             "threshold_method": info.threshold_method,
+            "false_alarm_rate": info.raw["threshold"].get("rate"),
+            "confusion": metrics.confusion(labels, scores, info.threshold),
+            "thresholds": [asdict(one) | metrics.confusion(labels, scores, one.value) for one in info.rates],
             "validation": info.raw.get("validation"),
             "runtime": runtime_name(detector.details),
             "size_bytes": deployed_bytes(info),

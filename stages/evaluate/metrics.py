@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
 
+from edge.inference.scoring import is_defect
 from stages.common.metrics import image_auroc
 
 
@@ -10,6 +11,17 @@ def decision_metrics(labels, decisions) -> dict[str, float]:
     """F1, precision and recall of the decisions defect (True) or good; each is 0 where it would divide by 0."""
     found = precision_recall_fscore_support(labels, decisions, average="binary", zero_division=0)
     return dict(zip(("precision", "recall", "f1"), map(float, found[:3]), strict=True))
+
+
+def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, int]:
+    """Defects `found` and `missed`, `false_alarms` and good pictures `passed` by a threshold; labels [N] of bool."""
+    above = np.array([is_defect(float(score), threshold) for score in scores], bool)
+    return {
+        "found": int((labels & above).sum()),
+        "missed": int((labels & ~above).sum()),
+        "false_alarms": int((~labels & above).sum()),
+        "passed": int((~labels & ~above).sum()),
+    }
 
 
 def per_defect_auroc(defects, scores) -> dict[str, float]:

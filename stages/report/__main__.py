@@ -3,31 +3,56 @@
 from pathlib import Path
 
 from stages.common import atomic, stage
-from stages.report import ablation, dependencies, examples, int8, page, plots, summary
+from stages.report import (
+    ablation,
+    dependencies,
+    examples,
+    figures,
+    gallery,
+    int8,
+    page,
+    plots,
+    summary,
+    thresholds,
+    verdict,
+)
 
 OUT = Path("reports")
 
 
 def run(params) -> None:
-    """Writes reports/summary.json, metrics.json, fidelity.json, ablation.json, plots/, report.md and index.html."""
+    """Writes reports/summary.json, metrics.json, fidelity.json, ablation.json, plots/ (PNG), figures/ (SVG, CSV and the
+    gallery), report.md and index.html."""
     variants = params.variants
     evals = {name: summary.read_json(f"artifacts/eval/{name}.json") for name in variants}
     benches = summary.read_benches(variants)
     dataset = f"mvtec {params.data.category}" if params.data.source == "mvtec" else params.data.source
     results = summary.results(evals, benches, dataset)
     this = ablation.record(params, evals, results, benches)
-    runs = ablation.alike(this) if len(this["steps"]) > 1 else []
-    colors = plots.colors(variants)
-    with atomic.directory(OUT / "plots") as folder:
-        figures = plots.draw(evals, results, benches, folder)
-        caption = examples.draw(variants, evals, params.report.examples, folder / "examples.png", params.input.depth)
-        names = [name for name, _ in figures]
-        figures.insert(names.index("per_defect") + 1 if "per_defect" in names else 1, ("examples", caption))
-        if runs:
-            figures.insert(0, ("ablation", plots.ablation(runs, colors, folder / "ablation.png")))
-        heading = describe(dataset, evals, benches)
-        context = page.context(params.report.title, heading, evals, results, benches, runs, figures, colors)
-        html = page.render("page.html.j2", context | {"folder": folder})
+    judged = len(this["steps"]) > 1 and all(step["image_auroc"] is not None for step in this["steps"].values())
+    runs = ablation.alike(this) if judged else []
+    best = verdict.verdicts(results, params.report.latency_budget_ms)
+    shown = next((one["variant"] for one in best if one["variant"]), examples.compared(variants, evals)[-1])
+    count, depth = params.report.examples, params.input.depth
+    with atomic.directory(OUT / "plots") as folder, atomic.directory(OUT / "figures") as data:
+        captions = figures.draw(evals, results, benches, runs, folder, data)
+        caption = examples.draw(variants, evals, count, folder / "examples.png", depth)
+        tiles = gallery.draw(shown, evals[shown]["threshold"], count, data, depth)
+        plots.write_csv(data / "thresholds.csv", thresholds.DATA_HEAD, thresholds.data(evals))
+        context = page.context(
+            params.report.title,
+            describe(dataset, params.input.frames, evals, benches),
+            evals,
+            results,
+            benches,
+            runs,
+            captions | {"examples": caption},
+        )
+        context |= {
+            "verdict": {"note": verdict.note(params.report.latency_budget_ms), "devices": best},
+            "gallery": page.gallery(shown, tiles),
+        }
+        html = page.render("page.html.j2", context | {"plots": folder, "data": data})
     atomic.write_json(OUT / "summary.json", results)
     atomic.write_json(OUT / "metrics.json", summary.flat_metrics(results))
     atomic.write_json(OUT / "fidelity.json", int8.records(evals))
@@ -37,12 +62,13 @@ def run(params) -> None:
             temporary.write_text(content)
 
 
-def describe(dataset: str, evals: dict, benches: dict) -> str:
-    """One sentence on what was tested, one on what was measured."""
+def describe(dataset: str, frames: int, evals: dict, benches: dict) -> str:
+    """One sentence on what was tested, one on what was measured; frames: `input.frames`."""
     images = next(iter(evals.values()))["images"]
     devices = len({bench["device"] for bench in benches.values() if bench["status"] == "ok"})
+    what = "pictures" if frames == 1 else f"clips of {frames} frames, which overlap"
     return (
-        f"Dataset {dataset}: {images['good']} good and {images['defect']} defect test pictures. "
+        f"Dataset {dataset}: {images['good']} good and {images['defect']} defect test {what}. "
         f"{_many(len(evals), 'variant')}, measured on {_many(devices, 'device') if devices else 'no device'}."
     )
 

@@ -7,13 +7,14 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 from edge.errors import UserError
+from edge.inference.scoring import is_defect
 from edge.preprocess import read_image, read_mask
 from stages.common import dataset
 from stages.report import plots
 from stages.report.formatting import kind
 
 TEST = Path("data/test")
-COLUMNS = 6
+COLUMNS = 3  # more are too small to read on a phone
 RIGHT, WRONG = "#1b6ca8", "#c2410c"
 STOPS = ((0, "#10162f"), (0.5, "#5b83b5"), (0.5, "#f08a24"), (1, "#fff4c9"))  # turns warm at the threshold
 HEAT = LinearSegmentedColormap.from_list("threshold", STOPS)
@@ -101,24 +102,35 @@ def picture(item: dataset.Item, depth: int | None) -> tuple[np.ndarray, np.ndarr
     return read_image(TEST / item.path, depth), read_mask(TEST / item.mask) if item.mask else None
 
 
+def scale(found: dict, threshold: float) -> tuple[float, float]:
+    """The ends of the colours of every map of a variant: the median of its good pictures, and as far above the
+    threshold."""
+    low = float(np.median(found["map"][found["defect"] == "good"])) if "good" in found["defect"] else 0.0
+    low = low if low < threshold else threshold - 1e-6 - abs(threshold)
+    return low, 2 * threshold - low
+
+
+def relative(score: float, threshold: float) -> str:
+    """A score as people compare it: in thresholds, where these are above 0."""
+    return f"{score / threshold:.2f}\u00d7 threshold" if threshold > 0 else f"score {score:.3g}"
+
+
 def heat(axes, found: dict, threshold: float, i: int, shape: tuple, mask, label: int) -> None:
     """One map, its score and verdict; every map of a variant has the same scale."""
     score = float(found["score"][i])
-    low = float(np.median(found["map"][found["defect"] == "good"])) if "good" in found["defect"] else 0.0
-    low = low if low < threshold else threshold - 1e-6 - abs(threshold)
     verdict = {(1, True): "found", (1, False): "missed", (0, True): "false alarm", (0, False): "good"}
-    right = (score > threshold) == bool(label)
-    relative = f"{score / threshold:.2f}\u00d7 threshold" if threshold > 0 else f"score {score:.3g}"
-    text = f"{relative}\n{verdict[label, score > threshold]}"
-    show(axes, found["map"][i].astype(np.float32), mask, text, RIGHT if right else WRONG, shape, low, threshold)
+    above = is_defect(score, threshold)
+    text = f"{relative(score, threshold)}\n{verdict[label, above]}"
+    ends = scale(found, threshold)
+    show(axes, found["map"][i].astype(np.float32), mask, text, RIGHT if above == bool(label) else WRONG, shape, ends)
 
 
-def show(axes, image, mask, text: str, color: str, shape=None, low=0.0, threshold=0.5) -> None:
+def show(axes, image, mask, text: str, color: str, shape=None, ends=(0.0, 1.0)) -> None:
     """A picture or a map stretched to a square cell, the outline of the ground truth over it, a line above it."""
     height, width = shape or image.shape[:2]
     extent = (0, width, height, 0)
-    scale = {"cmap": HEAT, "vmin": low, "vmax": 2 * threshold - low, "interpolation": "bilinear"} if shape else {}
-    axes.imshow(image, extent=extent, aspect=height / width, **scale)
+    colors = {"cmap": HEAT, "vmin": ends[0], "vmax": ends[1], "interpolation": "bilinear"} if shape else {}
+    axes.imshow(image, extent=extent, aspect=height / width, **colors)
     if mask is not None and mask.any():
         x, y = (np.arange(n) + 0.5 for n in (width, height))
         padded = np.pad(mask, 1).astype(np.float32)

@@ -3,12 +3,15 @@
 import base64
 from pathlib import Path
 
+import cv2
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from stages.report import ablation, int8, tables
+from stages.report import ablation, int8, plots, tables, thresholds
 from stages.report.formatting import TEXT_COLUMNS, kind, markdown_list, markdown_table, significant
+from stages.report.gallery import GROUPS, Tile
 
-HEADINGS = {
+HEADINGS = {  # of the figures, in the order of the page
     "ablation": ablation.TITLE,
     "accuracy_latency": "Accuracy against latency",
     "size": "Size",
@@ -19,7 +22,10 @@ HEADINGS = {
     "curves": "Training",
     "defects": "Synthetic defects",
 }
-WIDE = ("examples", "latency", "curves", "defects")
+PICTURES = ("examples", "defects")  # no plots: they have no data
+KINDS = {".png": "image/webp", ".jpg": "image/jpeg", ".svg": "image/svg+xml", ".csv": "text/csv"}
+WIDEST = 1100  # pixels of a picture in the page, which shows none wider
+QUALITY = 80  # of WebP
 ORIGINS = (
     ("measured", "Accuracy: every test picture through the exported file, with the code that runs on the device."),
     ("measured", "Size: the bytes of the model file, of a compiled one where there is. Parameters and MACs: counted."),
@@ -43,12 +49,14 @@ def render(template: str, context: dict) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"kind": kind, "embedded": embedded}
+    environment.tests["picture"] = lambda name: name in PICTURES
     environment.globals |= {"table": markdown_table, "bullets": markdown_list, "text_columns": TEXT_COLUMNS}
     return environment.get_template(template).render(context)
 
 
-def context(title: str, heading: str, evals: dict, results: list[dict], benches: dict, runs: list, figures, colors):
-    """What both templates show; `figures` are (name, caption), `runs` those of the ablation."""
+def context(title: str, heading: str, evals: dict, results: list, benches: dict, runs: list, captions: dict) -> dict:
+    """What both templates show but verdict and gallery; `captions` of the figures by name, `runs` of the ablation."""
+    colors = plots.colors(evals)
     return {
         "title": title,
         "heading": heading,
@@ -63,6 +71,12 @@ def context(title: str, heading: str, evals: dict, results: list[dict], benches:
             "rows": tables.device_rows(results),
             "energy": tables.energy_notes(results),
         },
+        "thresholds": {
+            "head": thresholds.HEAD,
+            "rows": thresholds.rows(evals),
+            "matrices": thresholds.matrices(evals),
+            "notes": thresholds.notes(evals),
+        },
         "ablation": {
             "title": ablation.TITLE,
             "head": ablation.head(runs),
@@ -70,8 +84,11 @@ def context(title: str, heading: str, evals: dict, results: list[dict], benches:
             "notes": ablation.protocol(runs) if runs else [],
         },
         "int8": int8.notes(evals),
-        "figures": [{"name": name, "caption": caption, "heading": HEADINGS[name]} for name, caption in figures],
-        "wide": WIDE,
+        "figures": [
+            {"name": name, "caption": captions[name], "heading": heading}
+            for name, heading in HEADINGS.items()
+            if name in captions
+        ],
         "no_energy": no_energy(results),
         "origins": ORIGINS,
         "machines": machines(benches),
@@ -79,9 +96,26 @@ def context(title: str, heading: str, evals: dict, results: list[dict], benches:
     }
 
 
+def gallery(variant: str, tiles: list[Tile]) -> dict:
+    """The gallery by group: {heading, empty, tiles} of each, and the variant that it is of."""
+    groups = [
+        {"heading": heading, "empty": empty, "tiles": [tile for tile in tiles if tile.group == name]}
+        for name, (heading, empty) in GROUPS.items()
+    ]
+    return {"variant": variant, "groups": groups}
+
+
 def embedded(path: Path) -> str:
-    """A PNG as the source of an <img>."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    """A file as the address of an <img> or <a>; a PNG, which holds photographs, as WebP, a tenth of its size."""
+    kind, content = KINDS[path.suffix], path.read_bytes()
+    if path.suffix == ".png":
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None, path  # which this stage wrote itself
+        height, width = image.shape[:2]
+        if width > WIDEST:
+            image = cv2.resize(image, (WIDEST, round(height * WIDEST / width)), interpolation=cv2.INTER_AREA)
+        content = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1].tobytes()
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def no_energy(results: list[dict]) -> list[str]:

@@ -1,0 +1,31 @@
+"""Training curves, from the files that the stages log to."""
+
+import csv
+from pathlib import Path
+
+from stages.report import plots
+from stages.report.plots import Drawn
+
+CURVES = Path("reports/curves")
+
+
+def curves(source: Path) -> Drawn | None:
+    """One panel per TSV file of `source`/<stage>; None when there is none."""
+    found = []
+    for file in sorted(source.glob("*/**/*.tsv")):
+        with open(file, newline="") as stream:
+            lines = [line for line in csv.DictReader(stream, delimiter="\t") if line.get("step")]
+        name = next((key for key in lines[0] if key not in ("step", "timestamp")), None) if lines else None
+        if name:
+            title = f"{file.relative_to(source).parts[0]}: {name}"
+            found.append((title, [float(line["step"]) for line in lines], [float(line[name]) for line in lines]))
+    if not found:
+        return None
+    figure, panels = plots.grid(len(found), 2.3)
+    for axes, (title, steps, values) in zip(panels, found, strict=True):
+        axes.plot(steps, values, color="#3b6ea8", lw=1.6, marker="o" if len(steps) < 3 else None, ms=4)
+        axes.set_title(title, fontsize=9.5)
+        axes.set_xlabel("step", fontsize=8)
+        axes.tick_params(labelsize=8)
+    rows = [(title, step, value) for title, steps, values in found for step, value in zip(steps, values, strict=True)]
+    return Drawn(figure, ("curve", "step", "value"), rows)
