@@ -32,7 +32,7 @@ def tables(found: dict) -> str:
     """The operators in their order, with the sum beside the whole; then the kinds of operators, the slowest first."""
     rows = [[NONE, "call, input", NONE, *figures(0, found["call_ms"], found)]]
     rows += [
-        [i, row["operator"], row["shape"], *figures(row["macs"], row["ms"], found)]
+        [str(i), row["operator"], row["shape"], *figures(row["macs"], row["ms"], found)]
         for i, row in enumerate(found["rows"])
     ]
     rows += [[NONE, name, NONE, *figures(*values, found)] for name, values in totals(found).items()]
@@ -54,7 +54,7 @@ def notes(found: dict) -> list[str]:
         f"({runtime['delegate'] or 'no delegate'}), one thread, {found['rounds']} rounds.",
         f"Peak: {found['peak_gmacs']:.0f} GMAC/s, the fastest dense int8 product in the same rounds.",
         f"An operator's ms: the median difference of the file cut after and before it, known to about "
-        f"{found['standard_error_ms'] * 1000:.1f} µs. One below that, or negative, was fused into another or costs "
+        f"{found['standard_error_ms'] * 1000:.1f} µs. One below that, or negative, costs next to "
         "nothing.",
     ]
 
