@@ -10,6 +10,7 @@ from stages.common.stage import fail
 COMMANDS = {
     "publish": "keep the small results of this run in reports/published, for git",
     "speedup": "time exported files against EfficientAD-S and each other",
+    "profile": "time every operator of an exported int8 TFLite file",
     "kernels": "score int8 files on other kernels than XNNPACK's, here and on devices",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }

@@ -1,15 +1,15 @@
 """`python -m experiments readme [--check]`: the tables of reports/published in README.md and docs/*.md.
 
 A table stands between marks: <!-- published:NAME --> ... <!-- /published -->, and so with ablation (what each step of
-compression costs), sweep (runs with other settings), speedup, kernels, faces (how well faces are hidden) and criterion
-(how well validation ranks candidates).
+compression costs), sweep (runs with other settings), speedup, profile (where the milliseconds go), kernels, faces (how
+well faces are hidden) and criterion (how well validation ranks candidates).
 """
 
 import re
 from pathlib import Path
 
 from edge.errors import UserError
-from experiments import criterion, faces, kernels, provenance, ratios, sweep
+from experiments import criterion, faces, kernels, layers, provenance, ratios, sweep
 from stages.common import atomic
 from stages.report import ablation, resolution, tables
 from stages.report.ablation import PUBLISHED
@@ -46,6 +46,7 @@ BLOCKS = {
     "ablation": steps,
     "sweep": sweep.markdown,
     "speedup": ratios.markdown,
+    "profile": layers.markdown,
     "faces": faces.markdown,
     "criterion": criterion.markdown,
     "kernels": kernels.markdown,

@@ -4,25 +4,21 @@ One core, one picture of 256 x 256 at a time: every round runs each of them once
 disturbs all. EfficientAD-S runs in every runtime of experiments/rivals.py; the ratios are to the fastest.
 """
 
-import os
 import tempfile
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 
 from edge.errors import UserError
 from edge.inference.detector import load
 from edge.inference.timing import noise
-from experiments import provenance, ratios, rivals
+from experiments import interleave, provenance, ratios, rivals
 from experiments.efficientad import SIZE
 from hardware_runners.runner.remote import machine
 from stages.common import atomic, params
-from stages.common.progress import track
 from stages.report.formatting import markdown_list, markdown_table
 
 MODELS, OUT = Path("artifacts/models"), Path("reports/speedup.json")
-MOST_ROUNDS = 100_000  # more is a typing error
 
 
 def ours(variants: list[str]) -> dict:
@@ -47,14 +43,7 @@ def measure(variants: list[str], rounds: int, folder: Path) -> dict:
     found, absent = rivals.build(folder)
     others = {ratios.rival(name): once for name, once in found.items()}
     runs = others | runs
-    for once in runs.values():
-        once()
-    samples: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in track(range(rounds), "rounds"):
-        for name, once in runs.items():
-            start = perf_counter()
-            once()
-            samples[name].append((perf_counter() - start) * 1e3)
+    samples = dict(zip(runs, interleave.timed(list(runs.values()), rounds).T, strict=True))
     latency = {name: float(np.median(values)) for name, values in samples.items()}
     best = min(others, key=latency.__getitem__)
     return {
@@ -85,11 +74,9 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> None:
     """Writes the result with the code that was measured, and prints its table."""
-    if not 1 <= arguments.rounds <= MOST_ROUNDS:
-        raise UserError(f"--rounds {arguments.rounds}: must be from 1 to {MOST_ROUNDS}")
+    interleave.check_rounds(arguments.rounds)
     teacher = first_teacher(arguments.variants)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    interleave.one_core()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(arguments.variants, arguments.rounds, Path(folder))
     found |= {"teacher": teacher, "code": provenance.current()}

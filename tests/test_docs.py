@@ -140,6 +140,29 @@ def test_the_speed_ratio_of_the_changelog_is_that_of_the_record():
     assert f"{latency['EfficientAD-S (torch, float32)'] / small:.0f} times faster than eager torch" in text
 
 
+def test_the_figures_of_the_page_on_speed_are_those_of_the_records():
+    folder = ROOT / "reports/published/speed"
+    found = json.loads((folder / "profile.json").read_text())
+    (other,) = (json.loads(path.read_text()) for path in folder.glob("speedup/*.json"))
+    text = " ".join((ROOT / "docs/speed.md").read_text().partition("| Operator |")[0].split())
+    rows, whole, peak = found["rows"], found["whole_ms"], found["peak_gmacs"]
+    speed = sum(row["macs"] for row in rows) / whole / 1e6
+    assert f"at {100 * speed / peak:.0f} % of the peak**: {speed:.0f} of {peak:.0f} GMAC/s" in text
+    depth = [row for row in rows if row["operator"].startswith("DEPTHWISE")]
+    macs, ms = (sum(row[key] for row in depth) for key in ("macs", "ms"))
+    part = 100 * macs / sum(row["macs"] for row in rows)
+    assert f"take {100 * ms / whole:.0f} % of the time for {part:.0f} % of the arithmetic" in text
+    assert f"at {100 * macs / ms / 1e6 / peak:.0f} % of the peak. XNNPACK" in text
+    half = [row["ms"] for row in rows if "128 x 128 x" in row["shape"]]
+    assert len(half) == 5 and f"half the picture's side take {100 * sum(half) / whole:.0f} %" in text
+    banks = sum(row["ms"] for row in rows if row["shape"].endswith((" x 2048", " x 4096")))
+    assert f"memory banks take {100 * banks / whole:.0f} %" in text
+    assert not {row["operator"].split()[0] for row in rows} & {"TRANSPOSE", "PAD", "STRIDED_SLICE", "DEQUANTIZE"}
+    ms, ratio = (other[key]["student-int8"] for key in ("latency_ms", "times_faster_than_best_rival"))
+    assert other["best_rival"] == "EfficientAD-S (OpenVINO, int8)"
+    assert f"**{ms:.2f} ms** and is **{ratio:.0f} times** faster" in text
+
+
 def test_the_workflow_and_the_hooks_run_what_the_makefile_runs():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     steps = workflow["jobs"]["test"]["steps"]

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT
 
 from edge.errors import UserError
-from experiments import ratios, rivals, speedup
+from experiments import interleave, ratios, rivals, speedup
 from experiments.__main__ import main
 from experiments.efficientad import EfficientAD
 from stages.common import atomic
@@ -87,7 +87,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(speedup, "SIZE", tiny_models.SIZE)
     slow = {rivals.EAGER: lambda: time.sleep(0.05), "fast, int8": lambda: time.sleep(0.02)}
     monkeypatch.setattr(rivals, "build", lambda folder: (slow, {"gone": "ImportError: no"}))
-    monkeypatch.setattr(speedup.os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(interleave.os, "sched_setaffinity", lambda *_: None)
 
 
 BEST = ratios.rival("fast, int8")

@@ -11,6 +11,8 @@ TEXT_COLUMNS = (
     "Condition",
     "Kernels",
     "Criterion",
+    "Operator",
+    "Shape",
 )  # aligned to the left
 
 
