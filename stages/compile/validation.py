@@ -1,21 +1,23 @@
 """The threshold of an exported file and its AUROC on validation pictures, without test pictures."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edge.inference.detector import Detector
 from stages.common.progress import track
-from stages.training.validation_defects import family_aurocs, validation_defects
+from stages.training.validation_defects import damaged, family_aurocs
 
 
-def validate(detector: Detector, good: np.ndarray, quantile: float, seed: int) -> dict:
-    """The fields `threshold` and `validation` of model.json, from good validation pictures uint8 [N, S, S, C].
+def validate(detector: Detector, good: Sequence[np.ndarray], quantile: float, seed: int) -> dict:
+    """The fields `threshold` and `validation` of model.json, from good validation pictures uint8 [H, W, C].
 
     The threshold is a quantile of their scores. `auroc` compares candidates without test pictures: the mean image AUROC
     of every second picture against families of synthetic defects in them, which neither training nor a choice used (the
     parts of a student's map were brought to one scale on all of them).
     """
     judged = good[1::2] if len(good) > 1 else good
-    defects = validation_defects(judged, seed + 1)
+    defects = damaged(judged, seed + 1)
 
     def scores(samples, label):
         return np.array([detector.predict(image).score for image in track(samples, label)])
