@@ -11,6 +11,8 @@ import numpy as np
 
 from edge.arrays import Floats, Image
 
+Sides = tuple[int, int]  # down, across
+
 
 @dataclass(frozen=True)
 class Tiles:
@@ -29,7 +31,7 @@ class Tiles:
         or column."""
         return all(n == 1 or 2 * self.overlap <= side for n, side in ((self.rows, height), (self.columns, width)))
 
-    def covered(self, height: int, width: int) -> tuple[int, int]:
+    def covered(self, height: int, width: int) -> Sides:
         """Height and width of what tiles of height x width cover together."""
         return _length(height, self.rows, self.overlap), _length(width, self.columns, self.overlap)
 
@@ -38,12 +40,10 @@ class Tiles:
         corners = self._corners(height - self.overlap, width - self.overlap)
         return [sample[y : y + height, x : x + width] for y, x in corners]
 
-    def cells(self, height: int, width: int, map_height: int, map_width: int) -> tuple[int, int]:
+    def cells(self, height: int, width: int, map_height: int, map_width: int) -> Sides:
         """Height and width of the stitched map, where tiles of height x width have maps of that size."""
-        sides = _fine(map_height, height, self.rows, self.overlap), _fine(map_width, width, self.columns, self.overlap)
-        return self.rows * sides[0] - (self.rows - 1) * self.overlap * sides[0] // height, (
-            self.columns * sides[1] - (self.columns - 1) * self.overlap * sides[1] // width
-        )
+        (h, w), (down, across) = self._grid(height, width, map_height, map_width)
+        return _length(h, self.rows, down), _length(w, self.columns, across)
 
     def stitched(self, maps: Sequence[Floats], height: int, width: int) -> Floats:
         """One map of the maps [h, w, ...] of all tiles of height x width.
@@ -53,22 +53,32 @@ class Tiles:
         """
         if self.count == 1:
             return maps[0]
-        h = _fine(maps[0].shape[0], height, self.rows, self.overlap)
-        w = _fine(maps[0].shape[1], width, self.columns, self.overlap)
-        common = self.overlap * h // height, self.overlap * w // width
+        (h, w), common = self._grid(height, width, *maps[0].shape[:2])
         whole = np.zeros((*self.cells(height, width, *maps[0].shape[:2]), *maps[0].shape[2:]), np.float32)
         corners = self._corners(h - common[0], w - common[1])
         for i, ((y, x), map) in enumerate(zip(corners, maps)):  # noqa: B905 (strict needs Python 3.10)
             row, column = divmod(i, self.columns)
             down, across = _weights(h, common[0], row, self.rows), _weights(w, common[1], column, self.columns)
             weight = np.outer(down, across).reshape(h, w, *[1] * (map.ndim - 2))
-            if map.shape[:2] != (h, w):
-                map = cv2.resize(map, (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, *map.shape[2:])
-            whole[y : y + h, x : x + w] += weight * map
+            whole[y : y + h, x : x + w] += weight * _enlarged(map, h, w)
         return whole
+
+    def _grid(self, height: int, width: int, map_height: int, map_width: int) -> tuple[Sides, Sides]:
+        """Cells of the map of one tile, down and across, and how many of them neighbours share."""
+        h, w = _fine(map_height, height, self.rows, self.overlap), _fine(map_width, width, self.columns, self.overlap)
+        return (h, w), (self.overlap * h // height, self.overlap * w // width)
 
     def _corners(self, down: int, across: int) -> Iterator[tuple[int, int]]:
         return ((row * down, column * across) for row in range(self.rows) for column in range(self.columns))
+
+
+def _enlarged(map: Floats, height: int, width: int) -> Floats:
+    if map.shape[:2] == (height, width):
+        return map
+    if map.ndim == 3:  # one by one: OpenCV takes less than 512 channels
+        return np.stack([_enlarged(map[..., i], height, width) for i in range(map.shape[2])], axis=-1)
+    found: Floats = cv2.resize(map, (width, height), interpolation=cv2.INTER_LINEAR)
+    return found
 
 
 def _length(side: int, count: int, overlap: int) -> int:
