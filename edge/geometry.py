@@ -55,13 +55,17 @@ class Geometry:
         return FITS[self.fit](size, self.canvas)
 
     def sample(self, picture: Image) -> Image:
-        """A picture, frame or clip [H, W] or [H, W, C] on the canvas; what it does not fill repeats its border."""
+        """A picture, frame or clip [H, W] or [H, W, C] on the canvas; what it does not fill mirrors it.
+
+        So padding looks like the picture. A repeated border makes streaks, each unlike the others, which fill a memory
+        bank with what no picture shows.
+        """
         area, canvas = self.area(picture.shape[:2]), self.canvas
         found = resize(picture, *area)
         if area == canvas:
             return found
         rest = [(0, canvas[0] - area[0]), (0, canvas[1] - area[1]), *[(0, 0)] * (picture.ndim - 2)]
-        return np.pad(found, rest, mode="edge")
+        return np.pad(found, rest, mode="symmetric")
 
     def crops(self, sample: Image) -> list[Image]:
         """What the model takes of a sample of the canvas' size, tile by tile."""

@@ -46,14 +46,14 @@ def test_a_letterbox_is_the_largest_area_of_the_same_aspect_ratio(size, canvas):
 
 @pytest.mark.parametrize("channels", [1, 3, 6])
 @pytest.mark.parametrize("size", SIZES)
-def test_a_letterboxed_sample_is_the_resized_picture_with_its_border_repeated(size, channels):
+def test_a_letterboxed_sample_is_the_resized_picture_mirrored(size, channels):
     geometry, image = Geometry(64, 96, "letterbox"), picture(*size, channels=channels)
     height, width = geometry.area(size)
     found = geometry.sample(image)
     assert found.shape == (64, 96, channels) and found.dtype == np.uint8
     for i in range(channels) if channels != 3 else [slice(None)]:
         small = resize(image[..., i], height, width)
-        wanted = cv2.copyMakeBorder(small, 0, 64 - height, 0, 96 - width, cv2.BORDER_REPLICATE)
+        wanted = cv2.copyMakeBorder(small, 0, 64 - height, 0, 96 - width, cv2.BORDER_REFLECT)
         np.testing.assert_array_equal(found[..., i], wanted)
         if channels != 3:
             np.testing.assert_array_equal(geometry.sample(image[..., i]), wanted, "a frame alone")
