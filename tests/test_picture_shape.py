@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, one_line
 from exporting import export
 from students import body, detector
 from test_params import changed, refusal
 
+from edge.errors import UserError
 from edge.geometry import Geometry
 from edge.inference.detector import load
 from edge.preprocess import read_image
 from edge.tiling import Tiles
+from experiments import shape
 from hardware_runners.runner import result
 from hardware_runners.runner.energy.estimate import estimate
 from stages.common import params
@@ -306,3 +308,27 @@ def test_a_model_folder_says_its_shape_and_costs_of_a_whole_picture(fit, student
     found = validate(device, load_pictures("data/test", index, spec(geometry)), 1.0, 0)
     scores = [device.predict(read_image(f"data/test/{item.path}")).score for item in index]
     assert found["threshold"]["value"] == max(scores), "the threshold is of scores as the device gives them"
+
+
+def test_the_published_table_says_what_its_file_says(tmp_path):
+    tiles = {"rows": 1, "columns": 3, "overlap": 32}
+    figures = {"image_auroc": 0.9, "aupro": 0.8, "macs": 213_000_000}
+    runs = [
+        {"name": "whole", "input": {"height": 48, "width": 80, "tiles": {**tiles, "columns": 1}}, "chosen": figures},
+        {
+            "name": "cut",
+            "input": {"height": 48, "width": 48, "tiles": tiles},
+            "chosen": figures,
+            "maximum": {**figures, "aupro": 0.7},
+        },
+    ]
+    record = {"sets": [{"name": "set", "caption": "A set", "runs": runs}], "protocol": ["One seed."]}
+    with pytest.raises(UserError, match=r"shape\.json: no measurement") as caught:
+        shape.markdown(tmp_path)
+    one_line(caught)
+    (tmp_path / "shape.json").write_text(json.dumps(record))
+    found = shape.markdown(tmp_path).splitlines()
+    assert found[0] == "A set:" and "- One seed." in found
+    assert "| whole | 48 x 80 | \u2013 | 0.900 | 0.800 | 213 M |" in found
+    assert "| cut | 48 x 48 | 1 x 3, overlap 32 | 0.900 | 0.800 | 213 M |" in found
+    assert any("blend, AUROC and AUPRO are 0.900 and 0.700 (set, cut; else 0.900 and 0.800)" in line for line in found)
