@@ -116,6 +116,8 @@ def checked(variant: str) -> tuple[ModelInfo, Grid]:
         raise UserError(f"{variant}: is no int8 TFLite file; those of other kinds have no kernels to choose between")
     if info.input.frames > 1:
         raise UserError(f"{variant}: takes clips of {info.input.frames} frames; kernels are compared on pictures")
+    if info.input.resize != "stretch" or info.input.tiles.count > 1:
+        raise UserError(f"{variant}: takes tiles or letterboxed pictures; kernels are compared without")
     return info, info.quantization.output
 
 

@@ -2,14 +2,14 @@
 
 A table stands between marks: <!-- published:NAME --> ... <!-- /published -->, and so with ablation (what each step of
 compression costs), sweep (runs with other settings), speedup, profile (where the milliseconds go), kernels, faces (how
-well faces are hidden) and criterion (how well validation ranks candidates).
+well faces are hidden), criterion (how well validation ranks candidates) and shape (of the input).
 """
 
 import re
 from pathlib import Path
 
 from edge.errors import UserError
-from experiments import criterion, faces, kernels, layers, provenance, ratios, sweep
+from experiments import criterion, faces, kernels, layers, provenance, ratios, shape, sweep
 from stages.common import atomic
 from stages.report import ablation, resolution, tables
 from stages.report.ablation import PUBLISHED
@@ -50,6 +50,7 @@ BLOCKS = {
     "faces": faces.markdown,
     "criterion": criterion.markdown,
     "kernels": kernels.markdown,
+    "shape": shape.markdown,
 }
 OPEN = re.compile(rf"<!-- ({'|'.join(BLOCKS)}):([\w.-]+) -->\n")
 BLOCK = re.compile(rf"({OPEN.pattern}).*?(<!-- /\2 -->)", re.DOTALL)

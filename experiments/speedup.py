@@ -27,12 +27,11 @@ def ours(variants: list[str]) -> dict:
     for variant in variants:
         detector = load(MODELS / variant)
         spec = detector.info.input
-        if (spec.height, spec.width) != (SIZE, SIZE):
-            raise UserError(
-                f"{variant}: takes {spec.height} x {spec.width} pictures; EfficientAD-S is timed at {SIZE} x {SIZE}"
-            )
-        tensor = detector.prepare(noise(spec))
-        runs[variant] = lambda detector=detector, tensor=tensor: detector.invoke(tensor)
+        height, width = spec.geometry.canvas
+        if (height, width) != (SIZE, SIZE):
+            raise UserError(f"{variant}: takes {height} x {width} pictures; EfficientAD-S is timed at {SIZE} x {SIZE}")
+        tensors = detector.tensors(noise(spec))
+        runs[variant] = lambda detector=detector, tensors=tensors: detector.invoke_all(tensors)
     return runs
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from students import body, with_bank
 
+from edge.geometry import Geometry
 from edge.inference.detector import Detector, load
 from stages.compile import tflite
 from stages.compile.__main__ import write
@@ -27,15 +28,18 @@ def noise(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
 
 
-def export(detector, form: str, precision: str, root: Path, samples: np.ndarray) -> tuple[Build, Detector]:
-    """Into `root`/<format>-<precision>; samples uint8 [N, S, S, C] are what calibration sees."""
+def export(
+    detector, form: str, precision: str, root: Path, samples: np.ndarray, geometry: Geometry | None = None
+) -> tuple[Build, Detector]:
+    """Into `root`/<format>-<precision>; samples uint8 [N, H, W, C] are what calibration sees. geometry: None for a
+    picture of their size."""
     folder, work = root / f"{form}-{precision}", root / f"work-{form}-{precision}"
     folder.mkdir(parents=True)
     work.mkdir()
     build = Build(detector, "tiny", form, precision, samples, folder, work)
     channels = samples.shape[3]
     axes = {"color": "rgb", "frames": 1} if channels == 3 else {"color": "grey", "frames": channels}
-    spec = SimpleNamespace(size=samples.shape[1], step=1, depth=None, **axes)
+    spec = SimpleNamespace(geometry=geometry or Geometry(*samples.shape[1:3]), step=1, depth=None, **axes)
     write(build, SimpleNamespace(input=spec, compile=SimpleNamespace(smooth=1, map_sigma=0.0)))
     return build, load(folder)
 

@@ -12,6 +12,7 @@ import toy
 from students import pictures
 
 from edge.errors import UserError
+from edge.geometry import Geometry
 from edge.preprocess import read_image, resize, to_sample
 from stages.common import dataset
 from stages.common.dataset import Item, Samples, load_samples, read_index, sha256, write_index
@@ -19,8 +20,8 @@ from stages.training.synthetic_defects import training_pool
 from stages.training.validation_defects import validation_defects
 
 
-def spec(frames: int, step: int = 1, color: str = "grey", size: int = 32):
-    return SimpleNamespace(size=size, color=color, frames=frames, step=step, depth=None)
+def spec(frames: int, step: int = 1, color: str = "grey", size=(32, 32)):
+    return SimpleNamespace(geometry=Geometry(*size), color=color, frames=frames, step=step, depth=None)
 
 
 @pytest.mark.parametrize(("frames", "step"), [(1, 1), (3, 1), (4, 2), (6, 5)])
@@ -58,7 +59,7 @@ ORDERS = {
 def test_shared_frames_change_no_sample(frames, step, order, tmp_path):
     clips.write(tmp_path, {"train": 2, "val": 1}, 48)
     items = ORDERS[order](read_index(tmp_path))
-    read = Samples(tmp_path, spec(frames, step), 20, 28)
+    read = Samples(tmp_path, spec(frames, step, size=(20, 28)))
     for item in items:
         sample, size = read.with_size(item)
         assert sample.flags.c_contiguous and size == (48, 48)
@@ -73,7 +74,7 @@ def test_each_frame_is_decoded_and_hashed_once(frames, step, tmp_path, monkeypat
     monkeypatch.setattr(dataset, "sha256", lambda path: hashed.append(path) or sha256(path))
     monkeypatch.setattr(dataset, "read_image", lambda path, depth: decoded.append(path) or read_image(path, depth))
     items = read_index(tmp_path)
-    read = Samples(tmp_path, spec(frames, step), 32, 32)
+    read = Samples(tmp_path, spec(frames, step))
     for item in items:
         read(item)
         assert len(read._kept) <= (frames - 1) * step + 1

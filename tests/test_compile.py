@@ -139,7 +139,7 @@ def test_cost_of_every_file_is_the_count_from_the_modules(built):
 
 def test_cost_of_matrix_products(tmp_path):
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8), torch.nn.Flatten(), torch.nn.Linear(64 * 4, 5))
-    graph = onnx_export.export(model.eval(), SIZE, tmp_path / "model.onnx", ["out"])
+    graph = onnx_export.export(model.eval(), (SIZE, SIZE), tmp_path / "model.onnx", ["out"])
     macs = 64 * 4 * 3 * 64 + 64 * 4 * 5
     assert onnx_export.cost(graph) == {"params": sum(p.numel() for p in model.parameters()), "macs": macs}
 

@@ -17,6 +17,7 @@ from PIL import Image
 from edge.__main__ import main
 from edge.app import sample
 from edge.errors import UserError
+from edge.geometry import Geometry
 from edge.preprocess import ImageError, find_pictures, read_image, read_mask
 from stages.common.dataset import Item, load_samples
 from stages.evaluate.masks import load_mask
@@ -138,7 +139,7 @@ def tiff(order: str, channels: int, kind: int, bits: int) -> bytes:
 def test_training_and_device_read_by_the_same_depth(tmp_path, capsys):
     """The sample that a model is trained on is the one that `predict` gives it."""
     write("a.png", deep(12))
-    spec = type("Spec", (), {"size": 16, "color": "rgb", "frames": 1, "step": 1, "depth": 12})
+    spec = type("Spec", (), {"geometry": Geometry(16, 16), "color": "rgb", "frames": 1, "step": 1, "depth": 12})
     item = Item("a.png", "test", 0, "good", "", "", "a")
     write("b.png", EIGHT)
     eight = load_samples(tmp_path, [Item("b.png", "test", 0, "good", "", "", "b")], spec)

@@ -33,7 +33,7 @@ def test_a_ratio_that_only_the_trained_student_could_lose_is_refused_first(tmp_p
     """Which of the two is kept, start or trained, is known after training alone."""
     whole = student()
     start = part(whole, {f"embed_{source}" for source in SOURCES})
-    most = sorted(most_prunable(network.nodes, SIZE) for network in (whole, start))
+    most = sorted(most_prunable(network.nodes, (SIZE, SIZE)) for network in (whole, start))
     assert most[0] < most[1]
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     tree["student"]["width"], tree["input"]["size"] = WIDTH, SIZE

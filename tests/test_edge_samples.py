@@ -318,3 +318,19 @@ def test_a_second_input_that_is_no_state_is_refused(memory, tmp_path):
     write_model(folder, {**json.loads((folder / "model.json").read_text()), "state": []})
     with pytest.raises(ModelError, match="2 inputs are no state in"):
         edge.load(folder)
+
+
+def test_each_tile_has_a_state_of_its_own(memory, tmp_path):
+    """A video of two tiles is two videos side by side."""
+    raw = json.loads((memory / "model.json").read_text())
+    raw["input"]["tiles"] = {"rows": 1, "columns": 2, "overlap": 0}
+    folder = shutil.copytree(memory, tmp_path / "model")
+    write_model(folder, raw)
+    detector = edge.load(folder)
+    random = np.random.default_rng(0)
+    sequence = random.integers(0, 256, (4, SIZE, 2 * SIZE, 1), dtype=np.uint8)
+    halves = expected_maps(sequence[:, :, :SIZE]), expected_maps(sequence[:, :, SIZE:])
+    for _ in range(2):
+        detector.reset()
+        for frame, *both in zip(sequence, *halves, strict=True):
+            np.testing.assert_allclose(detector.predict(frame).map, np.hstack(both), atol=1e-5)

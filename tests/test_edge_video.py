@@ -49,7 +49,7 @@ def test_a_realtime_stream_drops_what_is_late_and_loses_count_of_nothing(monkeyp
     with edge.stream(model, path, realtime=True) as frames:
         if slow == "model":
             judge = frames.detector.judge
-            monkeypatch.setattr(frames.detector, "judge", lambda image: time.sleep(0.02) or judge(image))
+            monkeypatch.setattr(frames.detector, "judge", lambda *given: time.sleep(0.02) or judge(*given))
         seen = []
         for frame in frames:
             seen.append(frame.index)
@@ -95,8 +95,8 @@ def test_misjudged_inferences_do_not_turn_the_alarm_of_what_rests(monkeypatch, m
     with edge.stream(model, path, motion=4) as frames:
         judge, calls = frames.detector.judge, iter(range(1000))
 
-        def misjudge(image):
-            return dataclasses.replace(judge(image), is_defect=next(calls) in wrong)
+        def misjudge(*given):
+            return dataclasses.replace(judge(*given), is_defect=next(calls) in wrong)
 
         monkeypatch.setattr(frames.detector, "judge", misjudge)
         seen = list(frames)
@@ -110,7 +110,7 @@ def test_an_alarm_of_what_rests_takes_five_inferences(monkeypatch, model, tmp_pa
         detector = edge.load(model)
         judge = detector.judge
         monkeypatch.setattr(
-            detector, "judge", lambda image, judge=judge: dataclasses.replace(judge(image), is_defect=True)
+            detector, "judge", lambda *given, judge=judge: dataclasses.replace(judge(*given), is_defect=True)
         )
         with edge.stream(detector, path, motion=4, rate=rate) as frames:
             seen = list(frames)
@@ -123,7 +123,7 @@ def test_an_error_in_a_thread_reaches_the_caller(monkeypatch, model, tmp_path):
     path = write(tmp_path / "a.avi", [9] * 50)
     frames = edge.stream(model, path)
     with frames, pytest.raises(UserError, match="broke"):
-        monkeypatch.setattr(frames.detector, "judge", lambda _: (_ for _ in ()).throw(UserError("broke")))
+        monkeypatch.setattr(frames.detector, "judge", lambda *_: (_ for _ in ()).throw(UserError("broke")))
         list(frames)
     assert not any(thread.is_alive() for thread in frames._threads)
 

@@ -16,6 +16,7 @@ import pytest
 import tiny_models
 from conftest import ROOT
 
+from edge.tiling import Tiles
 from hardware_runners.runner import energy, result, transports
 from hardware_runners.runner.devices import Device, Energy
 from hardware_runners.runner.energy import estimate, hwmon, ina2xx, jetson, meter, pmic, rapl
@@ -287,7 +288,7 @@ def test_estimate_counts_integers_where_only_the_input_is_float():
     """An int8 ONNX file takes float pictures; what it multiplies are bytes."""
     device = Device.model_validate({"name": "a", "transport": "local", "energy": {"source": "estimate"}})
     info = SimpleNamespace(macs=1_000_000, size_bytes=1000, quantization={"scheme": "int8"})
-    info.input = SimpleNamespace(dtype="float32")
+    info.input = SimpleNamespace(dtype="float32", tiles=Tiles())
     assert result.energy(device, info, None) == estimate.estimate(1_000_000, 1000, "int8")
     info.quantization = None
     assert result.energy(device, info, None) == estimate.estimate(1_000_000, 1000, "float32")

@@ -114,7 +114,7 @@ def built(request, tmp_path_factory):
     recalibrate(network, torch.from_numpy(images[:5]).float() / 255)
     folded = fold(network)
     model = QuantNetwork.calibrated(folded, torch.from_numpy(images).float() / 255)
-    graph = onnx_export.export(folded, side, folder / "model.onnx", folded.heads, channels)
+    graph = onnx_export.export(folded, (side, side), folder / "model.onnx", folded.heads, channels)
     float_path = tflite.to_tflite(folder / "model.onnx", folder)
     image = images[:1].transpose(0, 2, 3, 1).astype(np.float32) / 255
     names = tflite.match_tensors(float_path, folded, image)

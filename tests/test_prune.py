@@ -80,7 +80,8 @@ def test_the_share_of_macs_is_removed(ratio, tmp_path):
     for name, count in channels.items():
         assert pruned.ops[name].conv.weight.shape[0] == count
     small, large = (
-        onnx_export.cost(onnx_export.export(fold(s), 64, tmp_path / "model.onnx", s.heads)) for s in (pruned, student)
+        onnx_export.cost(onnx_export.export(fold(s), (64, 64), tmp_path / "model.onnx", s.heads))
+        for s in (pruned, student)
     )
     assert (small["macs"], large["macs"]) == tuple(s.cost(64, 64)["macs"] for s in (pruned, student))
     assert ratio <= 1 - small["macs"] / large["macs"] < ratio + 0.05
@@ -186,11 +187,11 @@ def test_too_much_is_refused():
 def test_what_can_be_pruned_at_most_is_known_from_the_nodes(width):
     """Against pruning itself: a hundredth less works, a hundredth more is refused in the same words."""
     nodes, images = architecture(STAGES, width), smooth(4, 64)
-    most = most_prunable(nodes, 64)
-    check_prune_ratio(most - 0.01, nodes, 64)
+    most = most_prunable(nodes, (64, 64))
+    check_prune_ratio(most - 0.01, nodes, (64, 64))
     prune(lively(width), most - 0.01, images)
     with pytest.raises(UserError) as before:
-        check_prune_ratio(most + 0.01, nodes, 64)
+        check_prune_ratio(most + 0.01, nodes, (64, 64))
     with pytest.raises(UserError) as after:
         prune(lively(width), most + 0.01, images)
     assert str(before.value) == str(after.value)
@@ -202,9 +203,9 @@ def test_the_check_changes_no_random_number_and_no_network():
     wanted = torch.rand(3)
     torch.manual_seed(5)
     nodes = architecture(STAGES, 0.25)
-    most_prunable(nodes, 64, 1)
+    most_prunable(nodes, (64, 64), 1)
     assert torch.equal(torch.rand(3), wanted) and nodes == architecture(STAGES, 0.25)
-    check_prune_ratio(0, nodes, 64)
+    check_prune_ratio(0, nodes, (64, 64))
 
 
 def test_a_student_that_cannot_be_pruned_is_refused_before_it_is_trained(here, monkeypatch):

@@ -142,9 +142,11 @@ def test_recalibrated_statistics_are_those_of_the_first_layer():
 # synthetic defects
 
 
-@pytest.mark.parametrize(("size", "cells"), [(32, 4), (45, 8)])
-def test_perlin_against_loops(size, cells):
-    angle = np.random.default_rng(5).uniform(0, 2 * np.pi, (cells + 1, cells + 1))
+@pytest.mark.parametrize(("height", "width", "cells"), [(32, 32, 4), (45, 45, 8), (32, 80, 4), (90, 33, 4)])
+def test_perlin_against_loops(height, width, cells):
+    size = min(height, width)
+    corners = [math.ceil(cells * side / size) + 1 for side in (height, width)]
+    angle = np.random.default_rng(5).uniform(0, 2 * np.pi, corners)
 
     def fade(t):
         return t * t * t * (t * (t * 6 - 15) + 10)
@@ -158,8 +160,8 @@ def test_perlin_against_loops(size, cells):
             total += dot * fade(1 - abs(v)) * fade(1 - abs(u))
         return total * math.sqrt(2)
 
-    expected = [[noise(y * cells / size, x * cells / size) for x in range(size)] for y in range(size)]
-    found = synthetic_defects.perlin(np.random.default_rng(5), size, cells)
+    expected = [[noise(y * cells / size, x * cells / size) for x in range(width)] for y in range(height)]
+    found = synthetic_defects.perlin(np.random.default_rng(5), height, width, cells)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -22,11 +22,11 @@ def settings(**changes):
 
 
 def test_every_image_depends_on_seed_kind_and_index_alone():
-    image, clean, mask = synthetic.draw(64, "scratch", 3, 5)
-    again = synthetic.draw(64, "scratch", 3, 5)
+    image, clean, mask = synthetic.draw((64, 64), "scratch", 3, 5)
+    again = synthetic.draw((64, 64), "scratch", 3, 5)
     assert all(np.array_equal(a, b) for a, b in zip((image, clean, mask), again, strict=True))
     for other in (("scratch", 3, 6), ("scratch", 4, 5), ("stain", 3, 5)):
-        assert not np.array_equal(image, synthetic.draw(64, *other)[0])
+        assert not np.array_equal(image, synthetic.draw((64, 64), *other)[0])
 
 
 def test_files_are_the_same_in_every_run(tmp_path):
@@ -43,7 +43,7 @@ def test_files_are_the_same_in_every_run(tmp_path):
 @pytest.mark.parametrize("kind", synthetic.DEFECTS)
 def test_mask_holds_exactly_the_changed_texture(size, kind):
     for index in range(5):
-        image, clean, mask = synthetic.draw(size, kind, index, 0)
+        image, clean, mask = synthetic.draw((size, size), kind, index, 0)
         changed = image != clean
         assert not (changed & ~mask).any()
         assert changed[mask].mean() > 0.6
@@ -52,7 +52,7 @@ def test_mask_holds_exactly_the_changed_texture(size, kind):
 
 
 def test_good_images_have_no_defect():
-    image, clean, mask = synthetic.draw(64, "good", 0, 0)
+    image, clean, mask = synthetic.draw((64, 64), "good", 0, 0)
     assert np.array_equal(image, clean) and not mask.any()
 
 
@@ -61,7 +61,7 @@ def test_distance_to_the_mean_image_does_not_find_the_defects():
     size, seed = data.synthetic.size, data.seed
 
     def images(kind, count):
-        return np.array([synthetic.draw(size, kind, i, seed)[0] for i in range(count)], float)
+        return np.array([synthetic.draw((size, size), kind, i, seed)[0] for i in range(count)], float)
 
     train = images("train", data.synthetic.train)
     good = images("good", data.synthetic.test_good)
@@ -97,13 +97,13 @@ def test_a_local_texture_detector_finds_the_defects():
                 responses.append(cv2.blur(np.hypot(*pair), (9, 9)))
         return np.stack(responses, -1)[8:-8:4, 8:-8:4].reshape(-1, len(responses))
 
-    bank = np.concatenate([describe(synthetic.draw(128, "train", i, 0)[0]) for i in range(30)])
+    bank = np.concatenate([describe(synthetic.draw((128, 128), "train", i, 0)[0]) for i in range(30)])
     mean, std = bank.mean(0), bank.std(0)
     bank = ((bank - mean) / std)[::5]
     labels, scores = [], []
     for kind in ("good", *synthetic.DEFECTS):
         for index in range(20 if kind == "good" else 8):
-            rows = (describe(synthetic.draw(128, kind, index, 0)[0]) - mean) / std
+            rows = (describe(synthetic.draw((128, 128), kind, index, 0)[0]) - mean) / std
             distances = (rows**2).sum(1)[:, None] + (bank**2).sum(1)[None] - 2 * rows @ bank.T
             labels.append(kind != "good")
             scores.append(distances.min(1).max())

@@ -32,7 +32,7 @@ class Teacher(torch.nn.Module):
 def test_targets_are_half_whitened_principal_components(channels, side):
     """Of features averaged over each cell of the grid; missing ones are 0, and the mean square of the others is 1."""
     teacher, train, new = Teacher(channels), pictures(20, 64, 1), pictures(6, 64, 2)
-    found = EmbeddingTargets(teacher, train, side, EMBEDDING)(new)
+    found = EmbeddingTargets(teacher, train, (side, side), EMBEDDING)(new)
     assert found.shape == (6, EMBEDDING, side, side)
 
     def lines(images):
@@ -51,7 +51,7 @@ def test_targets_are_half_whitened_principal_components(channels, side):
 
 def test_a_teacher_coarser_than_the_student_is_enlarged():
     teacher = Teacher(8)
-    found = EmbeddingTargets(teacher, pictures(5, 32, 1), 16, EMBEDDING)(pictures(2, 32, 2))
+    found = EmbeddingTargets(teacher, pictures(5, 32, 1), (16, 16), EMBEDDING)(pictures(2, 32, 2))
     assert found.shape == (2, EMBEDDING, 16, 16) and torch.isfinite(found).all() and found[:, :8].std() > 0.1
 
 
@@ -63,7 +63,7 @@ def test_a_teacher_without_embeddings_is_refused():
             return None
 
     with pytest.raises(UserError, match="a blind has no patch embeddings"):
-        EmbeddingTargets(Blind(), pictures(5, 32, 1), 16, EMBEDDING)
+        EmbeddingTargets(Blind(), pictures(5, 32, 1), (16, 16), EMBEDDING)
 
 
 @pytest.mark.parametrize(("channels", "dim"), [(6, 4), (6, 6), (6, 9)])

@@ -103,6 +103,9 @@ def _lines(info: ModelInfo) -> Iterator[str]:
     yield f"{info.name}: {info.task}, {info.format}, {info.size_bytes} bytes, sha256 {info.sha256[:12]}"
     tensor = f"{spec.height} x {spec.width} {spec.color} {spec.dtype} {spec.layout}"
     yield f"input      {tensor}{clip}, resize: {spec.resize}"
+    if spec.tiles.count > 1:
+        grid = f"{spec.tiles.rows} x {spec.tiles.columns}, overlap {spec.tiles.overlap}"
+        yield f"tiles      {grid}: a picture of {' x '.join(map(str, spec.geometry.canvas))}"
     for out in info.outputs:
         yield f"{out.meaning:<10} {out.height} x {out.width} x {out.channels} {out.dtype}"
     for state in info.state:

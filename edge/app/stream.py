@@ -48,7 +48,7 @@ class Frame:
 
     @property
     def map(self) -> Floats:
-        """The anomaly map, float32 at the model's input size; computed where it is shown, not where time is short."""
+        """The anomaly map, float32, as `Prediction.map`; computed where it is shown, not where time is short."""
         return self.prediction.map
 
 
@@ -142,7 +142,8 @@ class Stream:
             if ring:  # a frame that is spared an inference is part of the next clip
                 ring.push(detector.resize(to_grey(image)))
             if fresh:
-                prediction = detector.judge(ring.sample() if ring else detector.resize(image))
+                sample = ring.sample() if ring else detector.resize(image)
+                prediction = detector.judge(sample, (image.shape[0], image.shape[1]))
                 self._counts["inferred"] += 1
                 times.append(perf_counter())
             alarm = self._alarm(prediction.is_defect) if fresh else self._alarm.active

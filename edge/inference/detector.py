@@ -11,43 +11,46 @@ import numpy as np
 
 from edge.arrays import Floats, Image, Raw
 from edge.errors import ModelError, reason
+from edge.geometry import Size
 from edge.inference import scoring, tensors
 from edge.inference.formats import Runtime
 from edge.inference.modelfile import open_model
 from edge.inference.modelinfo import ModelInfo, OutputSpec
 from edge.inference.runtimes import DELEGATES, FORMATS
-from edge.preprocess import resize
 
 MOST_THREADS = 1024  # more is a typing error that would exhaust the machine
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model says about one sample; `raw_map` is float32 [h, w] as the model gives it."""
+    """What the model says about one sample; `raw_map` is float32 [h, w] as the model gives it: of several tiles one
+    map, of a letterboxed picture the part that is the picture's."""
 
     score: float
     is_defect: bool
     raw_map: Floats = field(repr=False)
     info: ModelInfo = field(repr=False)
-    raw: list[Raw] = field(repr=False)  # the output tensors in the order of model.json
+    raw: list[list[Raw]] = field(repr=False)  # of each tile, the output tensors in the order of model.json
+    size: Size  # height and width of the picture
 
     @cached_property
     def map(self) -> Floats:
-        """The anomaly map, float32 [height, width] of the model's input; computed where it is shown or compared."""
-        spec = self.info.input
-        return scoring.anomaly_map(self.raw_map, spec.height, spec.width, self.info.score.sigma)
+        """The anomaly map, float32 [height, width] of what the picture fills of the model's input; computed where it is
+        shown or compared."""
+        return picture_map(self.info, self.raw_map, self.size)
 
     @cached_property
     def embedding(self) -> Floats | None:
         """A vector at each place, float32 [h, w, D]; None where the model has no such output."""
-        return next(iter(_read(self.info, "embedding", self.raw)), None)
+        found = _read(self.info, "embedding", self.raw)
+        return self.info.input.geometry.joined(found, self.size) if found else None
 
 
 class Detector:
     """A deployed model with its runtime; ModelError when the folder or the runtime is not usable.
 
-    `predict` takes a sample of any size; what is in a hurry or measures calls the steps: `resize`, `judge` (`prepare`,
-    `invoke`, score). A model with state goes on from the sample before; `reset` starts anew.
+    `predict` takes a sample of any size; what is in a hurry or measures calls the steps: `resize`, `judge` (`tensors`,
+    `invoke_all`, score). A model with state goes on from the sample before; `reset` starts anew.
     """
 
     def __init__(self, info: ModelInfo, threads: int = 1, delegate: str | None = None):
@@ -59,34 +62,46 @@ class Detector:
 
     def reset(self) -> None:
         """Forgets the samples seen: every state is zero again."""
-        self._state: list[Raw] = [np.full(state.shape, state.zero_point, state.dtype) for state in self.info.state]
+        zero: list[Raw] = [np.full(state.shape, state.zero_point, state.dtype) for state in self.info.state]
+        self._states = [zero] * self.info.input.tiles.count
 
     def predict(self, sample: Image) -> Prediction:
-        """The verdict on a sample, uint8 [H, W, 3] RGB or [H, W, frames] grey: stretched to the model's input."""
-        return self.judge(self.resize(sample))
+        """The verdict on a sample, uint8 [H, W, 3] RGB or [H, W, frames] grey: fitted to the model's input."""
+        return self.judge(self.resize(sample), (sample.shape[0], sample.shape[1]))
 
     def resize(self, sample: Image) -> Image:
-        """The sample, or one frame [H, W] of it, at the size of the model's input."""
+        """The sample, or one frame [H, W] of it, fitted to the model's input, all of its tiles."""
         if sample.ndim not in (2, 3) or not sample.size:
             raise ValueError(f"sample is {sample.dtype} {list(sample.shape)}: must be uint8 [H, W] or [H, W, channels]")
-        return resize(sample, self.info.input.height, self.info.input.width)
+        return self.info.input.geometry.sample(sample)
 
-    def judge(self, sample: Image) -> Prediction:
-        """The verdict on a sample that has the size of the model's input."""
-        info, raw = self.info, self.invoke(self.prepare(sample))
-        raw_map = _read(info, "map", raw)[0][..., 0]
-        output = next((float(number.item()) for number in _read(info, "score", raw)), None)
+    def judge(self, sample: Image, size: Size | None = None) -> Prediction:
+        """The verdict on a sample that `resize` made of a picture of that size (None: one that fills the input)."""
+        info, geometry = self.info, self.info.input.geometry
+        size, raw = size or geometry.canvas, self.invoke_all(self.tensors(sample))
+        raw_map = geometry.joined([map[..., 0] for map in _read(info, "map", raw)], size)
+        outputs = _read(info, "score", raw)  # of the tiles the highest counts, as of the places of a map
+        output = float(np.max(outputs)) if outputs else None
         score = scoring.image_score(raw_map, info.score.rule, info.score.smooth, output)
         if not math.isfinite(score):  # nan would pass for good
             raise ModelError(f"{info.path}: the score of a sample is {score}; train or build the model again")
-        return Prediction(score, scoring.is_defect(score, info.threshold), raw_map, info, raw)
+        return Prediction(score, scoring.is_defect(score, info.threshold), raw_map, info, raw, size)
+
+    def tensors(self, sample: Image) -> list[Raw]:
+        """The tensor of each tile of a resized sample."""
+        spec = self.info.input
+        _check(sample, (*spec.geometry.canvas, spec.channels))
+        return [self.prepare(crop) for crop in spec.geometry.crops(sample)]
+
+    def invoke_all(self, tensors: list[Raw]) -> list[list[Raw]]:
+        """The raw outputs for the tensors of all tiles."""
+        return [self.invoke(tensor, tile) for tile, tensor in enumerate(tensors)]
 
     def prepare(self, sample: Image) -> Raw:
-        """The tensor of a resized sample: int8 is the byte - 128, float32 lies in [0, 1]."""
+        """The tensor of one tile, of a whole sample where there is one: int8 is the byte - 128, float32 lies in
+        [0, 1]."""
         spec = self.info.input
-        shape = (spec.height, spec.width, spec.channels)
-        if sample.dtype != np.uint8 or sample.shape != shape:
-            raise ValueError(f"sample is {sample.dtype} {list(sample.shape)}: must be uint8 {list(shape)}")
+        _check(sample, (spec.height, spec.width, spec.channels))
         if spec.dtype == "int8":
             tensor: Raw = (sample ^ np.uint8(128)).view(np.int8)
         else:
@@ -95,15 +110,15 @@ class Detector:
             tensor = tensor.transpose(2, 0, 1)
         return np.ascontiguousarray(tensor[None])
 
-    def invoke(self, tensor: Raw) -> list[Raw]:
-        """The raw outputs for a prepared tensor, in the order of model.json; the state moves on."""
+    def invoke(self, tensor: Raw, tile: int = 0) -> list[Raw]:
+        """The raw outputs for a prepared tensor, in the order of model.json; the state of that tile moves on."""
         places = self.places
-        if not self._state:
+        if not self.info.state:
             return self._run([tensor], places.outputs)
-        feeds = dict(zip(places.state_inputs, self._state))  # noqa: B905 (strict needs Python 3.10)
+        feeds = dict(zip(places.state_inputs, self._states[tile]))  # noqa: B905 (strict needs Python 3.10)
         feeds[places.input] = tensor
         found = self._run([feeds[i] for i in sorted(feeds)], [*places.outputs, *places.state_outputs])
-        self._state = found[len(places.outputs) :]
+        self._states[tile] = found[len(places.outputs) :]
         return found[: len(places.outputs)]
 
     def _run(self, feeds: list[Raw], wanted: list[int]) -> list[Raw]:
@@ -125,10 +140,24 @@ def open_runtime(info: ModelInfo, threads: int, delegate: str | None) -> Runtime
     return FORMATS[delegate or info.format].open(info.compiled(delegate), threads, info.sha256)
 
 
-def _read(info: ModelInfo, meaning: str, raw: list[Raw]) -> list[Floats]:
-    """The outputs of that meaning, one at most and a map always, dequantized, as float32 [h, w, channels]."""
-    found = [(spec, values) for spec, values in zip(info.outputs, raw) if spec.meaning == meaning]  # noqa: B905 (3.10)
-    return [_dequantized(spec, _placed(info, spec, values)) for spec, values in found]
+def picture_map(info: ModelInfo, raw_map: Floats, size: Size) -> Floats:
+    """The anomaly map, float32 [height, width] of what a picture of that size fills of the model's input, from its raw
+    map."""
+    geometry, output = info.input.geometry, info.output("map")
+    assert output is not None  # every model has one
+    whole = geometry.extended(raw_map, (output.height, output.width))
+    return scoring.anomaly_map(whole, *geometry.canvas, info.score.sigma, geometry.area(size))
+
+
+def _check(sample: Image, shape: tuple[int, ...]) -> None:
+    if sample.dtype != np.uint8 or sample.shape != shape:
+        raise ValueError(f"sample is {sample.dtype} {list(sample.shape)}: must be uint8 {list(shape)}")
+
+
+def _read(info: ModelInfo, meaning: str, raw: list[list[Raw]]) -> list[Floats]:
+    """The output of that meaning of each tile, dequantized, as float32 [h, w, channels]; a map always."""
+    places = [i for i, spec in enumerate(info.outputs) if spec.meaning == meaning]  # one at most
+    return [_dequantized(info.outputs[i], _placed(info, info.outputs[i], values[i])) for values in raw for i in places]
 
 
 def _placed(info: ModelInfo, spec: OutputSpec, values: Raw) -> Raw:

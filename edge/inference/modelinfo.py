@@ -9,33 +9,43 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import ModelError
+from edge.geometry import FITS, Geometry
 from edge.inference.fields import MOST, Fields, is_whole
 from edge.inference.formats import INPUT_STEP
 from edge.inference.runtimes import STORED
+from edge.tiling import Tiles
 
 SCHEMA = 2
 NAME = "model.json"
 MOST_SMOOTH = 255  # pixels, a choice; the least that is too large for OpenCV's filters depends on the map
 MOST_SIGMA = 1000.0  # pixels, a choice: beyond it every map is flat, and the kernel takes seconds
 MOST_CLIP_BYTES = 1 << 30  # a choice: the frames of a clip are kept at the model's size
+MOST_TILES = 64  # along a side, a choice: each is an inference
 
 
 @dataclass(frozen=True)
 class InputSpec:
     """What the model takes: a picture [height, width, 3] in RGB, or `frames` grey ones [height, width, frames] of a
-    video, `step` frames apart, the last one being now; `scale` and `zero_point` turn tensor values into [0, 1]."""
+    video, `step` frames apart, the last one being now; `scale` and `zero_point` turn tensor values into [0, 1].
+
+    With more than one of `tiles`, each of them has that size, and the picture the size that they cover."""
 
     height: int
     width: int
     color: str  # rgb | grey
     frames: int
     step: int
-    resize: str
+    resize: str  # a key of FITS
     layout: str  # nhwc | nchw
     dtype: str  # int8 | float32
     scale: float
     zero_point: int
     depth: int | None = None  # of 16-bit picture files, the bits that hold the values; None: all of them
+    tiles: Tiles = field(default_factory=Tiles)
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.height, self.width, self.resize, self.tiles)
 
     @property
     def channels(self) -> int:
@@ -206,6 +216,11 @@ def parse(folder: Path, raw: Any) -> ModelInfo:
         raise top.error("file", f"the name of a file in the model folder: {', '.join(info.files) or 'it has none'}")
     if info.edgetpu and info.edgetpu.file not in (None, *info.files):
         raise ModelError(f"{top.path}: edgetpu.file = {info.edgetpu.file!r}: must be a file in the model folder")
+    if info.score.rule == "output" and info.input.resize != "stretch":
+        raise ModelError(
+            f"{top.path}: input.resize = {info.input.resize!r}: must be 'stretch' where the model computes its score "
+            "(score.rule), from which padding can't be cut off"
+        )
     for meaning, least in (("map", 1), ("score", int(info.score.rule == "output")), ("embedding", 0)):
         count = sum(output.meaning == meaning for output in info.outputs)
         if not least <= count <= 1:
@@ -248,23 +263,30 @@ def _input(at: Fields) -> InputSpec:
         color=at.choice("color", "rgb", "grey"),
         frames=at.whole("frames", 1),
         step=at.whole("step", 1),
-        resize=at.choice("resize", "stretch"),
+        resize=at.choice("resize", *FITS),
         layout=at.choice("layout", "nhwc", "nchw"),
         dtype=at.choice("dtype", "int8", "float32"),
         scale=at.number("scale", 0, open_low=True),
         zero_point=at.whole("zero_point", -128, 127),
         depth=at.whole("depth", 9, 16) if "depth" in at.values else None,
+        tiles=at.object("tiles", _tiles) if "tiles" in at.values else Tiles(),
     )
+    if not spec.tiles.fit(spec.height, spec.width):
+        raise at.error("tiles", "such that tiles overlap by half of a side at most")
     if spec.color == "rgb" and spec.frames != 1:
         raise at.error("frames", "1 for rgb; only grey frames are stacked")
     if not math.isclose(spec.scale, INPUT_STEP, rel_tol=1e-6):
         raise at.error("scale", f"{INPUT_STEP} (1/255): the picture stands for [0, 1]")
-    if ((spec.frames - 1) * spec.step + 1) * spec.height * spec.width > MOST_CLIP_BYTES:
+    if ((spec.frames - 1) * spec.step + 1) * math.prod(spec.geometry.canvas) > MOST_CLIP_BYTES:
         raise at.error("step", f"so small that the frames of a clip fit into {MOST_CLIP_BYTES >> 20} MiB")
     zero_point = -128 if spec.dtype == "int8" else 0
     if spec.zero_point != zero_point:
         raise at.error("zero_point", f"{zero_point} for {spec.dtype}")
     return spec
+
+
+def _tiles(at: Fields) -> Tiles:
+    return Tiles(at.whole("rows", 1, MOST_TILES), at.whole("columns", 1, MOST_TILES), at.whole("overlap", 0))
 
 
 def _grid(at: Fields) -> tuple[str, float, int]:

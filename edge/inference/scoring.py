@@ -40,10 +40,13 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return float((rank[labels].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
-def anomaly_map(map: np.ndarray, height: int, width: int, sigma: float) -> Floats:
+def anomaly_map(map: np.ndarray, height: int, width: int, sigma: float, area: tuple[int, int] | None = None) -> Floats:
     """The map [h, w] as float32 [height, width] to show and to compare with masks: bilinear, then a Gaussian blur of
-    `sigma` pixels (0: none), cut off at 4 sigma, borders replicated."""
+    `sigma` pixels (0: none), cut off at 4 sigma, borders replicated. area: height and width of the upper left part that
+    the picture fills, to which the map is cut before the blur."""
     shown: Floats = cv2.resize(np.asarray(map, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    if area is not None:
+        shown = shown[: area[0], : area[1]]
     if sigma > 0:
         side = 2 * int(4 * sigma + 0.5) + 1
         shown = cv2.GaussianBlur(shown, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)

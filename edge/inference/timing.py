@@ -14,8 +14,8 @@ SEED = 0  # of the sample that every measurement gets
 
 
 def noise(spec: InputSpec) -> Image:
-    """A fixed sample of noise at the model's size, uint8."""
-    shape = (spec.height, spec.width, spec.channels)
+    """A fixed sample of noise that fills the model's input, all of its tiles, uint8."""
+    shape = (*spec.geometry.canvas, spec.channels)
     return np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import UserError
-from edge.preprocess import read_image, resize, to_sample
+from edge.preprocess import read_image, to_sample
 from stages.common.textfile import open_regular, reason
 
 
@@ -86,14 +86,15 @@ class Samples:
     """Reads the samples of an index, whose files `read_index` has verified, in the form that `spec` asks for: the input
     of params or of a model.
 
-    Called with an item, it returns uint8 [height, width, C]: three channels of an rgb picture, or a grey channel for
-    each of `frames`. These are frames of one clip, `step` apart, the item's own being the last; before the clip begins,
-    its first frame is repeated. Items that follow each other in a clip share the frames that they have in common, each
-    of which is decoded and resized once.
+    Called with an item, it returns uint8 [H, W, C] of the size of the canvas (edge/geometry.py), which is that of the
+    input where there is one tile: three channels of an rgb picture, or a grey channel for each of `frames`. These are
+    frames of one clip, `step` apart, the item's own being the last; before the clip begins, its first frame is
+    repeated. Items that follow each other in a clip share the frames that they have in common, each of which is decoded
+    and resized once.
     """
 
-    def __init__(self, folder: str | Path, spec, height: int, width: int):
-        self.folder, self.spec, self.size = Path(folder), spec, (height, width)
+    def __init__(self, folder: str | Path, spec):
+        self.folder, self.spec = Path(folder), spec
         self._places: dict[str, tuple[list[str], int]] = {}  # path: the frames of its clip in order, and which it is
         self._clip: list[str] = []  # that of the item before
         self._kept: dict[int, tuple[np.ndarray, tuple[int, int]]] = {}  # its latest frames by their place, as `_read`
@@ -127,10 +128,30 @@ class Samples:
     def _read(self, path: str) -> tuple[np.ndarray, tuple[int, int]]:
         """One picture as a sample of one frame, with its own height and width."""
         picture = read_image(self.folder / path, self.spec.depth)
-        return resize(to_sample([picture], self.spec.color), *self.size), picture.shape[:2]
+        return self.spec.geometry.sample(to_sample([picture], self.spec.color)), picture.shape[:2]
 
 
 def load_samples(folder: str | Path, items: Sequence[Item], spec) -> np.ndarray:
-    """The samples as the models get them: uint8 [N, size, size, C]; spec: the section input of params."""
-    read = Samples(folder, spec, spec.size, spec.size)
-    return np.stack([read(item) for item in items])
+    """What the models get of the items: uint8 [N, height, width, C], one for each tile; spec: the section input.
+
+    Every second sample is of every second item, for what is chosen on one half is judged on the other. Tiles are in
+    another order in each pair of items, so that evenly drawn samples are of all places.
+    """
+    read = Samples(folder, spec)
+    crops = [spec.geometry.crops(read(item)) for item in items]
+    order = []
+    for first in range(0, len(crops), 2):
+        pair, tiles = crops[first : first + 2], len(crops[first])
+        order += [own[(tile + first // 2) % tiles] for tile in range(tiles) for own in pair]
+    return np.stack(order)
+
+
+def load_pictures(folder: str | Path, items: Sequence[Item], spec) -> list[np.ndarray]:
+    """The samples of the items before they are padded and cut into tiles, uint8 [H, W, C] of what each fills of the
+    canvas: what a picture is as `edge` takes it."""
+    read, found = Samples(folder, spec), []
+    for item in items:
+        sample, size = read.with_size(item)
+        height, width = spec.geometry.area(size)
+        found.append(sample[:height, :width])
+    return found

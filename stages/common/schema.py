@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from edge.geometry import FITS, Geometry
+from edge.tiling import Tiles as Grid
 from stages.common.textfile import printable
 
 
@@ -34,6 +36,7 @@ Location = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(p
 NAME = r"^[a-z0-9][a-z0-9-]{0,99}$"  # of a variant, a baseline, an item of the plan: part of paths and of commands
 Name = Annotated[str, Field(pattern=NAME)]
 Rate = Annotated[float, Field(ge=1e-8, le=1)]
+Side = Annotated[int, Field(ge=32, le=1024, multiple_of=16)]  # the trunk halves it four times
 
 
 def formats() -> dict:
@@ -51,6 +54,7 @@ class Section(BaseModel):
 
 class Synthetic(Section):
     size: Annotated[int, Field(ge=32, le=1024)]  # a thread has 2 to 64 px; at 1024 drawing takes 1 to 3 s
+    width: Annotated[int, Field(ge=32, le=8192)] | None = None
     train: Annotated[int, Field(ge=4, le=100_000)]  # a choice: of fewer, val and train would hold hardly any
     test_good: Annotated[int, Field(ge=1, le=100_000)]
     test_per_defect: Annotated[int, Field(ge=1, le=100_000)]
@@ -77,12 +81,49 @@ class Data(Section):
         return value
 
 
+class Tiles(Section):
+    rows: Annotated[int, Field(ge=1, le=64)] = 1
+    columns: Annotated[int, Field(ge=1, le=64)] = 1
+    overlap: Annotated[int, Field(ge=0, le=512, multiple_of=16)] = 32
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.rows, self.columns, self.overlap)
+
+
 class Input(Section):
-    size: Annotated[int, Field(ge=32, le=1024, multiple_of=16)]
+    size: Side | None = None
+    height: Side | None = None
+    width: Side | None = None
+    fit: Text = "stretch"
+    tiles: Tiles = Tiles()
     color: Literal["rgb", "grey"] = "rgb"
     frames: Annotated[int, Field(ge=1, le=32)] = 1
     step: Annotated[int, Field(ge=1, le=10_000)] = 1
     depth: Annotated[int, Field(ge=9, le=16)] | None = None
+
+    @field_validator("fit")
+    @classmethod
+    def known(cls, value):
+        if value not in FITS:
+            raise ValueError(f"must be {' or '.join(FITS)}")
+        return value
+
+    @model_validator(mode="after")
+    def has_two_sides(self):
+        sides = [side for side in (self.height, self.width) if side]
+        if self.size and sides:
+            raise ValueError("size means both height and width; name either size or these two, and leave the rest null")
+        if not self.size and len(sides) < 2:
+            raise ValueError("name both height and width, or size for a square")
+        if not self.tiles.grid.fit(self.geometry.height, self.geometry.width):
+            raise ValueError(f"tiles.overlap = {self.tiles.overlap}: must be half of a side of the tile at most")
+        return self
+
+    @property
+    def geometry(self) -> Geometry:
+        """How a picture becomes what a model takes."""
+        return Geometry(self.height or self.size or 0, self.width or self.size or 0, self.fit, self.tiles.grid)
 
     @model_validator(mode="after")
     def frames_are_grey(self):
@@ -229,6 +270,15 @@ class Schema(Section):
     evaluate: Evaluate
     benchmark: Benchmark
     report: Report
+
+    @model_validator(mode="after")
+    def padding_is_cut_off(self):
+        if self.input.fit != "stretch" and self.teacher.score != "max":
+            raise ValueError(
+                f"input.fit = {self.input.fit}: padding can't be cut off a score that the model computes; set "
+                "teacher.score: max"
+            )
+        return self
 
     @field_validator("variants")
     @classmethod

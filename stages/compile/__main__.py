@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from edge.inference.detector import load as load_exported
 from edge.inference.modelfile import write_model
 from edge.inference.runtimes import FORMATS
 from stages.common import atomic
-from stages.common.dataset import evenly, load_samples, read_index
+from stages.common.dataset import evenly, load_pictures, load_samples, read_index
 from stages.common.stage import fail, item, main
 from stages.compile import fidelity
 from stages.compile.build import Build
@@ -30,7 +31,7 @@ def compile_variant(params, name: str) -> None:
     train = load_samples(DATA, evenly(read_index(DATA, "train"), count), params.input)
     samples, _ = training_pool(train, count, params.seed, 2)
     items = read_index(DATA, "val")
-    val = load_samples(DATA, items, params.input)
+    val = load_pictures(DATA, items, params.input)
     with atomic.directory(MODELS / name) as folder, tempfile.TemporaryDirectory() as work:
         build = Build(
             load(Path("artifacts") / variant.model),
@@ -59,21 +60,26 @@ def write(build: Build, params) -> dict:
     build.check(module.NODES_ONLY)
     more = module.write(build)
     form, spec, p = FORMATS[build.format], params.input, params.compile
-    sample = {"height": spec.size, "width": spec.size, "color": spec.color, "frames": spec.frames, "step": spec.step}
+    geometry, cost = spec.geometry, build.cost()
+    sample = {"height": geometry.height, "width": geometry.width}
+    sample |= {"color": spec.color, "frames": spec.frames, "step": spec.step, "resize": geometry.fit}
     if spec.depth:
         sample["depth"] = spec.depth
+    if geometry.tiles.count > 1:
+        sample["tiles"] = asdict(geometry.tiles)
+        cost["macs"] *= geometry.tiles.count  # of one picture
     info = {
         "task": "anomaly",
         "name": build.name,
         "file": form.files[0],
         "format": form.stored_as or form.name,
-        "input": {**sample, "resize": "stretch", **form.input_fields(build.precision)},
+        "input": {**sample, **form.input_fields(build.precision)},
         "outputs": build.outputs(form.integer_io),
         "state": [],
         "score": {"rule": build.export.score_rule, "smooth": p.smooth, "sigma": p.map_sigma},
         "threshold": {"value": 0.0, "method": "not set yet"},
         "quantization": build.quantization(),
-        "cost": build.cost(),
+        "cost": cost,
         "made_by": {tool: version(tool) for tool in TOOLS},
         **more,
     }

@@ -23,7 +23,7 @@ SCHEME = "int8 weights per channel, 8-bit activations per tensor"
 class Build:
     """A detector, the format and precision that it is exported in, and where the file goes.
 
-    samples: uint8 [N, S, S, C], half with synthetic defects, for post-training calibration. work: a scratch folder.
+    samples: uint8 [N, H, W, C], half with synthetic defects, for post-training calibration. work: a scratch folder.
     """
 
     detector: Detector
@@ -54,8 +54,8 @@ class Build:
     def float_onnx(self) -> Path:
         """The float network as an ONNX file with fixed shapes, from which every other format is converted."""
         path = self.work / "model.onnx"
-        _, size, _, channels = self.samples.shape
-        onnx_export.export(self.export.module, size, path, list(self.export.outputs), channels)
+        _, *size, channels = self.samples.shape
+        onnx_export.export(self.export.module, tuple(size), path, list(self.export.outputs), channels)
         return path
 
     @cached_property
@@ -101,8 +101,7 @@ class Build:
         return {"scheme": SCHEME, "ranges": self.export.ranges, "output": {"scale": scale, "zero_point": zero}}
 
     def cost(self) -> dict[str, int]:
-        """Parameters and multiply-accumulates of one inference."""
+        """Parameters and multiply-accumulates of one inference, which is one tile."""
         if not isinstance(self.export.module, Network):
             return onnx_export.cost(self.graph)
-        size = self.samples.shape[1]
-        return self.network.cost(size, size)
+        return self.network.cost(*self.samples.shape[1:3])

@@ -24,7 +24,7 @@ def compared(detector: Detector) -> list[str]:
 
 def simulated(model: QuantNetwork, images: np.ndarray, outputs: list[str]) -> np.ndarray:
     """The int8 `outputs` of the simulated integer network, one after the other in NHWC order [N, values], for uint8
-    images [N, S, S, C]."""
+    images [N, H, W, C]."""
     batches = []
     for i in range(0, len(images), 8):
         found = model.integers(torch.from_numpy(images[i : i + 8]).permute(0, 3, 1, 2))

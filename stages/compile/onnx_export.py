@@ -15,12 +15,14 @@ from edge.errors import UserError
 OPSET = 17  # a choice
 
 
-def export(model: nn.Module, size: int, path: Path, outputs: list[str], channels: int = 3) -> onnx.ModelProto:
-    """Writes the network for a sample [1, channels, size, size] in 0..1; input `image`, outputs named as given.
+def export(
+    model: nn.Module, size: tuple[int, int], path: Path, outputs: list[str], channels: int = 3
+) -> onnx.ModelProto:
+    """Writes the network for a sample [1, channels, *size] in 0..1; input `image`, outputs named as given.
 
     UserError where the simplified graph differs or a shape isn't fixed.
     """
-    image = torch.zeros(1, channels, size, size)
+    image = torch.zeros(1, channels, *size)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(

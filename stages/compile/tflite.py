@@ -63,7 +63,7 @@ def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, 
     """The node of the network (batch norm folded) that each computed tensor of a float TFLite file has the values of.
 
     Values catch what names can't: onnx2tf renames tensors and may silently give one a wrong layout.
-    image: float32 [1, S, S, C] in 0..1. UserError when a tensor is no node's, or a node is missing.
+    image: float32 [1, H, W, C] in 0..1. UserError when a tensor is no node's, or a node is missing.
     """
     interpreter = open_interpreter(path)
     tensors = {t["index"]: t for t in interpreter.get_tensor_details()}

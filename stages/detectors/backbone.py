@@ -132,7 +132,7 @@ NORMALISATIONS = {"imagenet": imagenet, "local_contrast": local_contrast}
 
 
 class FeatureExtractor(nn.Module):
-    """Backbone with its input normalisation: samples [N, C, S, S] in 0..1 to feature maps [N, D, h, w], one per layer
+    """Backbone with its input normalisation: samples [N, C, H, W] in 0..1 to feature maps [N, D, h, w], one per layer
     and scale.
 
     scales: the sizes, relative to S, at which the backbone sees a sample; a larger one shows finer detail. The maps of

@@ -45,7 +45,7 @@ class Run:
 class Export:
     """What `compile` turns into a deployed model.
 
-    module: samples float [N, C, S, S] in 0..1 to its outputs; only a `Network` of nodes can become TFLite or int8.
+    module: samples float [N, C, H, W] in 0..1 to its outputs; only a `Network` of nodes can become TFLite or int8.
     outputs: the name of each output, in order, and its meaning: one MAP, at most one SCORE and one EMBEDDING.
     score_rule: "max" of the smoothed map, or "output" where the module computes the image score itself.
     quantized: the QuantNetwork that an int8 file is made of; None: compile calibrates. ranges: where its ranges come
@@ -73,7 +73,7 @@ class Detector(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
-        """Fits to the good samples `train`, uint8 [N, S, S, C]; `val`, more of them, is for choices and scaling only.
+        """Fits to the good samples `train`, uint8 [N, H, W, C]; `val`, more of them, is for choices and scaling only.
 
         settings: the stage's params. UserError where samples or settings can't be used.
         """
@@ -97,7 +97,7 @@ class Detector(ABC):
         raise NotImplementedError(f"{cls.__name__}.example")
 
     def embed(self, images: torch.Tensor) -> torch.Tensor | None:
-        """Patch embeddings [N, D, h, w] of samples float [N, C, S, S] in 0..1, from which a student is distilled; None
+        """Patch embeddings [N, D, h, w] of samples float [N, C, H, W] in 0..1, from which a student is distilled; None
         for a kind that has none."""
         return None
 
@@ -109,7 +109,7 @@ class Detector(ABC):
 
     @torch.inference_mode()
     def maps(self, samples: np.ndarray) -> torch.Tensor:
-        """Anomaly maps float [N, h, w] of samples uint8 [N, S, S, C], as the exported file gives them."""
+        """Anomaly maps float [N, h, w] of samples uint8 [N, H, W, C], as the exported file gives them."""
         export = self.export()
         module, place = export.quantized or export.module, list(export.outputs.values()).index(MAP)
         maps = []
@@ -120,9 +120,9 @@ class Detector(ABC):
 
 
 def check_samples(samples: np.ndarray, what: str, least: int = 1) -> None:
-    """UserError unless `samples` are uint8 [N, S, S, C] and at least `least`."""
-    if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[1] != samples.shape[2]:
-        raise UserError(f"{what}: {samples.dtype} {list(samples.shape)}; samples must be uint8 [N, S, S, C]")
+    """UserError unless `samples` are uint8 [N, H, W, C] and at least `least`."""
+    if samples.dtype != np.uint8 or samples.ndim != 4:
+        raise UserError(f"{what}: {samples.dtype} {list(samples.shape)}; samples must be uint8 [N, H, W, C]")
     if len(samples) < least:
         raise UserError(f"{what}: {len(samples)} pictures; at least {least} are needed, see the data section of params")
 

@@ -36,7 +36,7 @@ def patch_embeddings(maps: list[torch.Tensor], pool: int, stride: int = 1) -> to
 
 
 class PatchCore(Detector, nn.Module):
-    """Samples [N, C, S, S] in 0..1 to anomaly maps [N, 1, h, w] (distance to the nearest patch embedding of the bank)
+    """Samples [N, C, H, W] in 0..1 to anomaly maps [N, 1, h, w] (distance to the nearest patch embedding of the bank)
     and image scores [N].
 
     The score is the maximum of the map; with `reweighted` (eq. 7 of the paper) it is higher where the nearest embedding

@@ -67,7 +67,7 @@ def train_head(body: Network, samples: np.ndarray, areas: torch.Tensor, settings
 
 def train_all(body: Network, samples: np.ndarray, areas: torch.Tensor, train: np.ndarray, settings: Any, run: Run):
     """Trains trunk and heads: the patch embeddings against the teacher's, by mean squared error, and the mask."""
-    size = train.shape[1] // PATCH_STRIDE
+    size = train.shape[1] // PATCH_STRIDE, train.shape[2] // PATCH_STRIDE
     targets = EmbeddingTargets(run.source, train, size, EMBEDDING, lambda x: track(x, "principal components"))
     wanted = targets(samples, lambda x: track(x, "teacher embeddings"))
     names, device = [taps(body)[source] for source in SOURCES], accelerator()

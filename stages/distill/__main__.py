@@ -49,10 +49,10 @@ def check_pruning(params) -> None:
     compress.prune_ratio is no declared param: it refuses, but changes no result, so that a change of it reruns nothing.
     """
     ratio = validate(read_yaml("params.yaml")).compress.prune_ratio
-    channels = 3 if params.input.color == "rgb" else params.input.frames
+    channels, spec = 3 if params.input.color == "rgb" else params.input.frames, params.input.geometry
     whole = Network(architecture(found(params.student.init)[0], params.student.width), channels)
     for kept in (whole, part(whole, {f"embed_{source}" for source in SOURCES})):  # trained, or what it starts as
-        check_prune_ratio(ratio, list(kept.nodes), params.input.size, channels)
+        check_prune_ratio(ratio, list(kept.nodes), (spec.height, spec.width), channels)
 
 
 if __name__ == "__main__":

@@ -27,18 +27,18 @@ def run(params, variant: str) -> None:
     items = dataset.read_index(TEST)
     detector = load(Path("artifacts/models") / variant, params.threads)
     info = detector.info
-    height, width = info.input.height, info.input.width
+    kept = shown_size(*info.input.geometry.canvas)
     scores, decisions = np.empty(len(items), np.float32), np.empty(len(items), bool)
-    shown = np.empty((len(items), *shown_size(height, width)), np.float16)
-    read = dataset.Samples(TEST, info.input, height, width)
+    shown = np.empty((len(items), *kept), np.float16)
+    read = dataset.Samples(TEST, info.input)
     with PixelAccuracy(TEST, items, info, params.evaluate.resolution, OUT) as pixels:
         for i, item in enumerate(track(items, f"evaluate {variant}")):
             detector.reset()
             sample, size = read.with_size(item)
-            found = detector.judge(sample)
+            found = detector.judge(sample, size)
             if not (np.isfinite(found.map).all() and np.isfinite(found.score)):
                 raise UserError(f"{info.path}: returns NaN or infinity on the test pictures; build the model again")
-            scores[i], decisions[i], shown[i] = found.score, found.is_defect, small(found.map)
+            scores[i], decisions[i], shown[i] = found.score, found.is_defect, small(found.map, kept)
             pixels.see(item, size, found)
         compared = pixels.measure(params.evaluate.aupro_fpr_limit)
     labels = np.array([item.label for item in items], bool)
@@ -59,6 +59,7 @@ def run(params, variant: str) -> None:
             "size_bytes": deployed_bytes(info),
             "params": info.params,
             "macs": info.macs,
+            **({"tiles": info.input.tiles.count} if info.input.tiles.count > 1 else {}),
             "fidelity": info.quantization.fidelity if info.quantization else None,
             "edgetpu": info.raw.get("edgetpu"),
         },
@@ -106,10 +107,11 @@ def shown_size(height: int, width: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def small(map: np.ndarray) -> np.ndarray:
-    """The map [H, W] shrunk to the size that is kept (means of areas), as float16."""
+def small(map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The map [H, W] shrunk to the size that is kept (means of areas), as float16; of a letterboxed picture stretched,
+    as the report's square cells are."""
     limit = np.finfo(np.float16).max
-    shrunk = cv2.resize(map, shown_size(*map.shape)[::-1], interpolation=cv2.INTER_AREA)
+    shrunk = cv2.resize(map, size[::-1], interpolation=cv2.INTER_AREA)
     return np.clip(shrunk, -limit, limit).astype(np.float16)
 
 

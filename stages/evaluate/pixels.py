@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.inference import scoring
-from edge.inference.detector import Prediction
+from edge.inference.detector import Prediction, picture_map
 from edge.inference.modelinfo import ModelInfo
 from edge.preprocess import resize
 from stages.common.dataset import Item
@@ -23,13 +22,13 @@ Size = tuple[int, int]  # height, width
 
 class PixelAccuracy:
     """Sees every test picture once, then judges its map again from a file of raw maps, which are as small as the
-    model's output; pictures whose pixels nobody marked don't count."""
+    model's output (of several tiles, their maps as one); pictures whose pixels nobody marked don't count."""
 
     def __init__(self, folder: Path, items: list[Item], info: ModelInfo, resolution: str, scratch: Path):
         self._folder, self._info, self._resolution = folder, info, resolution
         self._any = any(item.mask for item in items)
         self._thresholds = Thresholds()
-        self._seen: list[tuple[Item, Size]] = []
+        self._seen: list[tuple[Item, Size, Size]] = []  # with the size of the picture and of its raw map
         scratch.mkdir(parents=True, exist_ok=True)
         self._raw_maps = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 (closed by `close`)
 
@@ -42,24 +41,23 @@ class PixelAccuracy:
     def see(self, item: Item, size: Size, found: Prediction) -> None:
         """Takes note of a picture of that size and of what the model says about it."""
         if self._any and (item.mask or not item.label):
-            self._seen.append((item, size))
+            height, width = found.raw_map.shape
+            self._seen.append((item, size, (height, width)))
             self._thresholds.add(self._placed(found.map, size))
             self._raw_maps.write(found.raw_map.astype(np.float32).tobytes())
 
     def measure(self, fpr_limit: float) -> dict:
         """Pixel AUROC and AUPRO, None where no defect has a mask, how they were made, and how many masks there are."""
         curves, masks = Curves(self._thresholds.drawn()), 0
-        spec, raw = self._info.input, self._info.output("map")
-        assert raw is not None  # every model has one
         self._raw_maps.seek(0)
-        for item, size in track(self._seen, f"compare {self._info.name} with the masks") if self._seen else ():
-            content = self._raw_maps.read(4 * raw.height * raw.width)
-            raw_map = np.frombuffer(content, np.float32).reshape(raw.height, raw.width)
+        seen = track(self._seen, f"compare {self._info.name} with the masks") if self._seen else ()
+        for item, size, (height, width) in seen:
+            content = self._raw_maps.read(4 * height * width)
+            raw_map = np.frombuffer(content, np.float32).reshape(height, width)
             mask = load_mask(self._folder, item, *size)
             if mask is None:
                 continue
-            map = scoring.anomaly_map(raw_map, spec.height, spec.width, self._info.score.sigma)
-            map = self._placed(map, mask.shape)
+            map = self._placed(picture_map(self._info, raw_map, size), mask.shape)
             mask = mask if mask.shape == map.shape else shrink(mask, *map.shape)
             curves.add(map, mask)
             masks += bool(mask.any())
@@ -67,5 +65,5 @@ class PixelAccuracy:
         return {**curves.areas(fpr_limit), **how, "masks": masks}
 
     def _placed(self, map: np.ndarray, size: Size) -> np.ndarray:
-        """The map [H, W] of the model's input on the pixels that are compared, of a picture of that size."""
+        """The map [H, W] of what a picture of that size fills of the model's input, on the pixels that are compared."""
         return resize(map, *size) if self._resolution == "full" else map

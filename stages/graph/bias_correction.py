@@ -14,7 +14,7 @@ CORRECTION = 32  # pictures that biases are corrected on: a choice, bounds memor
 
 
 def calibrated(folded: Network, images: torch.Tensor) -> QuantNetwork:
-    """The int8 form of a network with folded batch norm, which is changed: ranges from `images`, float [N, C, S, S] in
+    """The int8 form of a network with folded batch norm, which is changed: ranges from `images`, float [N, C, H, W] in
     0..1, and biases corrected on the first of them. Half of the images should have defects: calibrated on good ones
     alone, the output saturates below the scores of defects."""
     model = QuantNetwork.calibrated(folded, images)
@@ -32,7 +32,7 @@ def how(count: int) -> str:
 @torch.no_grad()
 def correct_biases(model: QuantNetwork, images: torch.Tensor) -> None:
     """Changes the biases of a calibrated network in place, from the first layer to the last, so that the output of each
-    convolution, before its activation function, has the mean of the float network's over `images`, float [N, C, S, S]
+    convolution, before its activation function, has the mean of the float network's over `images`, float [N, C, H, W]
     in 0..1; the ranges stay as they are."""
     network = model.network
     wanted = {"input": images}

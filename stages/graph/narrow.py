@@ -26,7 +26,7 @@ RIDGE = 1e-4  # ridge regression: the penalty, relative to the inputs' mean vari
 def narrow(source: Network, nodes: list[Node], images: torch.Tensor) -> Network:
     """The trunk `source` with the widths of `nodes`: the same layers with fewer channels.
 
-    images: float [N, C, S, S] in 0..1 on which features are kept. UserError for an operation that can't be narrowed.
+    images: float [N, C, H, W] in 0..1 on which features are kept. UserError for an operation that can't be narrowed.
     """
     thin, wide = Network([replace(n, norm=False) for n in nodes], source.channels), fold(source)
     for node in nodes:

@@ -89,7 +89,9 @@ def writers(student: Network, name: str) -> set[str]:
     return set().union(*(writers(student, before) for before in inputs))
 
 
-def choose(student: Network, goal: int, size: int, ranked: list[torch.Tensor], groups, least: dict) -> list[int]:
+def choose(
+    student: Network, goal: int, size: tuple[int, int], ranked: list[torch.Tensor], groups, least: dict
+) -> list[int]:
     """How many channels to remove from each group, DIVISOR at a time and always where the sensitivity per saved
     multiply-accumulate is lowest, until no more than `goal` of them are left or no layer can give more.
 
@@ -112,10 +114,11 @@ def choose(student: Network, goal: int, size: int, ranked: list[torch.Tensor], g
     return removed
 
 
-def macs(student: Network, channels: dict[str, int], size: int) -> int:
-    """Multiply-accumulates of the student with the given number of channels by layer, for a picture size x size."""
+def macs(student: Network, channels: dict[str, int], size: tuple[int, int]) -> int:
+    """Multiply-accumulates of the student with the given number of channels by layer, for a picture of that size
+    (height, width)."""
     nodes = [replace(n, channels=channels.get(n.name, n.channels)) for n in student.nodes]
-    return cost(nodes, size, size, student.channels)["macs"]
+    return cost(nodes, *size, student.channels)["macs"]
 
 
 def kept_channels(student: Network) -> dict[str, float]:
@@ -136,10 +139,10 @@ def prune(student: Network, ratio: float, images: torch.Tensor, seed: int = 0) -
     """A student (without its memory bank) less the fraction `ratio` of its multiply-accumulates; batch norm is
     recalibrated on `images`, fine-tuning is left to the caller.
 
-    images: float [N, C, S, S] in 0..1. `student` itself is changed. UserError when the layers can't give that much.
+    images: float [N, C, H, W] in 0..1. `student` itself is changed. UserError when the layers can't give that much.
     """
-    size = images.shape[-1]
-    whole = student.cost(size, size)["macs"]
+    size = images.shape[-2], images.shape[-1]
+    whole = student.cost(*size)["macs"]
     least = kept_channels(student)
     for step in range(1, ROUNDS + 1 if ratio else 1):
         found, groups = sensitivity(student, images, seed), coupled(student, images[:1])
@@ -155,6 +158,6 @@ def prune(student: Network, ratio: float, images: torch.Tensor, seed: int = 0) -
         smaller.load_state_dict(student.state_dict())
         student = smaller
         recalibrate(student, images)
-        if (left := student.cost(size, size)["macs"]) > goal:
+        if (left := student.cost(*size)["macs"]) > goal:
             raise UserError(too_much(ratio, 1 - left / whole))
     return student.eval()

@@ -8,7 +8,7 @@ from edge.errors import UserError
 
 
 def to_tensor(images) -> torch.Tensor:
-    """uint8 [N, S, S, C] to float [N, C, S, S] in 0..1, channels last in memory (faster on a CPU)."""
+    """uint8 [N, H, W, C] to float [N, C, H, W] in 0..1, channels last in memory (faster on a CPU)."""
     batch = torch.from_numpy(images).permute(0, 3, 1, 2)
     return batch.to(torch.float32, memory_format=torch.channels_last) / 255
 

@@ -39,10 +39,17 @@ def defaults() -> dict[str, dict]:
     """{section: {key: value}}: what a key means where params.yaml or a record doesn't have it."""
     sections = {name: field.annotation for name, field in Schema.model_fields.items()}
     return {
-        name: {key: field.get_default() for key, field in section.model_fields.items() if not field.is_required()}
+        name: {
+            key: _plain(field.get_default()) for key, field in section.model_fields.items() if not field.is_required()
+        }
         for name, section in sections.items()
         if isinstance(section, type) and issubclass(section, Section)
     }
+
+
+def _plain(value):
+    """A default as params.yaml says it."""
+    return value.model_dump() if isinstance(value, Section) else value
 
 
 def read_record(path: str | Path) -> dict:

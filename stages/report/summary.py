@@ -58,6 +58,7 @@ def _result(found: dict, bench: dict, dataset: str) -> dict:
         **{key: None if unavailable else found.get(key) for key in ACCURACY},
         "pixel_resolution": None if unavailable else resolution.of(found),
         **{key: None if unavailable else found.get(key, bench.get(key)) for key in COST},
+        **({"tiles": found["tiles"]} if "tiles" in found else {}),
         **({"size_bytes": bench["size_bytes"]} if ok else {}),  # of what ran there: an accelerator has its own file
         "threads": block.get("threads"),
         "latency_ms": _percentiles(block) if ok else None,

@@ -1,5 +1,7 @@
 """The tables of accuracy and of devices as text, and the notes that say how their figures came about."""
 
+from collections.abc import Iterable
+
 from stages.report import resolution
 from stages.report.formatting import NONE, count, kind, markdown_table, score, significant, size
 from stages.report.summary import ACCURACY, COST, PERCENTILES
@@ -107,7 +109,8 @@ def accuracy_note(evals: dict) -> str:
     """How the figures of the accuracy table came about."""
     others = [f"{name}: {found['how']}." for name, found in evals.items() if kind(found["how"]) != "measured"]
     pixels = resolution.note(evals.values(), "Pixel AUROC and AUPRO")
-    return " ".join(["Measured on the exported files, with the code that runs on the device.", *pixels, *others])
+    how = "Measured on the exported files, with the code that runs on the device."
+    return " ".join([how, *pixels, *others, *tiles_note(evals.values(), "MACs")])
 
 
 def latency_note(results: list[dict]) -> str:
@@ -118,7 +121,15 @@ def latency_note(results: list[dict]) -> str:
     kinds = " or ".join(sorted({result["how"]["latency"] for result in ran}))
     threads = sorted({result["threads"] for result in ran})
     on = "one thread" if threads == [1] else f"{' or '.join(map(str, threads))} threads"
-    return f"Latency of one inference on {on} and peak memory of the process: {kinds} on the device."
+    how = f"Latency of one inference on {on} and peak memory of the process: {kinds} on the device."
+    return " ".join([how, *tiles_note(ran, "Latency and energy")])
+
+
+def tiles_note(results: Iterable[dict], figures: str) -> list[str]:
+    """Which figures are of several inferences, as one sentence; none where every picture is one."""
+    counts = {result["variant"]: result["tiles"] for result in results if result.get("tiles")}
+    found = [f"{count} tiles ({name})" for name, count in counts.items()]
+    return [f"{figures} are of a whole picture, which is {', '.join(found)}."] if found else []
 
 
 def energy_notes(results: list[dict]) -> list[str]:

@@ -47,17 +47,18 @@ def random_views(crops: torch.Tensor, size: int, generator: torch.Generator) -> 
 
 
 def random_crops(images: torch.Tensor, size: int, count: int, generator: torch.Generator) -> torch.Tensor:
-    """`count` crops [count, C, size, size] of random images [N, C, S, S] at random places."""
-    room = images.shape[-1] - size + 1
+    """`count` crops [count, C, size, size] of random images [N, C, H, W] at random places."""
+    room = torch.tensor([side - size + 1 for side in images.shape[-2:]])
+    most = int(room.max())
     pick = torch.randint(len(images), (count,), generator=generator).tolist()
-    place = torch.randint(room, (count, 2), generator=generator).tolist()
+    place = (torch.randint(most, (count, 2), generator=generator) * room // most).tolist()
     return torch.stack([images[i, :, y : y + size, x : x + size] for i, (y, x) in zip(pick, place, strict=True)])
 
 
 def train(extractor, images: torch.Tensor, steps: int, batch: int, seed: int, log, progress=lambda x: x) -> None:
-    """Trains the backbone of `extractor` in place on images [N, C, S, S] in 0..1; calls `log(step, loss)`."""
+    """Trains the backbone of `extractor` in place on images [N, C, H, W] in 0..1; calls `log(step, loss)`."""
     generator = torch.Generator().manual_seed(seed)
-    size = min(CROP, images.shape[-1] * 2 // 3)
+    size = min(CROP, min(images.shape[-2:]) * 2 // 3)
     with torch.no_grad():
         width = extractor.at_scale(images[:1], 1)[-1].shape[1] * 4
     head = nn.Sequential(nn.Linear(width, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 64))

@@ -15,46 +15,47 @@ def channelwise(function, sample: np.ndarray) -> np.ndarray:
     return np.concatenate([chunk.reshape(*chunk.shape[:2], -1) for chunk in chunks], axis=2)
 
 
-def perlin(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """Smooth gradient noise float32 [size, size] in about -1..1 (Perlin 1985, with the quintic fade)."""
-    angle = rng.uniform(0, 2 * np.pi, (cells + 1, cells + 1))
-    at = np.linspace(0, cells, size, endpoint=False)
-    cell, frac = at.astype(int), at % 1
-    fade = frac**3 * (frac * (frac * 6 - 15) + 10)
+def perlin(rng: np.random.Generator, height: int, width: int, cells: int) -> np.ndarray:
+    """Smooth gradient noise float32 [height, width] in about -1..1 (Perlin 1985, with the quintic fade); `cells` along
+    the shorter side."""
+    short = min(height, width)
+    y, x = (np.linspace(0, cells * side / short, side, endpoint=False) for side in (height, width))
+    angle = rng.uniform(0, 2 * np.pi, (int(y[-1]) + 2, int(x[-1]) + 2))
+    fade_y, fade_x = (frac**3 * (frac * (frac * 6 - 15) + 10) for frac in (y % 1, x % 1))
 
     def corner(dy, dx):
-        a = angle[np.ix_(cell + dy, cell + dx)]
-        return np.cos(a) * (frac - dx)[None, :] + np.sin(a) * (frac - dy)[:, None]
+        a = angle[np.ix_(y.astype(int) + dy, x.astype(int) + dx)]
+        return np.cos(a) * (x % 1 - dx)[None, :] + np.sin(a) * (y % 1 - dy)[:, None]
 
-    top = corner(0, 0) + fade[None, :] * (corner(0, 1) - corner(0, 0))
-    bottom = corner(1, 0) + fade[None, :] * (corner(1, 1) - corner(1, 0))
-    return ((top + fade[:, None] * (bottom - top)) * np.sqrt(2)).astype(np.float32)
+    top = corner(0, 0) + fade_x[None, :] * (corner(0, 1) - corner(0, 0))
+    bottom = corner(1, 0) + fade_x[None, :] * (corner(1, 1) - corner(1, 0))
+    return ((top + fade_y[:, None] * (bottom - top)) * np.sqrt(2)).astype(np.float32)
 
 
-def blob(rng, size: int) -> np.ndarray:
-    """A bool mask [size, size] of irregular blobs: Perlin noise above a threshold, inside a random window."""
-    noise = perlin(rng, size, int(rng.choice([4, 8, 16])))
-    window = np.zeros((size, size), bool)
-    h, w = (rng.uniform(0.12, 0.45, 2) * size).astype(int) + 2
-    y, x = rng.integers(0, size - h + 1), rng.integers(0, size - w + 1)
+def blob(rng, height: int, width: int) -> np.ndarray:
+    """A bool mask [height, width] of irregular blobs: Perlin noise above a threshold, inside a random window."""
+    noise = perlin(rng, height, width, int(rng.choice([4, 8, 16])))
+    window = np.zeros((height, width), bool)
+    h, w = (rng.uniform(0.12, 0.45, 2) * min(height, width)).astype(int) + 2
+    y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
     window[y : y + h, x : x + w] = True
     inside = noise[window]
     return window & (noise > np.quantile(inside, rng.uniform(0.3, 0.7)))
 
 
-def ellipse(rng, size: int) -> np.ndarray:
-    """A bool mask [size, size] of one rotated ellipse."""
-    mask = np.zeros((size, size), np.uint8)
-    centre = tuple(int(v) for v in rng.integers(0, size, 2))
-    axes = tuple(max(1, int(v)) for v in rng.uniform(0.02, 0.12, 2) * size)
+def ellipse(rng, height: int, width: int) -> np.ndarray:
+    """A bool mask [height, width] of one rotated ellipse."""
+    mask = np.zeros((height, width), np.uint8)
+    centre = tuple(int(v) for v in rng.integers(0, (width, height)))
+    axes = tuple(max(1, int(v)) for v in rng.uniform(0.02, 0.12, 2) * min(height, width))
     cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
     return mask > 0
 
 
-def scratch(rng, size: int) -> np.ndarray:
-    """A bool mask [size, size] of one thin line with slight bends."""
-    mask = np.zeros((size, size), np.uint8)
-    point, heading = rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi)
+def scratch(rng, height: int, width: int) -> np.ndarray:
+    """A bool mask [height, width] of one thin line with slight bends."""
+    mask, size = np.zeros((height, width), np.uint8), min(height, width)
+    point, heading = rng.uniform(0, (width, height)), rng.uniform(0, 2 * np.pi)
     step = size * rng.uniform(0.02, 0.08)
     points = [point]
     for _ in range(int(rng.integers(4, 12))):
@@ -68,29 +69,30 @@ def scratch(rng, size: int) -> np.ndarray:
 def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`image` with one synthetic defect, and its mask; some defects are barely visible.
 
-    image, donor: uint8 [S, S, C], donor another good picture. Returns uint8 [S, S, C] and bool [S, S].
+    image, donor: uint8 [H, W, C], donor another good picture. Returns uint8 [H, W, C] and bool [H, W].
     """
-    size = image.shape[0]
+    height, width = image.shape[:2]
+    size = min(height, width)
     shape = (blob, ellipse, scratch)[rng.choice(3, p=[0.5, 0.25, 0.25])]
-    mask = shape(rng, size)
+    mask = shape(rng, height, width)
     while not mask.any():  # a scratch that left the picture at once
-        mask = shape(rng, size)
+        mask = shape(rng, height, width)
     base = image.astype(np.float32)
     strength = rng.uniform(0.4, 1.0)
     fill = rng.choice(5)
     if fill == 0:  # texture of the donor, rotated and scaled
-        centre = tuple(float(v) for v in rng.uniform(0.3, 0.7, 2) * size)
+        centre = tuple(float(v) for v in rng.uniform(0.3, 0.7, 2) * (width, height))
         turn = cv2.getRotationMatrix2D(centre, rng.uniform(20, 340), np.exp(rng.uniform(-1, 1)))
         other = channelwise(
-            lambda part: cv2.warpAffine(part, turn, (size, size), borderMode=cv2.BORDER_REFLECT), donor
+            lambda part: cv2.warpAffine(part, turn, (width, height), borderMode=cv2.BORDER_REFLECT), donor
         ).astype(np.float32)
         content = (other - other.mean()) * rng.uniform(0.7, 2.0) + other.mean() + rng.normal(0, 30)
     elif fill == 1:  # darker or brighter
         content = base + float(rng.choice([-1, 1]) * rng.uniform(25, 110))
     elif fill == 2:  # the same texture, deformed
         shift = rng.uniform(0.05, 0.15) * size
-        yy, xx = np.mgrid[:size, :size].astype(np.float32)
-        field = [perlin(rng, size, 8) * shift for _ in range(2)]
+        yy, xx = np.mgrid[:height, :width].astype(np.float32)
+        field = [perlin(rng, height, width, 8) * shift for _ in range(2)]
         at_x, at_y = xx + field[0], yy + field[1]
         content = channelwise(
             lambda part: cv2.remap(part, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), base
@@ -99,7 +101,7 @@ def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -
         sigma = rng.uniform(0.02, 0.06) * size
         content = channelwise(lambda part: cv2.GaussianBlur(part, (0, 0), sigma), base) + rng.normal(0, 15)
     else:  # foreign texture: speckle
-        noise = cv2.GaussianBlur(rng.normal(0, 1, (size, size)).astype(np.float32), (0, 0), rng.uniform(0.5, 3))
+        noise = cv2.GaussianBlur(rng.normal(0, 1, (height, width)).astype(np.float32), (0, 0), rng.uniform(0.5, 3))
         content = base.mean() + rng.normal(0, 40) + (noise / noise.std() * rng.uniform(5, 50))[..., None]
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.4, 1.2))[..., None] * strength
     return np.clip(base * (1 - soft) + content * soft + 0.5, 0, 255).astype(np.uint8), mask
@@ -107,16 +109,16 @@ def add_defect(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray) -
 
 def vary(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Augmentation: the picture slightly shifted, brighter or darker; not mirrored: products have a handedness."""
-    size = image.shape[0]
-    dy, dx = np.round(rng.uniform(-0.04, 0.04, 2) * size)
+    height, width = image.shape[:2]
+    dy, dx = np.round(rng.uniform(-0.04, 0.04, 2) * min(height, width))
     shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
     how = {"flags": cv2.INTER_NEAREST, "borderMode": cv2.BORDER_REFLECT_101}
-    moved = channelwise(lambda part: cv2.warpAffine(part, shift, (size, size), **how), image)
+    moved = channelwise(lambda part: cv2.warpAffine(part, shift, (width, height), **how), image)
     return np.clip(moved * rng.uniform(0.9, 1.1) + rng.uniform(-8, 8) + 0.5, 0, 255).astype(np.uint8)
 
 
 def training_pool(images: np.ndarray, count: int, seed: int, pool: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """`count` augmented pictures uint8 [count, S, S, C], every second one with a defect; masks bool [count, S, S].
+    """`count` augmented pictures uint8 [count, H, W, C], every second one with a defect; masks bool [count, H, W].
 
     pool: number of the random stream: pools of another number or seed hold other pictures.
     """

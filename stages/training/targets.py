@@ -32,21 +32,21 @@ def principal_components(batches: Iterable[torch.Tensor], dim: int) -> tuple[tor
 
 
 class EmbeddingTargets:
-    """The teacher's patch embeddings, resized to `side` x `side` positions and projected on `dim` principal components
-    (PCA), which a small network can learn.
+    """The teacher's patch embeddings, resized to `size` positions (height, width) and projected on `dim` principal
+    components (PCA), which a small network can learn.
 
-    The PCA is fitted on samples uint8 [N, S, S, C]. UserError for a teacher without patch embeddings.
+    The PCA is fitted on samples uint8 [N, H, W, C]. UserError for a teacher without patch embeddings.
     """
 
-    def __init__(self, teacher, images, side: int, dim: int, progress=lambda x: x):
+    def __init__(self, teacher, images, size: tuple[int, int], dim: int, progress=lambda x: x):
         if isinstance(teacher, nn.Module):
             teacher.to(memory_format=torch.channels_last)  # faster on a CPU
-        self.teacher, self.side, self.dim = teacher, side, dim
+        self.teacher, self.size, self.dim = teacher, size, dim
         drawn = images[evenly(range(len(images)), PCA_PICTURES)]
         self.mean, self.matrix = principal_components(self._raw(drawn, progress), dim)
 
     def _raw(self, images, progress):
-        """The teacher's embeddings [n, D, side, side] before the PCA, batch by batch."""
+        """The teacher's embeddings [n, D, *size] before the PCA, batch by batch."""
         for i in progress(range(0, len(images), 8)):
             with torch.inference_mode():
                 embeddings = self.teacher.embed(to_tensor(images[i : i + 8]))
@@ -56,13 +56,13 @@ class EmbeddingTargets:
                 yield self._gridded(embeddings)
 
     def _gridded(self, features: torch.Tensor) -> torch.Tensor:
-        if features.shape[-1] > self.side:
-            return F.adaptive_avg_pool2d(features, self.side)
-        return F.interpolate(features, size=(self.side, self.side), mode="bilinear", align_corners=False)
+        if features.shape[-1] > self.size[1]:
+            return F.adaptive_avg_pool2d(features, self.size)
+        return F.interpolate(features, size=self.size, mode="bilinear", align_corners=False)
 
     def __call__(self, images, progress=lambda x: x) -> torch.Tensor:
-        """[N, dim, side, side] for images uint8 [N, S, S, C]; components beyond the teacher's dimensions are 0."""
-        out, start = torch.zeros(len(images), self.dim, self.side, self.side), 0
+        """[N, dim, *size] for images uint8 [N, H, W, C]; components beyond the teacher's dimensions are 0."""
+        out, start = torch.zeros(len(images), self.dim, *self.size), 0
         matrix, mean = self.matrix.float(), self.mean.float()
         for batch in self._raw(images, progress):
             projected = (batch.permute(0, 2, 3, 1) - mean) @ matrix

@@ -5,7 +5,7 @@ did (docs/compression.md): better than CutPaste alone on two of three sets, no b
 function in FAMILIES. All ranges are choices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -19,10 +19,10 @@ FAINT, STRONG = 4.0, 120.0  # grey levels of contrast, drawn log-uniformly
 
 def spot(rng: np.random.Generator, image: np.ndarray, contrast: float) -> np.ndarray:
     """A darker or brighter spot without an edge."""
-    size = image.shape[0]
-    x, y = rng.uniform(0.12, 0.88, 2) * size
-    sigma = np.exp(rng.uniform(np.log(0.01), np.log(0.06))) * size
-    yy, xx = np.mgrid[:size, :size]
+    height, width = image.shape[:2]
+    x, y = rng.uniform(0.12, 0.88, 2) * (width, height)
+    sigma = np.exp(rng.uniform(np.log(0.01), np.log(0.06))) * min(height, width)
+    yy, xx = np.mgrid[:height, :width]
     shape = np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / (2 * sigma**2))[..., None]
     return image + shape * contrast * 1.5 * rng.choice([-1, 1])
 
@@ -32,17 +32,17 @@ def tint(rng: np.random.Generator, image: np.ndarray, contrast: float) -> np.nda
     drawn = np.asarray(rng.normal(size=image.shape[2]))
     grey = np.ptp(image.astype(int), axis=2).max() <= 8  # levels: JPEG's noise
     channels = np.full(image.shape[2], rng.choice([-1.0, 1.0])) if grey else drawn - drawn.mean()
-    return image + stain(rng, image.shape[0]) * contrast * channels / np.abs(channels).max()
+    return image + stain(rng, *image.shape[:2]) * contrast * channels / np.abs(channels).max()
 
 
 def crack(rng: np.random.Generator, image: np.ndarray, contrast: float) -> np.ndarray:
     """A thin, winding line, mostly darker."""
-    size = image.shape[0]
-    mask, heading = np.zeros((size, size), np.uint8), rng.uniform(0, 2 * np.pi)
-    points = [rng.uniform(0.1, 0.9, 2) * size]
+    height, width = image.shape[:2]
+    mask, heading = np.zeros((height, width), np.uint8), rng.uniform(0, 2 * np.pi)
+    points = [rng.uniform(0.1, 0.9, 2) * (width, height)]
     for _ in range(int(rng.integers(6, 20))):
         heading += rng.normal(0, 0.5)
-        points.append(points[-1] + size * 0.015 * np.array([np.cos(heading), np.sin(heading)]))
+        points.append(points[-1] + min(height, width) * 0.015 * np.array([np.cos(heading), np.sin(heading)]))
     cv2.polylines(mask, [np.round(points).astype(np.int32)], False, 1, int(rng.integers(1, 3)))
     return image + soft(mask)[..., None] * contrast * 1.5 * rng.choice([-1, -1, 1])
 
@@ -50,7 +50,7 @@ def crack(rng: np.random.Generator, image: np.ndarray, contrast: float) -> np.nd
 def grain(rng: np.random.Generator, image: np.ndarray, contrast: float) -> np.ndarray:
     """A patch of rougher texture."""
     noise = cv2.GaussianBlur(rng.normal(size=image.shape[:2]), (0, 0), rng.uniform(0.5, 1.5))[..., None]
-    return image + stain(rng, image.shape[0]) * noise / noise.std() * contrast * 0.6
+    return image + stain(rng, *image.shape[:2]) * noise / noise.std() * contrast * 0.6
 
 
 def cutpaste(rng: np.random.Generator, image: np.ndarray, contrast: float) -> np.ndarray:
@@ -61,13 +61,13 @@ def cutpaste(rng: np.random.Generator, image: np.ndarray, contrast: float) -> np
 FAMILIES: dict[str, Callable] = {family.__name__: family for family in (spot, tint, crack, grain, cutpaste)}
 
 
-def stain(rng: np.random.Generator, size: int) -> np.ndarray:
-    """An irregular polygon with a soft edge, float [size, size, 1] in 0..1."""
-    centre = rng.uniform(0.12, 0.88, 2) * size
-    axes = np.maximum(1, np.exp(rng.uniform(np.log(0.02), np.log(0.12), 2)) * size)
+def stain(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """An irregular polygon with a soft edge, float [height, width, 1] in 0..1."""
+    centre = rng.uniform(0.12, 0.88, 2) * (width, height)
+    axes = np.maximum(1, np.exp(rng.uniform(np.log(0.02), np.log(0.12), 2)) * min(height, width))
     angle = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(5, 9)))
     corners = centre + axes * rng.uniform(0.6, 1.2, (len(angle), 1)) * np.stack([np.cos(angle), np.sin(angle)], 1)
-    mask = np.zeros((size, size), np.uint8)
+    mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], 1)
     return soft(mask)[..., None]
 
@@ -77,8 +77,13 @@ def soft(mask: np.ndarray) -> np.ndarray:
 
 
 def validation_defects(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Samples uint8 [N, S, S, C] with one defect each, made of the good ones; by family, COUNT of each."""
-    found = {}
+    """Samples uint8 [N, H, W, C] with one defect each, made of the good ones; by family, COUNT of each."""
+    return {name: np.stack(pictures) for name, pictures in damaged(images, seed).items()}
+
+
+def damaged(images: Sequence[np.ndarray] | np.ndarray, seed: int) -> dict[str, list[np.ndarray]]:
+    """The same of pictures uint8 [H, W, C] that may have different sizes."""
+    found: dict[str, list[np.ndarray]] = {}
     for number, (name, family) in enumerate(FAMILIES.items()):
         order = np.random.default_rng([seed, number]).permutation(len(images))
         pictures = []
@@ -86,7 +91,7 @@ def validation_defects(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
             rng, k = np.random.default_rng([seed, number, i]), order[i % len(order)]
             contrast = float(np.exp(rng.uniform(np.log(FAINT), np.log(STRONG))))
             pictures.append(np.clip(family(rng, images[k], contrast) + 0.5, 0, 255).astype(np.uint8))
-        found[name] = np.stack(pictures)
+        found[name] = pictures
     return found
 
 

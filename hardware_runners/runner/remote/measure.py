@@ -20,7 +20,8 @@ from hardware_runners.runner.remote import job, machine
 
 
 def measure(folder: str, runs: int, warmup: int, threads: list[int], delegate: str | None = None) -> dict[str, Any]:
-    """The machine, the runtime and one block of `runs` timed inferences per thread count; times in ms."""
+    """The machine, the runtime and one block of `runs` timed inferences per thread count; times in ms, of one picture:
+    of all its tiles."""
     info = open_model(folder)
     start = perf_counter_ns()
     FORMATS[info.format].library()
@@ -43,9 +44,9 @@ def _block(
     detector = Detector(info, threads, delegate)
     init_ms = since(start)
     sample = noise(info.input)
-    tensor = detector.prepare(sample)
+    tensors = detector.tensors(sample)
     first, rest, samples = (
-        timed(count, lambda: detector.invoke(tensor), job.end_with_parent) for count in (1, warmup - 1, runs)
+        timed(count, lambda: detector.invoke_all(tensors), job.end_with_parent) for count in (1, warmup - 1, runs)
     )
     whole = timed(min(runs, 50), lambda: detector.judge(sample), job.end_with_parent)
     block = {

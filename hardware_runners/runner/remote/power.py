@@ -51,7 +51,7 @@ class Sampler(threading.Thread):
 def measure(folder: str, threads: int, spec: dict[str, Any], delegate: str | None = None) -> dict[str, Any]:
     """The figure of energy.figure; {"reason": ...} when the source gives none; the windows alone for a meter."""
     detector = load(folder, threads, delegate)
-    tensor = detector.prepare(noise(detector.info.input))
+    tensors = detector.tensors(noise(detector.info.input))
     sampler = None
     if spec["source"] != "meter":
         try:
@@ -60,7 +60,7 @@ def measure(folder: str, threads: int, spec: dict[str, Any], delegate: str | Non
         except (OSError, ValueError) as error:
             return {"reason": f"{spec['source']}: {error}"}
         sampler.start()
-    windows = run_windows(lambda: detector.invoke(tensor), spec["idle_s"], spec["window_s"])
+    windows = run_windows(lambda: detector.invoke_all(tensors), spec["idle_s"], spec["window_s"])
     if sampler is None:
         return {"windows": windows}
     sampler.stop()

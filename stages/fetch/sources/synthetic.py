@@ -1,7 +1,7 @@
 """Woven fabric drawn from noise, with five defect types and pixel masks, in the spirit of DAGM 2007 (Wieler, Hahn).
 
 Light, contrast and position change from image to image more than a defect changes them, so a defect shows only in the
-local texture. Every length is a fraction of the side, so the fabric looks the same at any size.
+local texture. Every length is a fraction of the shorter side, so the fabric looks the same at any size.
 
 The ranges below are choices, made within the bounds that tests/test_synthetic.py keeps: the distance to the mean
 training image doesn't find the defects (AUROC at most .57, raw or normalised), the nearest neighbours of local Gabor
@@ -33,7 +33,7 @@ def load(data, work: Path) -> list[Picture]:
         defect = kind if kind in DEFECTS else "good"
         name = f"{defect}/{'train' if kind == 'train' else 'test'}_{index:04d}.png"
         file, mask_file = work / name, work / "masks" / name
-        image, _, mask = draw(wanted.size, kind, index, data.seed)
+        image, _, mask = draw((wanted.size, wanted.width or wanted.size), kind, index, data.seed)
         write_png(file, image)
         if kind in DEFECTS:
             write_png(mask_file, mask * np.uint8(255))
@@ -43,17 +43,19 @@ def load(data, work: Path) -> list[Picture]:
     return pictures
 
 
-def draw(size: int, kind: str, index: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One image, the same image without its defect (both uint8 [size, size]) and the bool mask of the defect."""
+def draw(size: tuple[int, int], kind: str, index: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One image, the same image without its defect (both uint8 of that height and width) and the bool mask of the
+    defect."""
     rng = np.random.default_rng([seed, KINDS.index(kind), index])
-    y, x = (np.mgrid[:size, :size] + 0.5) / size
+    y, x = (np.mgrid[: size[0], : size[1]] + 0.5) / min(size)
     weave = _weave(rng, x, y)
     clean = weave(x, y)
     damaged, mask = _damage(kind, rng, weave, clean, x, y) if kind in DEFECTS else (clean, np.zeros(x.shape, bool))
 
     brightness, contrast = rng.uniform(90, 166), rng.uniform(24, 40)  # grey levels: 128 ± 38; one spread of the weave
     slope, towards = rng.uniform(0, 60), rng.uniform(0, 2 * np.pi)
-    light = brightness + slope * ((x - 0.5) * np.cos(towards) + (y - 0.5) * np.sin(towards))
+    mid_y, mid_x = (side / min(size) / 2 for side in size)
+    light = brightness + slope * ((x - mid_x) * np.cos(towards) + (y - mid_y) * np.sin(towards))
     grain = 2 * rng.standard_normal(x.shape)
 
     def expose(surface):
@@ -84,7 +86,8 @@ def _weave(rng, x, y):
 
 def _damage(kind: str, rng, weave, clean, x, y) -> tuple[np.ndarray, np.ndarray]:
     """The surface with a defect and the mask of the pixels it touches; centre, size and direction are drawn."""
-    centre_x, centre_y = rng.uniform(0.2, 0.8, 2)
+    height, width = (side / min(x.shape) for side in x.shape)
+    centre_x, centre_y = rng.uniform(0.2, 0.8, 2) * (width, height)
     turn = rng.uniform(0, 2 * np.pi)
     dx, dy = x - centre_x, y - centre_y
     along, across = np.cos(turn) * dx + np.sin(turn) * dy, np.cos(turn) * dy - np.sin(turn) * dx
@@ -117,8 +120,9 @@ def _damage(kind: str, rng, weave, clean, x, y) -> tuple[np.ndarray, np.ndarray]
 
 
 def _noise(rng, shape: tuple[int, int], scale: float) -> np.ndarray:
-    """Noise of unit variance whose spots are about `scale` of the side wide."""
-    fy, fx = np.fft.fftfreq(shape[0], 1 / shape[0])[:, None], np.fft.rfftfreq(shape[1], 1 / shape[1])[None]
+    """Noise of unit variance whose spots are about `scale` of the shorter side wide."""
+    short = min(shape)
+    fy, fx = np.fft.fftfreq(shape[0], 1 / short)[:, None], np.fft.rfftfreq(shape[1], 1 / short)[None]
     smooth = np.exp(-((np.pi * scale) ** 2) * (fx**2 + fy**2) / 2)
     field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape)) * smooth, s=shape)
     return (field - field.mean()) / field.std()
