@@ -10,6 +10,7 @@ from stages.common.stage import fail
 COMMANDS = {
     "publish": "keep the small results of this run in reports/published, for git",
     "speedup": "time exported files against EfficientAD-S and each other",
+    "banks": "bytes of a memory bank against accuracy: coreset ratios in float32, int8 and product-quantized",
     "kernels": "score int8 files on other kernels than XNNPACK's, here and on devices",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }
