@@ -11,6 +11,7 @@ COMMANDS = {
     "publish": "keep the small results of this run in reports/published, for git",
     "speedup": "time exported files against EfficientAD-S and each other",
     "profile": "time every operator of an exported int8 TFLite file",
+    "banks": "bytes of a memory bank against accuracy: coreset ratios in float32, int8 and product-quantized",
     "kernels": "score int8 files on other kernels than XNNPACK's, here and on devices",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }

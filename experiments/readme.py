@@ -1,15 +1,14 @@
 """`python -m experiments readme [--check]`: the tables of reports/published in README.md and docs/*.md.
 
 A table stands between marks: <!-- published:NAME --> ... <!-- /published -->, and so with ablation (what each step of
-compression costs), sweep (runs with other settings), speedup, profile (where the milliseconds go), kernels, faces (how
-well faces are hidden), criterion (how well validation ranks candidates) and shape (of the input).
+compression costs), sweep (runs with other settings) and every other kind of BLOCKS.
 """
 
 import re
 from pathlib import Path
 
 from edge.errors import UserError
-from experiments import criterion, faces, kernels, layers, provenance, ratios, shape, sweep
+from experiments import bank_table, criterion, faces, kernels, layers, provenance, ratios, shape, sweep
 from stages.common import atomic
 from stages.report import ablation, resolution, tables
 from stages.report.ablation import PUBLISHED
@@ -51,6 +50,7 @@ BLOCKS = {
     "criterion": criterion.markdown,
     "kernels": kernels.markdown,
     "shape": shape.markdown,
+    "banks": bank_table.markdown,
 }
 OPEN = re.compile(rf"<!-- ({'|'.join(BLOCKS)}):([\w.-]+) -->\n")
 BLOCK = re.compile(rf"({OPEN.pattern}).*?(<!-- /\2 -->)", re.DOTALL)

@@ -76,6 +76,7 @@ class Project:
             shutil.copy(ROOT / name, self.folder)
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
         params["variants"] = {VARIANT: params["variants"]["student-fp32"]}
+        params["baselines"] = {}
         params["benchmark"] = {"runs": runs, "warmup": 2, "threads": [1]}
         params["report"]["examples"] = 1
         self.write("params.yaml", params)

@@ -6,10 +6,12 @@ import subprocess
 import pytest
 import toy
 import yaml
-from conftest import ROOT
+from conftest import ROOT, one_line
+from test_params import NOT_NUMBERS, TREE, numbers, without_limits
 
 from stages.common import params as params_module
 from stages.detectors.patchcore import PatchCore
+from stages.detectors.registry import all_kinds, find
 
 pytestmark = pytest.mark.slow
 SETTINGS = {"backbone": "simclr", "layers": [0, 1], "scales": [1.0], "simclr_steps": 2, "simclr_batch": 8}
@@ -73,3 +75,20 @@ def test_a_baseline_without_settings_is_refused_with_all_of_params():
     tree["baselines"] = {"small": {"kind": "patchcore"}}
     with pytest.raises(params_module.UserError, match=r"params.yaml: baselines\.small\.settings: missing; add it"):
         params_module.validate(tree)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, found in all_kinds().items() if found.Settings])
+def test_settings_have_limits_on_both_sides(kind):
+    schema = find(kind).Settings.model_json_schema()
+    assert without_limits(schema, schema) == []
+
+
+@pytest.mark.parametrize("name", TREE["baselines"])
+def test_no_number_of_the_tracked_settings_takes_what_is_none_or_out_of_range(name):
+    kind, settings = (TREE["baselines"][name][key] for key in ("kind", "settings"))
+    params_module.check(find(kind).Settings, settings, "settings:")
+    for key in numbers(settings):
+        for value in NOT_NUMBERS:
+            with pytest.raises(params_module.UserError, match=f"^settings: {key} = ") as caught:
+                params_module.check(find(kind).Settings, {**settings, key: value}, "settings:")
+            one_line(caught)

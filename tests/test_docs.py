@@ -88,6 +88,8 @@ def test_every_result_that_is_published_is_shown_once():
                 assert text.count(f"\n<!-- {kind}:{folder.name} -->\n") == 1, f"{kind}:{folder.name}"
     for path in ROOT.glob("reports/published/*/kernels.json"):
         assert text.count(f"\n<!-- kernels:{path.parent.name} -->\n") == 1, path
+    for path in ROOT.glob("reports/published/*/banks.json"):
+        assert text.count(f"\n<!-- banks:{path.parent.name} -->\n") == 1, path
 
 
 def test_the_figures_of_the_first_screen_are_those_of_the_record():

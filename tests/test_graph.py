@@ -9,10 +9,12 @@ from imports import PACKAGES, closure
 from stages.report import dependencies
 
 STAGES = ("fetch", "teacher", "baseline", "distill", "compress", "compile", "evaluate", "benchmark", "report")
-CHAIN = tuple(stage for stage in STAGES if stage != "baseline")  # params.yaml has no baseline; see test_baseline.py
+CHAIN = tuple(stage for stage in STAGES if stage != "baseline")  # from the teacher to the report
 DOWNSTREAM = {  # stage: what follows it
-    "fetch": CHAIN,
+    "fetch": STAGES,
+    "teacher and baseline": STAGES[1:],
     "teacher": CHAIN[1:],
+    "baseline": ("baseline", *CHAIN[4:]),
     "distill": CHAIN[2:],
     "compress": CHAIN[3:],
     "compile": CHAIN[4:],
@@ -21,12 +23,13 @@ DOWNSTREAM = {  # stage: what follows it
     "report": ("report",),
 }
 FIRST_READER = {  # the first stage that a key (or the section it is in) changes
-    "seed": "teacher",
-    "threads": "teacher",
+    "seed": "teacher and baseline",
+    "threads": "teacher and baseline",
     "data": "fetch",
-    "input": "teacher",
+    "input": "teacher and baseline",
     "input.depth": "fetch",  # which reads every picture to check it
     "teacher": "teacher",
+    "baselines": "baseline",
     "student": "distill",
     "distill": "distill",
     "compress": "compress",

@@ -53,6 +53,26 @@ NETWORKS = {  # name: nodes, channels of the input, its side
     "squared difference": ([*TWO, Node("d", "sub", ("a", "b")), Node("x", "square", ("d",))], 3, 16),
     "mul": ([*TWO, Node("x", "mul", ("a", "b")), LAST], 3, 16),
     "up": ([conv("a", "input", stride=2), Node("x", "up", ("a",)), LAST], 3, 16),
+    "resize": (
+        [conv("a", "input", kernel=3, **LINEAR), Node("x", "resize", ("a",), options={"size": (23, 23)})],
+        3,
+        16,
+    ),
+    "resize to less": ([conv("a", "input"), Node("x", "resize", ("a",), options={"size": (7, 11)}), LAST], 3, 16),
+    "resize by 8": (
+        [conv("a", "input", kernel=4, stride=4), Node("x", "resize", ("a",), options={"size": (32, 32)}), LAST],
+        3,
+        16,
+    ),
+    "resize of four": (
+        [
+            conv("a", "input", kernel=15, padding="valid", **LINEAR),
+            Node("x", "resize", ("a",), options={"size": (9, 5)}),
+            LAST,
+        ],
+        3,
+        16,
+    ),
     "min": ([conv("a", "input", 16, **LINEAR), Node("x", "min", ("a",))], 3, 16),
     "pool": ([conv("a", "input"), Node("x", "pool", ("a",), kernel=2, stride=2), LAST], 3, 16),
     "pool of odd size": ([conv("a", "input", **LINEAR), Node("x", "pool", ("a",), kernel=3, stride=2)], 3, 18),

@@ -76,7 +76,7 @@ def test_stages_read_only_what_they_declare(project):
         inside = Path(os.path.realpath(path))
         if inside.is_relative_to(folder.resolve()) and inside.is_file():
             seen.setdefault(f"{verb}@{key}", set()).add(str(inside.relative_to(folder.resolve())))
-    assert {s.split("@")[0] for s in seen} == set(stages) - {"baseline"}  # params name none; see test_baseline.py
+    assert {s.split("@")[0] for s in seen} == set(stages) - {"baseline"}  # the toy has none; see test_baseline.py
     # what the check of the parameters reads: it decides what is refused, not what a stage makes
     always = {"params.yaml", "dvc.yaml", "hardware_runners/plan.yaml", *closure("edge.inference.runtimes")}
     for stage, files in seen.items():

@@ -40,7 +40,7 @@ def put(tree: dict, dotted: str, value) -> None:
 
 
 def make(folder: Path, **changes) -> Path:
-    """A git and DVC repository in `folder` with the project's tracked files, toy params and VARIANTS only."""
+    """A git and DVC repository in `folder` with the project's tracked files, toy params and VARIANTS, no baseline."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
     )
@@ -53,6 +53,7 @@ def make(folder: Path, **changes) -> Path:
     for dotted, value in {**SIZES, **{k.replace("__", "."): v for k, v in changes.items()}}.items():
         put(params, dotted, value)
     params["variants"] = {k: v for k, v in params["variants"].items() if k in VARIANTS}
+    params["baselines"] = {}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     plan = {"plan": {f"local-{v}": {"device": "local", "variant": v} for v in VARIANTS}}
     (folder / "hardware_runners/plan.yaml").write_text(yaml.safe_dump(plan))

@@ -132,12 +132,30 @@ class Input(Section):
         return self
 
 
-class Teacher(Section):
+class Views(Section):
+    """How far the two views of a crop differ at most."""
+
+    zoom: Annotated[float, Field(ge=0, le=0.3)] = 0.1
+    angle: Annotated[float, Field(ge=0, le=180)] = 7.5  # degrees
+    shift: Annotated[float, Field(ge=0, le=64)] = 4.0  # pixels
+    contrast: Annotated[list[Annotated[float, Field(ge=0.01, le=100)]], Field(min_length=2, max_length=2)] = [0.7, 1.4]
+    light: Annotated[float, Field(ge=0, le=1)] = 0.1  # of the whole, and of a slope across
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.02  # deviation
+
+
+class Features(Section):
+    """Where a detector's features come from."""
+
     backbone: Location
     layers: Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=1, max_length=4)]
     scales: Annotated[list[Annotated[float, Field(ge=0.5, le=4)]], Field(min_length=1, max_length=4)]
     simclr_steps: Annotated[int, Field(ge=0, le=1_000_000)]
     simclr_batch: Annotated[int, Field(ge=2, le=4096)]
+    simclr_temperature: Annotated[float, Field(ge=0.001, le=100)] = 0.1  # the paper's for ImageNet
+    simclr_views: Views = Views()
+
+
+class Teacher(Features):
     patch_pool: Annotated[int, Field(ge=1, le=9), one_of(1, 3, 5, 7, 9)]
     patch_stride: Annotated[int, Field(ge=1, le=4), one_of(1, 2, 4)]
     coreset_ratio: Annotated[float, Field(gt=0, le=1)]

@@ -1,4 +1,4 @@
-"""Feature extractors: any Hugging Face backbone by name or folder, and a small ResNet to train from scratch."""
+"""Feature extractors: any Hugging Face backbone or ViT by name or folder, and a small ResNet to train from scratch."""
 
 import json
 import os
@@ -14,9 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, ResNetConfig, logging
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
+from transformers.utils import cached_file
 
 from edge.errors import UserError
 from stages.common.textfile import short
+from stages.detectors import token_backbone
+from stages.detectors.token_backbone import TokenBackbone
 
 # of a file that torch can't be made to run code from, as what the rest computes in; and what was not in it
 WEIGHTS = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
@@ -35,8 +38,12 @@ def build(config, layers: list[int]) -> nn.Module:
 
     UserError for an architecture without a backbone class, or layers that it doesn't have.
     """
+    if type(config) in token_backbone.MODELS:
+        return TokenBackbone.build(config, layers)
     if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
-        raise UserError(f"teacher.backbone: {config.model_type} has no backbone class; use e.g. a ResNet or DINOv2")
+        raise UserError(
+            f"teacher.backbone: {config.model_type} has no backbone class; use e.g. a ResNet, ViT or DINOv2"
+        )
     config.out_features = None
     try:
         config.out_indices = list(layers)
@@ -95,14 +102,29 @@ def pretrained(name: str, layers: list[int]) -> nn.Module:
         config = AutoConfig.from_pretrained(place, **options)
         if "/" in str(getattr(config, "_attn_implementation", "")):
             raise UserError(f"{key} = {short(name)}: asks for a kernel from the hub, whose code is never run")
-        cls = type(build(config, layers))
-        backbone, found = cls.from_pretrained(place, config=config, **options, **WEIGHTS)
+        built = build(config, layers)
+        tokens = isinstance(built, TokenBackbone)
+        extra = token_backbone.POOLER.get(type(config), {}) if tokens else {}
+        cls = type(built.model if tokens else built)
+        loaded, found = cls.from_pretrained(place, config=config, **extra, **options, **WEIGHTS)
+        backbone = TokenBackbone(loaded, layers) if tokens else loaded
     if found["missing_keys"]:  # transformers would leave them at random
         raise UserError(
             f"{key} = {short(name)}: has no weights for {sorted(found['missing_keys'])[0]} and "
             f"{len(found['missing_keys']) - 1} more; check the name or folder"
         )
     return backbone.eval()
+
+
+def normalisation(name: str) -> str:
+    """The key in NORMALISATIONS of what a pretrained network expects: by its preprocessor_config.json, where there is
+    one, or ImageNet's."""
+    place, options = located("teacher.backbone", name, "simclr")
+    del options["trust_remote_code"]
+    with explained("teacher.backbone", name):
+        path = cached_file(place, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False, **options)
+        said = json.loads(Path(path).read_text()) if path else {}
+        return "symmetric" if said.get("image_mean") == said.get("image_std") == [0.5] * 3 else "imagenet"
 
 
 def local_contrast(images: torch.Tensor, window: int = 17) -> torch.Tensor:
@@ -120,15 +142,24 @@ def local_contrast(images: torch.Tensor, window: int = 17) -> torch.Tensor:
     return centred / (mean(centred.square()).sqrt() + 0.03)
 
 
+def colour(images: torch.Tensor) -> torch.Tensor:
+    """What pretrained networks see: of grey frames the last as RGB."""
+    return images if images.shape[1] == 3 else images[:, -1:].expand(-1, 3, -1, -1)
+
+
 def imagenet(images: torch.Tensor) -> torch.Tensor:
-    """The mean and deviation that networks pretrained on ImageNet expect; of grey frames they see the last as RGB."""
-    if images.shape[1] != 3:
-        images = images[:, -1:].expand(-1, 3, -1, -1)
+    """The mean and deviation that most networks pretrained on ImageNet expect."""
+    images = colour(images)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     return (images - mean) / std
 
 
-NORMALISATIONS = {"imagenet": imagenet, "local_contrast": local_contrast}
+def symmetric(images: torch.Tensor) -> torch.Tensor:
+    """Values in -1..1, which the first Vision Transformers expect."""
+    return 2 * colour(images) - 1
+
+
+NORMALISATIONS = {"imagenet": imagenet, "symmetric": symmetric, "local_contrast": local_contrast}
 
 
 class FeatureExtractor(nn.Module):

@@ -12,7 +12,7 @@ from torch import nn
 
 from stages.common import schema
 from stages.common.progress import track
-from stages.detectors.backbone import FeatureExtractor, build, pretrained, small_resnet_config
+from stages.detectors.backbone import FeatureExtractor, build, normalisation, pretrained, small_resnet_config
 from stages.detectors.base import MAP, SCORE, Detector, Export, Run, check_samples
 from stages.detectors.coreset import StreamedCoreset, greedy_coreset, projection, random_projection
 from stages.graph.tensors import to_tensor
@@ -107,6 +107,7 @@ class PatchCore(Detector, nn.Module):
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, None]:
         settings = {"backbone": "simclr", "layers": [0, 1], "scales": [1.0], "simclr_steps": 2, "simclr_batch": 4}
+        settings |= {"simclr_temperature": simclr.TEMPERATURE, "simclr_views": simclr.VIEWS}
         settings |= {"patch_pool": 3, "patch_stride": 2, "score": "max"}
         settings |= {"coreset_ratio": 0.1, "coreset_max_patches": 1000, "projection_dim": 16}
         return SimpleNamespace(**settings), None
@@ -142,7 +143,8 @@ class FirstOutput(nn.Module):
 def feature_extractor(settings, train: np.ndarray, run: Run) -> FeatureExtractor:
     """The frozen backbone that params name, pretrained or trained here on crops of the good samples (SimCLR)."""
     if settings.backbone != "simclr":
-        return FeatureExtractor(pretrained(settings.backbone, settings.layers), "imagenet", settings.scales).eval()
+        backbone = pretrained(settings.backbone, settings.layers)
+        return FeatureExtractor(backbone, normalisation(settings.backbone), settings.scales).eval()
     backbone = build(small_resnet_config(train.shape[3]), settings.layers)
     extractor = FeatureExtractor(backbone, "local_contrast", settings.scales)
     simclr.train(
@@ -153,6 +155,8 @@ def feature_extractor(settings, train: np.ndarray, run: Run) -> FeatureExtractor
         run.seed,
         lambda step, loss: run.log(step, simclr_loss=loss),
         lambda x: track(x, "simclr"),
+        settings.simclr_temperature,
+        settings.simclr_views,
     )
     return extractor
 
