@@ -30,9 +30,12 @@ def compile_variant(params, name: str) -> None:
     train = load_samples(DATA, evenly(read_index(DATA, "train"), count), params.input)
     samples, _ = training_pool(train, count, params.seed, 2)
     val = load_samples(DATA, read_index(DATA, "val"), params.input)
+    source = load(Path("artifacts") / variant.model)
+    items = read_index(DATA, "val", labels=(1,)) if source.supervised else []
+    labelled = load_samples(DATA, items, params.input) if items else None
     with atomic.directory(MODELS / name) as folder, tempfile.TemporaryDirectory() as work:
         build = Build(
-            load(Path("artifacts") / variant.model),
+            source,
             name,
             variant.format,
             variant.precision,
@@ -46,7 +49,7 @@ def compile_variant(params, name: str) -> None:
         if build.quantized:
             images = samples[: p.fidelity.images]
             info["quantization"]["fidelity"] = fidelity.check(detector, build.quantized, images, p.fidelity)
-        write_model(folder, info | validate(detector, val, p.threshold_quantile, params.seed))
+        write_model(folder, info | validate(detector, val, p.threshold_quantile, params.seed, labelled))
 
 
 def write(build: Build, params) -> dict:
@@ -67,7 +70,7 @@ def write(build: Build, params) -> dict:
         "input": {**sample, "resize": "stretch", **form.input_fields(build.precision)},
         "outputs": build.outputs(form.integer_io),
         "state": [],
-        "score": {"rule": build.export.score_rule, "smooth": p.smooth, "sigma": p.map_sigma},
+        "score": {"rule": build.export.score_rule, "smooth": build.export.smooth or p.smooth, "sigma": p.map_sigma},
         "threshold": {"value": 0.0, "method": "not set yet"},
         "quantization": build.quantization(),
         "cost": build.cost(),

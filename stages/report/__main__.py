@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stages.common import atomic, stage
-from stages.report import ablation, dependencies, examples, int8, page, plots, summary
+from stages.report import ablation, dependencies, examples, int8, page, plots, summary, supervised
 
 OUT = Path("reports")
 
@@ -23,10 +23,12 @@ def run(params) -> None:
         caption = examples.draw(variants, evals, params.report.examples, folder / "examples.png", params.input.depth)
         names = [name for name, _ in figures]
         figures.insert(names.index("per_defect") + 1 if "per_defect" in names else 1, ("examples", caption))
+        figures += supervised.draw(variants, evals, colors, folder)
         if runs:
             figures.insert(0, ("ablation", plots.ablation(runs, colors, folder / "ablation.png")))
         heading = describe(dataset, evals, benches)
         context = page.context(params.report.title, heading, evals, results, benches, runs, figures, colors)
+        context["supervised"] = supervised.section(evals)
         html = page.render("page.html.j2", context | {"folder": folder})
     atomic.write_json(OUT / "summary.json", results)
     atomic.write_json(OUT / "metrics.json", summary.flat_metrics(results))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from stages.report import ablation, int8, tables
+from stages.report import ablation, int8, supervised, tables
 from stages.report.formatting import TEXT_COLUMNS, kind, markdown_list, markdown_table, significant
 
 HEADINGS = {
@@ -18,8 +18,9 @@ HEADINGS = {
     "energy": "Energy",
     "curves": "Training",
     "defects": "Synthetic defects",
+    **supervised.HEADINGS,
 }
-WIDE = ("examples", "latency", "curves", "defects")
+WIDE = ("examples", "latency", "curves", "defects", "explanation")
 ORIGINS = (
     ("measured", "Accuracy: every test picture through the exported file, with the code that runs on the device."),
     ("measured", "Size: the bytes of the model file, of a compiled one where there is. Parameters and MACs: counted."),
