@@ -11,6 +11,7 @@ COMMANDS = {
     "publish": "keep the small results of this run in reports/published, for git",
     "speedup": "time exported files against EfficientAD-S and each other",
     "kernels": "score int8 files on other kernels than XNNPACK's, here and on devices",
+    "supervised": "keep what supervised variants are worth at several thresholds, for git",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }
 
@@ -18,7 +19,7 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> None:
     """Imports the module of the command alone: only one of them needs torch."""
     argv = sys.argv[1:] if argv is None else argv
-    listed = "\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items())
+    listed = "\n".join(f"  {name:12}{text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m experiments",
         description=f"{__doc__}\n\n{listed}",

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from experiments import supervised as published
 from stages.common import thresholds
 from stages.report import plots, supervised
 
@@ -59,3 +60,26 @@ def test_curves_and_explanation_are_drawn_and_repeat(evals, here):
 def test_without_a_supervised_variant_there_is_nothing(evals, here):
     others = {name: found for name, found in evals.items() if name != "sharp-int8"}
     assert supervised.section(others)["rows"] == [] and supervised.draw({}, others, {}, here) == []
+
+
+def test_a_published_record_is_rendered_with_how_it_was_made(evals, here):
+    one = evals["sharp-int8"] | {"image_auroc": 0.9, "f1": 0.857, "precision": 1.0, "recall": 0.75, "pixel_auroc": 0.8}
+    one |= {"aupro": None, "size_bytes": 500_000, "params": 300_000, "macs": 2e8}
+    one |= {"fidelity": {"exact": 1.0, "kernel": "XNNPACK"}}
+    record = {
+        "variants": {"sharp-int8": one},
+        "thresholds": {"sharp-int8": one["validation"]["thresholds"]},
+        "detectors": {"sharp": {"epoch": 3, "shown": 20, "defects": 14, "good": 40, "alpha": 0.74}},
+        "settings": {"sharp": {"epochs": 9}},
+        "data": {"grouped": False, "split": {"train": {"good": 40, "dent": 14}, "test": {"good": 6, "dent": 4}}},
+        "input": 64,
+        "seed": 0,
+        "code": {"commit": "1a2b3c4d", "clean": True, "stages": "x", "edge": "y"},
+    }
+    (here / "supervised.json").write_text(json.dumps(record))
+    text = published.markdown(here)
+    assert "| sharp-int8 | 0.900 | 0.857 | 1.000 | 0.750 | 0.432 | 0.800 |" in text
+    assert "| sharp-int8 | 0.45 (chosen) | 1.000 | 0.750 | 0.857 | 3 | 1 | 0 | 6 |" in text
+    assert "train 14 dent, 40 good; test 4 dent, 6 good, drawn at random by type." in text
+    assert "64 px, seed 0, epoch 3 of 9; 14 defects, shown as 20, beside 40 good pictures; alpha 0.74." in text
+    assert "100.00% of the int8 outputs equal" in text and text.endswith("- Commit 1a2b3c4.")

@@ -49,14 +49,16 @@ def tables(evals: dict) -> dict[str, list[dict]]:
 
 def section(evals: dict) -> dict:
     """What the templates show: `title`, `head`, `rows` and `notes`; no rows without a supervised variant."""
-    rows = []
-    for name, found in tables(evals).items():
-        for row in found:
-            at = f"{row['threshold']:.2f}" + (" (chosen)" if row["threshold"] == evals[name]["threshold"] else "")
-            figures = [score(row[key]) for key in FIGURES]
-            rows.append([name, at, *figures, *(str(row[key]) for key in ("tp", "fn", "fp", "tn"))])
+    found = tables(evals)
+    rows = [row_cells(name, row, evals[name]["threshold"]) for name, table in found.items() for row in table]
     notes = [note(name, evals[name]) for name in chosen(evals)]
     return {"title": TITLE, "head": HEAD, "rows": rows, "notes": notes}
+
+
+def row_cells(name: str, row: dict, threshold: float) -> list[str]:
+    """The cells of a row of thresholds.table, below HEAD; `threshold` is the one that validation chose."""
+    at = f"{row['threshold']:.2f}" + (" (chosen)" if row["threshold"] == threshold else "")
+    return [name, at, *(score(row[key]) for key in FIGURES), *(str(row[key]) for key in ("tp", "fn", "fp", "tn"))]
 
 
 def note(name: str, found: dict) -> str:
