@@ -53,12 +53,18 @@ def record(variants: list[str]) -> dict:
         "variants": {name: {key: found.get(key) for key in KEPT} for name, found in evals.items()},
         "thresholds": tables,
         "detectors": learned,
-        "settings": {name: settings.baselines[name].settings | {"weights": None} for name in learned},
+        "settings": {name: without_place(settings.baselines[name].settings) for name in learned},
         "data": {"source": settings.data.source, "grouped": settings.data.group_near_duplicates, "split": divided},
         "input": settings.input.size,
         "seed": settings.seed,
         "code": provenance.current(),
     }
+
+
+def without_place(settings: dict) -> dict:
+    """The settings, of a folder of weights its name alone: where it lies is of no use to others."""
+    weights = str(settings["weights"])
+    return settings | {"weights": Path(weights).name if weights.startswith((".", "/", "~")) else weights}
 
 
 def markdown(folder: Path) -> str:
@@ -83,10 +89,11 @@ def markdown(folder: Path) -> str:
         "Epoch, probabilities and threshold were chosen on validation pictures; test pictures chose nothing.",
     ]
     for name, one in found["detectors"].items():
+        settings = found["settings"][name]
         notes.append(
-            f"{name}: {found['input']} px, seed {found['seed']}, epoch {one['epoch']} of "
-            f"{found['settings'][name]['epochs']}; {one['defects']} defects, shown as {one['shown']}, "
-            f"beside {one['good']} good pictures; alpha {one['alpha']:.2f}."
+            f"{name}: {settings['weights']}, {found['input']} px, seed {found['seed']}, epoch {one['epoch']} of "
+            f"{settings['epochs']}; {one['defects']} defects, shown as {one['shown']}, beside {one['good']} good "
+            f"pictures; alpha {one['alpha']:.2f}."
         )
     for name, one in evals.items():
         if one["fidelity"]:

@@ -292,6 +292,7 @@ def test_missing_folders_and_masks(here, source, gone, message):
             r"left out of \S*Test/Label: 1 masks of no picture, such as 0009",
         ),
         ("btad", "03/ground_truth/ko/0099.png", "left out of .*ground_truth/ko: 1 masks of no picture, such as 0099"),
+        ("kolektor", "test/20000_GT (copy).png", "left out of .*test: 1 masks of no picture, such as 20000_GT"),
         ("kolektor", "test/30000_GT.png", "left out of .*test: 1 masks of no picture, such as 30000_GT"),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_published_record_is_rendered_with_how_it_was_made(evals, here):
         "variants": {"sharp-int8": one},
         "thresholds": {"sharp-int8": one["validation"]["thresholds"]},
         "detectors": {"sharp": {"epoch": 3, "shown": 20, "defects": 14, "good": 40, "alpha": 0.74}},
-        "settings": {"sharp": {"epochs": 9}},
+        "settings": {"sharp": {"epochs": 9, "weights": "a-net"}},
         "data": {"grouped": False, "split": {"train": {"good": 40, "dent": 14}, "test": {"good": 6, "dent": 4}}},
         "input": 64,
         "seed": 0,
@@ -81,5 +81,5 @@ def test_a_published_record_is_rendered_with_how_it_was_made(evals, here):
     assert "| sharp-int8 | 0.900 | 0.857 | 1.000 | 0.750 | 0.432 | 0.800 |" in text
     assert "| sharp-int8 | 0.45 (chosen) | 1.000 | 0.750 | 0.857 | 3 | 1 | 0 | 6 |" in text
     assert "train 14 dent, 40 good; test 4 dent, 6 good, drawn at random by type." in text
-    assert "64 px, seed 0, epoch 3 of 9; 14 defects, shown as 20, beside 40 good pictures; alpha 0.74." in text
+    assert "a-net, 64 px, seed 0, epoch 3 of 9; 14 defects, shown as 20, beside 40 good pictures; alpha 0.74." in text
     assert "100.00% of the int8 outputs equal" in text and text.endswith("- Commit 1a2b3c4.")

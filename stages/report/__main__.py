@@ -6,6 +6,7 @@ from stages.common import atomic, stage
 from stages.report import ablation, dependencies, examples, int8, page, plots, summary, supervised
 
 OUT = Path("reports")
+WITH_CATEGORY = ("mvtec", "visa", "btad", "dagm")  # the sources of which data.category is a part
 
 
 def run(params) -> None:
@@ -13,7 +14,8 @@ def run(params) -> None:
     variants = params.variants
     evals = {name: summary.read_json(f"artifacts/eval/{name}.json") for name in variants}
     benches = summary.read_benches(variants)
-    dataset = f"mvtec {params.data.category}" if params.data.source == "mvtec" else params.data.source
+    source = params.data.source
+    dataset = f"{source} {params.data.category}" if source in WITH_CATEGORY else source
     results = summary.results(evals, benches, dataset)
     this = ablation.record(params, evals, results, benches)
     runs = ablation.alike(this) if len(this["steps"]) > 1 else []

@@ -35,7 +35,7 @@ KNOWN = Published(
     page="www.vicos.si/resources/kolektorsdd or www.vicos.si/resources/kolektorsdd2",
 )
 ITEM = re.compile(r"kos\d+")
-MASK = re.compile(r"(.+)(_label|_GT)")
+MASK = re.compile(r"(.+?)(_label|_GT)(.*)")  # with something after it: a copy, which belongs to no picture
 
 
 def load(data, work: Path) -> list[Picture]:
@@ -50,9 +50,8 @@ def load(data, work: Path) -> list[Picture]:
     for folder in folders:
         found, masks = [], {}
         for file in layout.pictures_in(folder):
-            match = MASK.fullmatch(file.stem)
-            if match:
-                masks[match[1]] = file
+            if match := MASK.fullmatch(file.stem):
+                masks[match[1] if not match[3] else file.stem] = file
             else:
                 found.append(file)
         for file in track(found, folder.name):
