@@ -13,6 +13,7 @@ COMMANDS = {
     "profile": "time every operator of an exported int8 TFLite file",
     "banks": "bytes of a memory bank against accuracy: coreset ratios in float32, int8 and product-quantized",
     "kernels": "score int8 files on other kernels than XNNPACK's, here and on devices",
+    "supervised": "keep what supervised variants are worth at several thresholds, for git",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }
 
@@ -20,7 +21,7 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> None:
     """Imports the module of the command alone: only one of them needs torch."""
     argv = sys.argv[1:] if argv is None else argv
-    listed = "\n".join(f"  {name:10}{text}" for name, text in COMMANDS.items())
+    listed = "\n".join(f"  {name:12}{text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m experiments",
         description=f"{__doc__}\n\n{listed}",

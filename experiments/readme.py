@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from edge.errors import UserError
-from experiments import bank_table, criterion, faces, kernels, layers, provenance, ratios, shape, sweep
+from experiments import bank_table, criterion, faces, kernels, layers, provenance, ratios, shape, supervised, sweep
 from stages.common import atomic
 from stages.report import ablation, resolution, tables
 from stages.report.ablation import PUBLISHED
@@ -51,6 +51,7 @@ BLOCKS = {
     "kernels": kernels.markdown,
     "shape": shape.markdown,
     "banks": bank_table.markdown,
+    "supervised": supervised.markdown,
 }
 OPEN = re.compile(rf"<!-- ({'|'.join(BLOCKS)}):([\w.-]+) -->\n")
 BLOCK = re.compile(rf"({OPEN.pattern}).*?(<!-- /\2 -->)", re.DOTALL)

@@ -69,3 +69,69 @@ def hash_list(path, root, files, prefix=""):
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {prefix}{p.relative_to(root).as_posix()}\n" for p in files]
     path.write_text("".join(lines))
     return str(path)
+
+
+def dagm(root, good=6, defects=3):
+    """A small class of DAGM 2007; both halves have defects, whose masks are listed in Labels.txt."""
+    for half, seed in (("Train", 0), ("Test", 500)):
+        lines = ["1"]
+        for i in range(good + defects):
+            name = f"{i + 1:04d}"
+            picture(root / f"Class1/{half}/{name}.PNG", seed + i)
+            label = f"{name}_label.PNG" if i < defects else "0"
+            if i < defects:
+                mask(root / f"Class1/{half}/Label/{label}")
+            lines.append(f"{i + 1}\t{int(i < defects)}\t{name}.PNG\t0\t{label}")
+        (root / f"Class1/{half}/Label/Labels.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def visa(root, train=8, good=3, defects=3):
+    """A small object of VisA beside another one that the split lists too."""
+    rows, labels = ["object,split,label,image,mask"], ["image,label,mask"]
+    for i in range(train + good):
+        name = f"candle/Data/Images/Normal/{i:04d}.JPG"
+        picture(root / name, i)
+        rows.append(f"candle,{'train' if i < train else 'test'},normal,{name},")
+        labels.append(f"{name},normal,")
+    for i in range(defects):
+        name, marks = f"candle/Data/Images/Anomaly/{i:03d}.JPG", f"candle/Data/Masks/Anomaly/{i:03d}.png"
+        picture(root / name, 900 + i)
+        mask(root / marks, value=i + 1)
+        rows.append(f"candle,test,anomaly,{name},{marks}")
+        labels.append(f"{name},{('melted wax', 'chip', 'chip, melted wax')[i % 3]!r},{marks}".replace("'", '"'))
+    rows.append("cashew,train,normal,cashew/Data/Images/Normal/000.JPG,")
+    (root / "candle/image_anno.csv").write_text("\n".join(labels) + "\n")
+    (root / "split_csv").mkdir()
+    (root / "split_csv/1cls.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def commutators(root, items=5, views=3):
+    """A small KolektorSDD: every item has a defect on its first view."""
+    for item in range(items):
+        for view in range(views):
+            place = root / f"kos{item + 1:02d}/Part{view}"
+            picture(place.with_suffix(".jpg"), 10 * item + view)
+            mask(place.with_name(f"Part{view}_label.bmp"), value=0 if view else 255)
+    return root
+
+
+def surfaces(root, good=6, defects=3):
+    """A small KolektorSDD2; both halves have defects."""
+    for half, start in (("train", 10000), ("test", 20000)):
+        for i in range(good + defects):
+            picture(root / f"{half}/{start + i}.png", start + i)
+            mask(root / f"{half}/{start + i}_GT.png", value=0 if i < good else 255)
+    return root
+
+
+def btad(root, train=8, good=3, defects=3):
+    """Product 03 of BTAD, whose masks have the ending of its pictures, and 01, whose masks have another one."""
+    for product, ending in (("01", "png"), ("03", "bmp")):
+        for folder, count, seed in (("train/ok", train, 0), ("test/ok", good, 300), ("test/ko", defects, 600)):
+            for i in range(count):
+                picture(root / f"{product}/{folder}/{i:04d}.bmp", int(product) * 1000 + seed + i)
+        for i in range(defects):
+            mask(root / f"{product}/ground_truth/ko/{i:04d}.{ending}")
+    return root

@@ -19,10 +19,12 @@ from stages.compile import fidelity
 from stages.detectors import base
 from stages.detectors.base import MAP, SCORE, Run
 from stages.detectors.registry import all_kinds, find, load
+from stages.training.synthetic_defects import training_pool
 from stages.training.torch_setup import prepare
 
 SIZE = 64
 TRAIN, VAL, NEW = pictures(12, SIZE, 1), pictures(6, SIZE, 2), pictures(5, SIZE, 3)
+DEFECTS = training_pool(pictures(10, SIZE, 4), 10, 0)[0][1::2]  # for a kind that is supervised
 import_module("example_detectors.color_gaussian")  # the example of CONTRIBUTING passes the checks as well
 KINDS = list(all_kinds())
 
@@ -31,7 +33,9 @@ def fit(kind: str, train=TRAIN, val=VAL, seed: int = 0):
     """A detector of the kind with its example's settings, the source from the cache."""
     settings, source = find(kind).example()
     prepare(seed, 1)
-    return find(kind).fit(train, val, settings, Run(seed, "test", lambda *_, **__: None, source and fitted(source)))
+    defects = (DEFECTS, DEFECTS[:3]) if find(kind).supervised else None
+    run = Run(seed, "test", lambda *_, **__: None, source and fitted(source), defects)
+    return find(kind).fit(train, val, settings, run)
 
 
 @cache

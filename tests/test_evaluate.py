@@ -22,6 +22,7 @@ from edge.inference.modelfile import write_model
 from stages.common import dataset
 from stages.evaluate.__main__ import run
 from stages.evaluate.masks import shrink
+from stages.evaluate.pixels import iou
 
 SIZE = 32
 
@@ -113,7 +114,7 @@ def test_bright_defects_are_found(workplace):
     write_test_split()
     found = evaluate()
     assert found["image_auroc"] == found["average_precision"] == found["f1"] == 1.0
-    assert found["pixel_auroc"] > 0.99 and found["aupro"] > 0.95
+    assert found["pixel_auroc"] > 0.99 and found["aupro"] > 0.95 and found["iou"] > 0.5
     assert found["per_defect"] == {"scratch": 1.0, "spot": 1.0}
     assert found["images"] == {"good": 2, "defect": 2} and found["masks"] == 2
     assert found["threshold"] == 0.6 and found["how"] == "measured" and "onnxruntime" in found["runtime"]
@@ -130,7 +131,7 @@ def test_without_masks_the_pixel_metrics_are_absent(workplace):
     write_test_split(with_masks=False)
     found = evaluate()
     assert found["pixel_auroc"] is None and found["aupro"] is None and found["masks"] == 0
-    assert found["image_auroc"] == 1.0
+    assert found["image_auroc"] == 1.0 and found["iou"] is None
 
 
 def test_good_pictures_alone_have_no_accuracy(workplace):
@@ -260,3 +261,9 @@ def test_the_size_is_that_of_the_file_compiled_for_an_accelerator(workplace):
     (folder / "compiled.tflite").write_bytes(bytes(12345))
     write_model(folder, tree | {"edgetpu": {"how": "compiled", "file": "compiled.tflite", **counts}})
     assert evaluate()["size_bytes"] == 12345 != own
+
+
+def test_iou_by_hand():
+    found, mask = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    found[:2, :2], mask[1:3, 1:3] = True, True
+    assert iou(found, mask) == 1 / 7 and iou(mask, mask) == 1.0 and iou(~mask, mask) == 0.0

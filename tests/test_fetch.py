@@ -133,7 +133,7 @@ def test_split_rules_hold_for_random_sources(ours, capsys):
                 defect = "bad"
             pictures.append(Picture(Path(f"{i}"), f"{i}", defect, None, f"g{rng.randrange(45)}", origin))
             digests.append(f"d{rng.randrange(90)}")
-        data = SimpleNamespace(val_fraction=0.2, test_fraction=0.3, seed=seed)
+        data = SimpleNamespace(split="unsupervised", val_fraction=0.2, test_fraction=0.3, seed=seed)
         rows = split(pictures, digests, data)
         assert rows == split(pictures, digests, data)
         label = brute_force_components(pictures, digests)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from edge.errors import UserError
+from stages.baseline import explanation
 from stages.common import atomic
 from stages.common.dataset import load_samples, read_index
 from stages.common.params import check
@@ -14,7 +15,7 @@ from stages.training import checkpoint
 from stages.training.curves import curves
 from stages.training.torch_setup import prepare
 
-DATA, OUT = Path("data/train"), Path("artifacts/baseline")
+DATA, OUT, CURVES = Path("data/train"), Path("artifacts/baseline"), Path("reports/curves")
 
 
 def fit(params, name: str) -> None:
@@ -26,10 +27,20 @@ def fit(params, name: str) -> None:
         )
     settings = check(kind.Settings, chosen.settings, f"params.yaml: {where}.settings")
     prepare(params.seed, params.threads)
-    train, val = (load_samples(DATA, read_index(DATA, split), params.input) for split in ("train", "val"))
+    good, bad = ((0,), (1,)) if kind.supervised else (None, None)
+    train, val = (load_samples(DATA, read_index(DATA, split, good), params.input) for split in ("train", "val"))
+    defects, items = None, []
+    if bad:
+        items = read_index(DATA, "val", bad)
+        defects = (
+            load_samples(DATA, read_index(DATA, "train", bad), params.input),
+            load_samples(DATA, items, params.input),
+        )
     stage = f"baseline-{name}"
     with curves(stage) as log:
-        detector = kind.fit(train, val, settings, Run(params.seed, stage, log))
+        detector = kind.fit(train, val, settings, Run(params.seed, stage, log, defects=defects))
+    if defects:
+        explanation.write(detector, defects[1], items, DATA, CURVES / stage / "explanation.png")
     with atomic.directory(OUT / name) as folder:
         detector.save(folder)
     checkpoint.clear(stage)

@@ -48,11 +48,22 @@ def write_index(folder: Path, items: list[Item]) -> None:
         writer.writerows(asdict(item) for item in items)
 
 
-def read_index(folder: str | Path, split: str | None = None) -> list[Item]:
-    """The rows of `folder/index.csv` (of one split); UserError when a file is missing or differs from its sha256."""
+def read_index(folder: str | Path, split: str | None = None, labels: Sequence[int] | None = None) -> list[Item]:
+    """The rows of `folder/index.csv`, or those of one split; UserError when a file is missing or differs from its
+    sha256.
+
+    labels: which rows are wanted (0 good, 1 defect). Without it, train and val mean their good pictures: labelled
+    defects are there where `data.split` is supervised, and a kind that learns from good pictures never sees them.
+    """
     folder = Path(folder)
-    rows = [item for item in _rows(folder) if split in (None, item.split)]
+    known = [item for item in _rows(folder) if split in (None, item.split)]
+    learning = split in ("train", "val")
+    rows = [item for item in known if item.label in (labels or ((0,) if learning else (0, 1)))]
+    if learning and labels is None and len(rows) < len(known):
+        print(f"{folder}: {len(known) - len(rows)} labelled defects of {split} are left out here", flush=True)
     if not rows:
+        if labels and 0 not in labels:
+            raise UserError(f"{folder}/index.csv: no labelled defect in split {split}; set data.split: supervised")
         raise UserError(f"{folder}/index.csv: no image in split {split}; check the data section of params.yaml")
     for row in rows:
         path = folder / row.path

@@ -66,6 +66,7 @@ class Data(Section):
     path: Location | None
     url: Location | None
     hashes: Location | None
+    split: Literal["unsupervised", "supervised"] = "unsupervised"
     val_fraction: Fraction
     test_fraction: Fraction
     seed: Seed

@@ -32,9 +32,12 @@ def compile_variant(params, name: str) -> None:
     samples, _ = training_pool(train, count, params.seed, 2)
     items = read_index(DATA, "val")
     val = load_pictures(DATA, items, params.input)
+    source = load(Path("artifacts") / variant.model)
+    bad = read_index(DATA, "val", labels=(1,)) if source.supervised else []
+    labelled = load_pictures(DATA, bad, params.input) if bad else None
     with atomic.directory(MODELS / name) as folder, tempfile.TemporaryDirectory() as work:
         build = Build(
-            load(Path("artifacts") / variant.model),
+            source,
             name,
             variant.format,
             variant.precision,
@@ -48,7 +51,7 @@ def compile_variant(params, name: str) -> None:
         if build.quantized:
             images = samples[: p.fidelity.images]
             info["quantization"]["fidelity"] = fidelity.check(detector, build.quantized, images, p.fidelity)
-        found = validate(detector, val, p, params.seed, len({item.group for item in items}))
+        found = validate(detector, val, p, params.seed, len({item.group for item in items}), labelled)
         print(f"{name}: threshold {found['threshold']['value']:.4g}: {found['threshold']['method']}")
         write_model(folder, info | found)
 
@@ -76,7 +79,7 @@ def write(build: Build, params) -> dict:
         "input": {**sample, **form.input_fields(build.precision)},
         "outputs": build.outputs(form.integer_io),
         "state": [],
-        "score": {"rule": build.export.score_rule, "smooth": p.smooth, "sigma": p.map_sigma},
+        "score": {"rule": build.export.score_rule, "smooth": build.export.smooth or p.smooth, "sigma": p.map_sigma},
         "threshold": {"value": 0.0, "method": "not set yet"},
         "quantization": build.quantization(),
         "cost": cost,

@@ -39,8 +39,10 @@ class Build:
     def export(self) -> Export:
         """What the detector exports; for an int8 file calibrated here where it is not yet."""
         export = self.detector.export()
-        if self.precision != "int8" or export.quantized or not isinstance(export.module, Network):
+        if self.precision != "int8" or not isinstance(export.module, Network):
             return export
+        if export.quantized:  # whose biases may be corrected
+            return replace(export, module=export.quantized.network)
         quantized = calibrated(fold(export.module), to_tensor(self.samples))  # a copy: the detector's may be its own
         return replace(export, module=quantized.network, quantized=quantized, ranges=how(len(self.samples)))
 

@@ -5,12 +5,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge.inference.detector import Detector
+from stages.common import verdicts
+from stages.common.metrics import image_auroc
 from stages.common.progress import track
 from stages.compile import thresholds
 from stages.training.validation_defects import damaged, family_aurocs
 
 
-def validate(detector: Detector, good: Sequence[np.ndarray], settings, seed: int, groups: int | None = None) -> dict:
+def validate(
+    detector: Detector,
+    good: Sequence[np.ndarray],
+    settings,
+    seed: int,
+    groups: int | None = None,
+    labelled: Sequence[np.ndarray] | None = None,
+) -> dict:
     """The fields `threshold` and `validation` of model.json, from good validation pictures uint8 [H, W, C].
 
     The thresholds rest on all their scores: on the pictures on which a student's parts were weighed they are no lower
@@ -18,17 +27,18 @@ def validate(detector: Detector, good: Sequence[np.ndarray], settings, seed: int
     every second picture against families of synthetic defects in them, which neither training nor a choice used (the
     parts of a student's map were brought to one scale on all of them). settings: params.compile; groups: how many parts
     or clips the pictures show.
+
+    labelled: real defects of validation, of a detector that learned from such; its score is a probability, and its
+    threshold the one of verdicts.THRESHOLDS with the best F1 on all validation pictures.
     """
+    if labelled is not None:
+        return _validate_labelled(detector, good, labelled)
     judged = good[1::2] if len(good) > 1 else good
     defects = damaged(judged, seed + 1)
-
-    def scores(samples, label):
-        return np.array([detector.predict(image).score for image in track(samples, label)])
-
-    found = scores(good, "validation")
+    found = _scores(detector, good, "validation")
     aurocs = family_aurocs(
         found[1::2] if len(good) > 1 else found,
-        {name: scores(samples, f"validation, {name}") for name, samples in defects.items()},
+        {name: _scores(detector, samples, f"validation, {name}") for name, samples in defects.items()},
     )
     return {
         "threshold": thresholds.find(found, settings.false_alarm_rate, settings.threshold, seed, groups),
@@ -38,3 +48,24 @@ def validate(detector: Detector, good: Sequence[np.ndarray], settings, seed: int
             "defects": sum(map(len, defects.values())),
         },
     }
+
+
+def _validate_labelled(detector: Detector, good: Sequence[np.ndarray], defects: Sequence[np.ndarray]) -> dict:
+    scores = _scores(detector, [*good, *defects], "validation")
+    labels = np.repeat([0, 1], [len(good), len(defects)])
+    rows = verdicts.table(labels, scores)
+    chosen = verdicts.best(rows)
+    low, high = verdicts.THRESHOLDS[0], verdicts.THRESHOLDS[-1]
+    method = (
+        f"best F1 ({chosen['f1']:.3f}) of the thresholds {low} to {high} on {len(good)} good and {len(defects)} "
+        "defective validation pictures"
+    )
+    counts = {"good": len(good), "defects": len(defects)}
+    return {
+        "threshold": {"value": chosen["threshold"], "method": method},
+        "validation": {"auroc": image_auroc(labels, scores), **counts, "thresholds": rows},
+    }
+
+
+def _scores(detector: Detector, samples: Sequence[np.ndarray], label: str) -> np.ndarray:
+    return np.array([detector.predict(image).score for image in track(samples, label)])

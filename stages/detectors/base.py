@@ -32,13 +32,15 @@ class Run:
     """What `fit` needs beside samples and settings.
 
     stage: the stage whose checkpoints a killed training resumes from. log: called as log(step, **values), for curves.
-    source: the detector to learn from: the teacher of a student, the student of its quantized form.
+    source: the detector to learn from: the teacher of a student, the student of its quantized form. defects: the
+    labelled defects of train and of val, uint8 [N, S, S, C], for a kind that is `supervised`.
     """
 
     seed: int
     stage: str
     log: Callable[..., None]
     source: "Detector | None" = None
+    defects: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Export:
     outputs: the name of each output, in order, and its meaning: one MAP, at most one SCORE and one EMBEDDING.
     score_rule: "max" of the smoothed map, or "output" where the module computes the image score itself.
     quantized: the QuantNetwork that an int8 file is made of; None: compile calibrates. ranges: where its ranges come
-    from.
+    from. smooth: the side of the mean filter before the maximum (None: compile.smooth).
     """
 
     module: nn.Module
@@ -57,6 +59,7 @@ class Export:
     score_rule: str = "max"
     quantized: nn.Module | None = None
     ranges: str = ""
+    smooth: int | None = None
 
 
 class Detector(ABC):
@@ -64,6 +67,7 @@ class Detector(ABC):
 
     kind: ClassVar[str]
     Settings: ClassVar[type[Section] | None] = None  # of a baseline in params.yaml; None: it needs a source
+    supervised: ClassVar[bool] = False  # learns from labelled defects too, and its score is a probability
     kinds: ClassVar[dict[str, type["Detector"]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:

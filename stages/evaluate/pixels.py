@@ -47,8 +47,10 @@ class PixelAccuracy:
             self._raw_maps.write(found.raw_map.astype(np.float32).tobytes())
 
     def measure(self, fpr_limit: float) -> dict:
-        """Pixel AUROC and AUPRO, None where no defect has a mask, how they were made, and how many masks there are."""
+        """Pixel AUROC, AUPRO and the mean IoU of the defects, None where no defect has a mask, how they were made, and
+        how many masks there are."""
         curves, masks = Curves(self._thresholds.drawn()), 0
+        overlaps: list[float] = []
         self._raw_maps.seek(0)
         seen = track(self._seen, f"compare {self._info.name} with the masks") if self._seen else ()
         for item, size, (height, width) in seen:
@@ -61,9 +63,17 @@ class PixelAccuracy:
             mask = mask if mask.shape == map.shape else shrink(mask, *map.shape)
             curves.add(map, mask)
             masks += bool(mask.any())
+            if item.label:
+                overlaps.append(iou(map > self._info.threshold, mask))
         how = {"pixel_resolution": self._resolution, "aupro_fpr_limit": fpr_limit}
-        return {**curves.areas(fpr_limit), **how, "masks": masks}
+        mean = float(np.mean(overlaps)) if overlaps else None
+        return {**curves.areas(fpr_limit), "iou": mean, **how, "masks": masks}
 
     def _placed(self, map: np.ndarray, size: Size) -> np.ndarray:
         """The map [H, W] of what a picture of that size fills of the model's input, on the pixels that are compared."""
         return resize(map, *size) if self._resolution == "full" else map
+
+
+def iou(found: np.ndarray, mask: np.ndarray) -> float:
+    """Intersection over union of two bool maps [H, W], of which the mask is not empty."""
+    return float((found & mask).sum() / (found | mask).sum())

@@ -1,6 +1,7 @@
 """Reads the layout of MVTec AD: train/good, test/<defect type> and ground_truth/<defect type>/<name>_mask.png."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from edge.errors import UserError
@@ -34,9 +35,9 @@ def read(root: Path, data, masks: str) -> list[Picture]:
 
     _check_ground_truth(root / "ground_truth", [folder.name for folder in types])
     origin = "train" if any(folder.name == "good" for folder in types) else "any"
-    pictures = [_picture(root, file, "good", None, origin) for file in _images(root / "train" / "good")]
+    pictures = [_picture(root, file, "good", None, origin) for file in pictures_in(root / "train" / "good")]
     for folder in types:
-        defect, images = folder.name, _images(folder)
+        defect, images = folder.name, pictures_in(folder)
         drawn = None if defect == "good" else _masks(root / "ground_truth" / defect, masks)
         for file in images:
             mask = None
@@ -74,11 +75,14 @@ def _masks(folder: Path, masks: str) -> dict[str, Path] | None:
     raise UserError(f"{folder}: no such folder; the masks of test/{folder.name} belong there")
 
 
-def _images(folder: Path) -> list[Path]:
-    images = _pictures(folder)
-    if not images:
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder; UserError where there is none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; fetch the dataset again or correct data.path")
+    found = _pictures(folder)
+    if not found:
         raise UserError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}); add some or remove the folder")
-    return images
+    return found
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -88,6 +92,17 @@ def _pictures(folder: Path) -> list[Path]:
     if left_out:
         print(f"left out of {folder}: {left_out}", flush=True)
     return found
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """The masks in a folder by the stems of their names; UserError where there is no such folder."""
+    return {file.stem: file for file in pictures_in(folder)}
+
+
+def say_unused(folder: Path, masks: Iterable[Path]) -> None:
+    """A line for masks that belong to no picture."""
+    if unused := sorted(masks):
+        print(f"left out of {folder}: {len(unused)} masks of no picture, such as {unused[0].name}", flush=True)
 
 
 def _say_what_is_outside(root: Path, types: list[str], pictures: list[Picture]) -> None:
@@ -100,8 +115,7 @@ def _say_what_is_outside(root: Path, types: list[str], pictures: list[Picture]) 
             print(f"left out of {folder}: {', '.join(others[:SHOWN])}{more}", flush=True)
     used = {picture.mask for picture in pictures}
     for folder in (root / "ground_truth" / defect for defect in types if defect != "good"):
-        if unused := [file for file in find_pictures(folder, deep=False)[0] if file not in used]:
-            print(f"left out of {folder}: {len(unused)} masks of no picture, such as {unused[0].name}", flush=True)
+        say_unused(folder, [file for file in find_pictures(folder, deep=False)[0] if file not in used])
     real = Path(os.path.realpath(root))
     outside = [file for picture in pictures for file in picture.files if _is_linked(root, real, file)]
     if outside:

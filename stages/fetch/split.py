@@ -1,9 +1,11 @@
 """Splits the pictures into train, val and test by whole groups.
 
 Groups are drawn in the order of their hashes, which is the same on any machine and with any version of a library.
+`data.split` says who learns: unsupervised, from good pictures alone; supervised, from labelled defects too.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -36,31 +38,39 @@ def merge(pictures: list[Picture], digests: list[str]) -> list[str]:
 
 
 def split(pictures: list[Picture], digests: list[str], data) -> list[tuple[int, str, str]]:
-    """(index into `pictures`, split, group) of every picture that is kept; prints a line for each that is left out.
+    """(index into `pictures`, split, group) of every picture that is kept; prints a line for what is left out.
 
     `digests` are the sha256 of the images. The order of the decisions:
-    1. Pictures of origin "test", which all defects are, go to test.
-    2. Good pictures that share a group with one of them can't be trained on. Those of origin "any" go to test too,
-       unless the same file is there; the others are left out.
+    1. What has its place goes to test: good pictures of origin "test", and the defects. Defects of origin "train" are
+       left out.
+    2. Pictures that share a group with one of them can't be trained on. Those without a place go to test too, unless
+       the same file is there; those of origin "train" are left out.
     3. `test_fraction` of the good pictures of origin "any", counting those of 2, are drawn for test.
-    4. `val_fraction` of the good pictures that remain are drawn for val; the rest is train.
-    What is drawn are whole groups, as many as fit, and at least one. UserError when a split would have no good picture
-    or test no defect.
+    4. `val_fraction` of the pictures that remain are drawn for val; the rest is train.
+    With `data.split` supervised, defects have a place where the source has some of origin "train": in its own split.
+    Otherwise they have none, and 3 draws `test_fraction` of each type. Either way 4 draws of each type.
+    What is drawn are whole groups, as many as fit, and at least one. UserError when a split lacks what it needs.
     """
+    supervised = data.split == "supervised"
     groups = merge(pictures, digests)
+    origins = [_origin(picture, supervised and not _has_own(pictures), supervised) for picture in pictures]
+    if dropped := origins.count(None):
+        print(f"left out: {dropped} defects of the source's train split; data.split: supervised learns from them")
     in_test: dict[str, int] = {}  # group, and below digest: the first picture of it in test
     test_file: dict[str, int] = {}
-    for i, picture in enumerate(pictures):
-        if picture.origin == "test":
+    for i, origin in enumerate(origins):
+        if origin == "test":
             in_test.setdefault(groups[i], i)
             test_file.setdefault(digests[i], i)
 
     kept: list[tuple[int, str, str]] = []
     free: dict[str, list[int]] = {}  # by group
     train: dict[str, list[int]] = {}
-    for i, picture in enumerate(pictures):
+    for i, (picture, origin) in enumerate(zip(pictures, origins, strict=True)):
         group = groups[i]
-        if picture.origin == "test" or (group in in_test and picture.origin == "any" and digests[i] not in test_file):
+        if origin is None:
+            continue
+        if origin == "test" or (group in in_test and origin == "any" and digests[i] not in test_file):
             kept.append((i, "test", group))
         elif group in in_test:
             twin = test_file.get(digests[i])
@@ -68,45 +78,71 @@ def split(pictures: list[Picture], digests: list[str], data) -> list[tuple[int, 
             other = pictures[in_test[group] if twin is None else twin].file
             print(f"left out of train: {picture.file} is {why} the test picture {other}", flush=True)
         else:
-            (free if picture.origin == "any" else train).setdefault(group, []).append(i)
+            (free if origin == "any" else train).setdefault(group, []).append(i)
+    for group in train.keys() & free.keys():  # one of its pictures has its place in train
+        train[group] += free.pop(group)
 
+    types = [picture.defect for picture in pictures]
     if free:
-        given = sum(pictures[i].defect == "good" for i, _, _ in kept)
-        wanted = round(data.test_fraction * (given + _size(free))) - given
-        drawn = _draw(free, wanted, f"{data.seed}/test", at_least_one=not given)
+        given = Counter(types[i] for i, _, _ in kept)
+        drawn = _draw(free, types, data.test_fraction, f"{data.seed}/test", given)
         kept += [(i, "test", g) for g in drawn for i in free[g]]
         train |= {g: members for g, members in free.items() if g not in drawn}
-    drawn = _draw(train, round(data.val_fraction * _size(train)), f"{data.seed}/val", at_least_one=True)
+    drawn = _draw(train, types, data.val_fraction, f"{data.seed}/val", Counter())
     kept += [(i, "val" if g in drawn else "train", g) for g, members in train.items() for i in members]
-
-    have = {(name, pictures[i].defect == "good") for i, name, _ in kept}
-    for name, good in (("test", False), ("test", True), ("val", True), ("train", True)):
-        if (name, good) not in have:
-            what = "good" if good else "defective"
-            good_groups = len({groups[i] for i, p in enumerate(pictures) if p.defect == "good"})
-            raise UserError(
-                f"no {what} picture for {name}: the source has {len(pictures)} pictures, the good ones in "
-                f"{good_groups} groups that can't be divided; add pictures, or check data.path for duplicates"
-            )
+    _check(pictures, groups, kept, supervised)
     return kept
 
 
-def _draw(groups: dict[str, list[int]], wanted: int, salt: str, at_least_one: bool) -> set[str]:
-    """Names of groups with at most `wanted` members in all; where none fits and `at_least_one`, the smallest group.
+def _has_own(pictures: list[Picture]) -> bool:
+    """Whether the source has a split of its own for learning from defects."""
+    return any(picture.defect != "good" and picture.origin == "train" for picture in pictures)
 
-    `salt` makes the order, and so the draw, another one for each seed and split.
+
+def _origin(picture: Picture, drawn: bool, supervised: bool) -> str | None:
+    """The origin that counts: of a defect "any" where the defects are `drawn`; None for one that nothing learns from
+    and nobody tests with."""
+    if picture.defect == "good":
+        return picture.origin
+    if drawn:
+        return "any"
+    if picture.origin == "train":
+        return "train" if supervised else None
+    return "test"
+
+
+def _check(pictures: list[Picture], groups: list[str], kept: list[tuple[int, str, str]], supervised: bool) -> None:
+    """UserError when a split has no picture of a kind that it needs."""
+    have = {(name, pictures[i].defect == "good") for i, name, _ in kept}
+    wanted = [("test", False), ("test", True), ("val", True), ("train", True)]
+    for name, good in wanted + ([("val", False), ("train", False)] if supervised else []):
+        if (name, good) not in have:
+            what = "good" if good else "defective"
+            counted = len({groups[i] for i, p in enumerate(pictures) if (p.defect == "good") == good})
+            raise UserError(
+                f"no {what} picture for {name}: the source has {len(pictures)} pictures, the {what} ones in "
+                f"{counted} groups that can't be divided; add pictures, or check data.path for duplicates"
+            )
+
+
+def _draw(groups: dict[str, list[int]], types: list[str], fraction: float, salt: str, given: Counter) -> set[str]:
+    """Names of the groups that are drawn: of each type at most `fraction` of its pictures, those of `given` counted.
+
+    types: of each picture. Of a type of which nothing is given and no group fits, the smallest group is drawn; of a
+    defect type only if another group of it is left. `salt` makes the order, and so the draw, another one for each seed
+    and split.
     """
     order = sorted(groups, key=lambda name: hashlib.sha256(f"{salt}/{name}".encode()).digest())
-    drawn = set()
-    for name in order:
-        if len(groups[name]) <= wanted:
-            drawn.add(name)
-            wanted -= len(groups[name])
-    if not drawn and at_least_one and order:
-        drawn.add(min(order, key=lambda name: len(groups[name])))
+    count = {name: Counter(types[i] for i in groups[name]) for name in order}
+    size = sum(count.values(), Counter())
+    wanted = Counter({kind: round(fraction * (given[kind] + size[kind])) - given[kind] for kind in size})
+    drawn: set[str] = set()
+    for kind in sorted(size, key=lambda kind: (size[kind], kind)):  # the rarest first: it has the fewest to choose from
+        having = [name for name in order if count[name][kind]]
+        for name in having:
+            if name not in drawn and all(number <= wanted[k] for k, number in count[name].items()):
+                drawn.add(name)
+                wanted.subtract(count[name])
+        if not given[kind] and not drawn & set(having) and (kind == "good" or len(having) > 1):
+            drawn.add(min(having, key=lambda name: len(groups[name])))
     return drawn
-
-
-def _size(groups: dict[str, list[int]]) -> int:
-    """The number of pictures in all groups."""
-    return sum(len(members) for members in groups.values())

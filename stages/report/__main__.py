@@ -13,11 +13,13 @@ from stages.report import (
     page,
     plots,
     summary,
+    supervised,
     thresholds,
     verdict,
 )
 
 OUT = Path("reports")
+WITH_CATEGORY = ("mvtec", "visa", "btad", "dagm")  # the sources of which data.category is a part
 
 
 def run(params) -> None:
@@ -26,7 +28,8 @@ def run(params) -> None:
     variants = params.variants
     evals = {name: summary.read_json(f"artifacts/eval/{name}.json") for name in variants}
     benches = summary.read_benches(variants)
-    dataset = f"mvtec {params.data.category}" if params.data.source == "mvtec" else params.data.source
+    source = params.data.source
+    dataset = f"{source} {params.data.category}" if source in WITH_CATEGORY else source
     results = summary.results(evals, benches, dataset)
     this = ablation.record(params, evals, results, benches)
     judged = len(this["steps"]) > 1 and all(step["image_auroc"] is not None for step in this["steps"].values())
@@ -37,6 +40,7 @@ def run(params) -> None:
     with atomic.directory(OUT / "plots") as folder, atomic.directory(OUT / "figures") as data:
         captions = figures.draw(evals, results, benches, runs, folder, data)
         caption = examples.draw(variants, evals, count, folder / "examples.png", depth)
+        captions |= {"examples": caption, **supervised.draw(variants, evals, folder)}
         tiles = gallery.draw(shown, evals[shown]["threshold"], count, data, depth)
         plots.write_csv(data / "thresholds.csv", thresholds.DATA_HEAD, thresholds.data(evals))
         context = page.context(
@@ -46,11 +50,12 @@ def run(params) -> None:
             results,
             benches,
             runs,
-            captions | {"examples": caption},
+            captions,
         )
         context |= {
             "verdict": {"note": verdict.note(params.report.latency_budget_ms), "devices": best},
             "gallery": page.gallery(shown, tiles),
+            "supervised": supervised.section(evals),
         }
         html = page.render("page.html.j2", context | {"plots": folder, "data": data})
     atomic.write_json(OUT / "summary.json", results)

@@ -1,0 +1,37 @@
+"""Oversampling and augmentation of labelled pictures: flips, rotation, zoom, contrast."""
+
+import cv2
+import numpy as np
+
+from stages.training.synthetic_defects import channelwise
+
+FLIPS = ((), (1,), (0,), (0, 1))  # axes of [H, W, C]: as it is, left to right, upside down, both
+
+
+def oversampled(good: int, defects: int, share: float) -> list[tuple[int, int]]:
+    """(index of the defect, number of the flip in FLIPS) of each defect that is learned from.
+
+    They are as many as `share` of the `good` pictures, or all `defects` where those are more. Each comes as it is
+    before one is repeated, and is flipped in another way each time.
+    """
+    count = max(defects, round(share * good))
+    return [(i % defects, i // defects % len(FLIPS)) for i in range(count)]
+
+
+def flipped(sample: np.ndarray, number: int) -> np.ndarray:
+    """The sample [H, W, C] flipped along the axes FLIPS[number]."""
+    return np.ascontiguousarray(np.flip(sample, FLIPS[number]))
+
+
+def augmented(rng: np.random.Generator, sample: np.ndarray, rotation: float, zoom: float, contrast: float):
+    """The sample uint8 [S, S, C], flipped at random, turned by up to `rotation` degrees, enlarged or shrunk by up to
+    `zoom` and with up to `contrast` more or less contrast and light (shares of 1); borders are mirrored."""
+    size = sample.shape[0]
+    sample = flipped(sample, int(rng.integers(len(FLIPS))))
+    centre = ((size - 1) / 2,) * 2
+    move = cv2.getRotationMatrix2D(centre, rng.uniform(-rotation, rotation), 1 + rng.uniform(-zoom, zoom))
+    how = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
+    moved = channelwise(lambda part: cv2.warpAffine(part, move, (size, size), **how), sample).astype(np.float32)
+    mean = moved.mean()
+    changed = (moved - mean) * (1 + rng.uniform(-contrast, contrast)) + mean * (1 + rng.uniform(-contrast, contrast))
+    return np.clip(changed + 0.5, 0, 255).astype(np.uint8)

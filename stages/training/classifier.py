@@ -1,0 +1,121 @@
+"""Training with labels: warm-up and cosine decay, early stopping, and the weights of the epoch that validation prefers.
+
+A killed training resumes after its last complete epoch.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from stages.common.progress import track
+from stages.graph.tensors import diverged
+from stages.training.checkpoint import Checkpoint, fingerprint
+
+# choices
+WEIGHT_DECAY = 1e-4
+CLIP = 5.0  # largest norm of the gradient
+LABEL = "supervised"  # of the curves and checkpoints
+
+
+def rate(step: int, steps: int, warm_up: int) -> float:
+    """The share of the peak learning rate at `step` of `steps`: a line up to 1 over `warm_up` steps, then half a cosine
+    down to 0 (Loshchilov & Hutter, SGDR, ICLR 2017)."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+def train(
+    model: nn.Module,
+    batches: Callable[[int], Iterator],
+    each: int,
+    loss: Callable,
+    judge: Callable[[], tuple[float, float]],
+    settings,
+    data,
+    run,
+) -> dict:
+    """Trains `model` in place and leaves it with the weights of its best epoch; returns what that was.
+
+    batches: those of an epoch, `each` in number. loss: of one batch. judge: (F1, -loss) on validation after an epoch,
+    of which the larger is better. settings: epochs, patience (epochs without a better one that end the training), lr
+    and warm_up (a share of the steps). data: what fingerprints the training, beside the settings.
+    """
+    steps = settings.epochs * each
+    warm_up = max(1, round(settings.warm_up * steps))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=WEIGHT_DECAY)
+    file = Checkpoint(run.stage, LABEL, fingerprint(model, data, repr(settings), run.seed))
+    state = _State(model, optimizer)
+    if saved := file.load():
+        state.restore(saved)
+        print(f"{run.stage}: {LABEL} goes on after {state.epoch} of {settings.epochs} epochs")
+    for epoch in range(state.epoch, settings.epochs):
+        if epoch - state.best_epoch > settings.patience:
+            break
+        model.train()
+        total = 0.0
+        for i, batch in enumerate(track(batches(epoch), f"epoch {epoch + 1}/{settings.epochs}", each)):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.lr * rate(epoch * each + i, steps, warm_up)
+            value = loss(batch)
+            if not math.isfinite(now := value.item()):
+                raise diverged(f"the loss is {now} in epoch {epoch + 1}")
+            optimizer.zero_grad()
+            value.backward()
+            nn.utils.clip_grad_norm_(parameters, CLIP)
+            optimizer.step()
+            total += now
+        model.eval()
+        found = judge()
+        state.after(epoch, found)
+        run.log(epoch, supervised_loss=total / each, validation_f1=found[0], validation_loss=-found[1])
+        print(f"{run.stage}: epoch {epoch + 1}: loss {total / each:.4f}, validation F1 {found[0]:.3f}", flush=True)
+        file.save(**state.groups())
+    model.load_state_dict(state.best)
+    model.eval()
+    return {"epoch": state.best_epoch + 1, "epochs": state.epoch, "f1": state.score[0]}
+
+
+class _State:
+    """What a training goes on from: weights and moments, those of the best epoch, and which that was."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
+        self.model, self.optimizer = model, optimizer
+        self.epoch, self.best_epoch, self.score = 0, 0, (-math.inf, -math.inf)
+        self.best = _copy(model)
+
+    def after(self, epoch: int, found: tuple[float, float]) -> None:
+        self.epoch = epoch + 1
+        if found > self.score:
+            self.best_epoch, self.score, self.best = epoch, found, _copy(self.model)
+
+    def groups(self) -> dict[str, dict[str, torch.Tensor]]:
+        state = self.optimizer.state_dict()["state"]
+        moments = {f"{index}.{name}": value for index, one in state.items() for name, value in one.items()}
+        numbers = torch.tensor([self.epoch, self.best_epoch, *self.score], dtype=torch.float64)
+        return {
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "optimizer": moments,
+            "progress": {"numbers": numbers},
+        }
+
+    def restore(self, saved: dict) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.best = saved["best"]
+        parameters = self.optimizer.param_groups[0]["params"]
+        moments: dict = {}
+        for name, value in saved["optimizer"].items():
+            index, _, part = name.partition(".")
+            like = parameters[int(index)]  # in its memory layout, so that every sum is the same as without a break
+            moments.setdefault(int(index), {})[part] = torch.empty_like(like).copy_(value) if value.dim() else value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        epoch, best, *score = saved["progress"]["numbers"].tolist()
+        self.epoch, self.best_epoch, self.score = int(epoch), int(best), (score[0], score[1])
+
+
+def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
