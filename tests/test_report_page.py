@@ -155,8 +155,8 @@ def chromium():
 WIDER = """[...document.querySelectorAll('body *')].filter(one => !one.closest('.scroll') &&
     one.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(one => one.tagName)"""
 BROKEN = "[...document.images].filter(one => !one.complete || !one.naturalWidth).map(one => one.alt)"
-PAINTED = """new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() =>
-    done(performance.getEntriesByType('paint').map(one => one.startTime)))))"""
+PAINTED = """new Promise(done => new PerformanceObserver(seen => done(seen.getEntries().map(one => one.startTime)))
+    .observe({type: 'paint', buffered: true}))"""
 SMALL = """Math.min(...[...document.querySelectorAll('p, td, th, li, figcaption, caption')]
     .map(one => parseFloat(getComputedStyle(one).fontSize)))"""
 
