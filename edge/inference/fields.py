@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from edge.errors import ModelError
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 MOST = 2**63 - 1  # of a whole number that has no limit of its own
 LONGEST = 80  # characters of a value in a message
@@ -56,6 +57,11 @@ class Fields:
             raise self.error(key, "a list of objects")
         nested = (Fields(self.path, value, f"{self.prefix}{key}.{i}.") for i, value in enumerate(self.values[key]))
         return tuple(at.parsed(parse) for at in nested)
+
+    def maybe(self, key: str, default: D, read: Callable[[str], T]) -> T | D:
+        """What `read` makes of the field; the default where the field is null or absent."""
+        self._known.add(key)
+        return default if self.values.get(key) is None else read(key)
 
     def mapping(self) -> dict[str, Any]:
         """The whole object, whatever it holds."""

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from edge.errors import ModelError
 from edge.inference.fields import Fields
@@ -17,8 +18,24 @@ from edge.inference.modelinfo import NAME, SCHEMA, ModelInfo, parse
 DEEPEST = 16  # folders in each other: no format has more than a few
 
 
+class HasFiles(Protocol):
+    """What is known of a model folder of any task: its files with their sha256."""
+
+    @property
+    def files(self) -> dict[str, str]: ...
+
+
+Info = TypeVar("Info", bound=HasFiles)
+
+
 def open_model(folder: str | Path) -> ModelInfo:
-    """The model in `folder`, its JSON checked field by field and every file against its sha256; ModelError when not."""
+    """The anomaly model in `folder`, its JSON checked field by field and every file against its sha256; ModelError when
+    not."""
+    return read_folder(folder, parse)
+
+
+def read_folder(folder: str | Path, parse: Callable[[Path, Any], Info]) -> Info:
+    """As `open_model`, of a task whose model.json `parse` reads."""
     folder = Path(folder)
     path = folder / NAME
     _check_folder(folder)
@@ -58,8 +75,13 @@ def _check_folder(folder: Path) -> None:
 def write_model(folder: str | Path, info: dict[str, Any]) -> ModelInfo:
     """Writes `folder/model.json` for the files already there; `schema`, `files` and, where there is none, an
     empty `state` are filled in here."""
+    return write_folder(folder, {"state": [], **info}, parse)
+
+
+def write_folder(folder: str | Path, info: dict[str, Any], parse: Callable[[Path, Any], Info]) -> Info:
+    """Writes `folder/model.json` of a task whose model.json `parse` reads; `schema` and `files` are filled in here."""
     folder = Path(folder)
-    raw = {"state": [], **info, "schema": SCHEMA, "files": digests(folder)}
+    raw = {**info, "schema": SCHEMA, "files": digests(folder)}
     checked = parse(folder, raw)
     temporary = folder / f".{NAME}.tmp"
     temporary.write_text(json.dumps(raw, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")

@@ -230,13 +230,14 @@ def parse(folder: Path, raw: Any) -> ModelInfo:
 
 def _info(folder: Path, top: Fields) -> ModelInfo:
     top.choice("schema", SCHEMA)
+    task = top.choice("task", "anomaly")
     threshold, method, rates = top.object("threshold", _threshold)
     params, macs = top.object("cost", lambda at: (at.whole("params", 0), at.whole("macs", 0)))
     return ModelInfo(
         folder=folder,
         raw=top.values,
         path=folder / top.text("file"),
-        task=top.choice("task", "anomaly"),
+        task=task,
         name=top.text("name"),
         format=top.choice("format", *STORED),
         files=top.object("files", Fields.mapping),

@@ -17,10 +17,13 @@ def image_score(map: np.ndarray, rule: str = "max", smooth: int = 3, output: flo
         return float(output)
     if rule != "max":
         raise ValueError(f"score rule {rule!r}: must be 'max' or 'output'")
+    return float(smoothed(map, smooth).max())
+
+
+def smoothed(map: np.ndarray, smooth: int) -> Floats:
+    """The map of which the rule "max" takes the largest value, float32 [h, w]."""
     map = np.asarray(map, np.float32)
-    if smooth > 1:
-        map = cv2.blur(map, (smooth, smooth), borderType=cv2.BORDER_REPLICATE)
-    return float(map.max())
+    return cv2.blur(map, (smooth, smooth), borderType=cv2.BORDER_REPLICATE) if smooth > 1 else map
 
 
 def is_defect(score: float, threshold: float) -> bool:
