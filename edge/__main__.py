@@ -13,6 +13,8 @@ from edge.address import masked
 from edge.app import bench, console, numbers, pictures, sample, video
 from edge.errors import UserError, reason, shown
 from edge.link import commands as link
+from edge.watch import adopt
+from edge.watch import commands as watch
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,7 +63,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m edge", description="Run a deployed model on pictures and video.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (pictures, video, bench, sample, link):
+    for module in (pictures, video, bench, sample, watch, adopt, link):
         module.register(commands)
     return parser
 
