@@ -56,6 +56,13 @@ class Synthetic(Section):
     test_per_defect: Annotated[int, Field(ge=1, le=100_000)]
 
 
+class SyntheticClips(Section):
+    train: Annotated[int, Field(ge=2, le=10_000)] = 8
+    test_good: Annotated[int, Field(ge=0, le=10_000)] = 2
+    test_per_anomaly: Annotated[int, Field(ge=1, le=10_000)] = 3
+    frames: Annotated[int, Field(ge=16, le=10_000)] = 48  # a choice: of fewer, an anomaly would not pass
+
+
 class Data(Section):
     source: Text  # fetch, the first stage, says which there are: a list here would tie every stage to all of them
     category: Annotated[Text, Field(max_length=100)]
@@ -68,6 +75,7 @@ class Data(Section):
     group: Location | None = None
     group_near_duplicates: bool
     synthetic: Synthetic
+    synthetic_clips: SyntheticClips = SyntheticClips()
 
     @field_validator("category")
     @classmethod
