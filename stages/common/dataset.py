@@ -130,7 +130,13 @@ class Samples:
         return resize(to_sample([picture], self.spec.color), *self.size), picture.shape[:2]
 
 
+def thinned(items: Sequence[Item], spec) -> list[Item]:
+    """The pictures among the items, and every `spec.every`-th frame of the clips: neighbours are nearly alike."""
+    return [item for item in items if not item.clip or item.frame % getattr(spec, "every", 1) == 0]
+
+
 def load_samples(folder: str | Path, items: Sequence[Item], spec) -> np.ndarray:
-    """The samples as the models get them: uint8 [N, size, size, C]; spec: the section input of params."""
-    read = Samples(folder, spec, spec.size, spec.size)
+    """The samples as the models get them, of clips the `thinned` ones: uint8 [N, size, size, C]; spec: the section
+    input of params."""
+    read, items = Samples(folder, spec, spec.size, spec.size), thinned(items, spec)
     return np.stack([read(item) for item in items])

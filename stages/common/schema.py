@@ -90,6 +90,7 @@ class Input(Section):
     color: Literal["rgb", "grey"] = "rgb"
     frames: Annotated[int, Field(ge=1, le=32)] = 1
     step: Annotated[int, Field(ge=1, le=10_000)] = 1
+    every: Annotated[int, Field(ge=1, le=10_000)] = 1
     depth: Annotated[int, Field(ge=9, le=16)] | None = None
 
     @model_validator(mode="after")
@@ -107,6 +108,8 @@ class Teacher(Section):
     simclr_batch: Annotated[int, Field(ge=2, le=4096)]
     patch_pool: Annotated[int, Field(ge=1, le=9), one_of(1, 3, 5, 7, 9)]
     patch_stride: Annotated[int, Field(ge=1, le=4), one_of(1, 2, 4)]
+    motion: Literal["none", "dis", "farneback"] = "none"
+    motion_lag: Annotated[int, Field(ge=1, le=31)] = 2
     coreset_ratio: Annotated[float, Field(gt=0, le=1)]
     coreset_max_patches: Annotated[int, Field(ge=100, le=10_000_000)]
     projection_dim: Annotated[int, Field(ge=1, le=65536)]

@@ -12,6 +12,8 @@ import numpy as np
 
 from stages.common.metrics import image_auroc
 from stages.training.cutpaste import cut_paste
+from stages.training.synthetic_defects import CLIP
+from stages.training.validation_video import validation_videos
 
 COUNT = 40  # pictures with a defect of each family: a choice, bounds time
 FAINT, STRONG = 4.0, 120.0  # grey levels of contrast, drawn log-uniformly
@@ -77,7 +79,10 @@ def soft(mask: np.ndarray) -> np.ndarray:
 
 
 def validation_defects(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Samples uint8 [N, S, S, C] with one defect each, made of the good ones; by family, COUNT of each."""
+    """Samples uint8 [N, S, S, C] with one defect each, made of the good ones; by family, COUNT of each. Those of clips
+    are defects of motion (validation_video.py)."""
+    if images.shape[3] >= CLIP:
+        return validation_videos(images, seed, COUNT)
     found = {}
     for number, (name, family) in enumerate(FAMILIES.items()):
         order = np.random.default_rng([seed, number]).permutation(len(images))
