@@ -37,6 +37,11 @@ class Prediction:
         spec = self.info.input
         return scoring.anomaly_map(self.raw_map, spec.height, spec.width, self.info.score.sigma)
 
+    @property
+    def calibrated(self) -> float:
+        """The score from 0 to 1: 0.5 at the threshold, 0.05 at the median of good validation pictures."""
+        return scoring.calibrated(self.score, self.info.threshold, self.info.median)
+
     @cached_property
     def embedding(self) -> Floats | None:
         """A vector at each place, float32 [h, w, D]; None where the model has no such output."""

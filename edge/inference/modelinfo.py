@@ -139,6 +139,7 @@ class ModelInfo:
     score: ScoreSpec
     threshold: float
     threshold_method: str
+    median: float | None  # of the scores of good validation pictures
     quantization: Quantization | None
     validation: Validation | None
     edgetpu: EdgeTPUMapping | None
@@ -194,7 +195,7 @@ def parse(folder: Path, raw: Any) -> ModelInfo:
 
 def _info(folder: Path, top: Fields) -> ModelInfo:
     top.choice("schema", SCHEMA)
-    threshold, method = top.object("threshold", lambda at: (at.number("value"), at.text("method")))
+    threshold, method, median = top.object("threshold", _threshold)
     params, macs = top.object("cost", lambda at: (at.whole("params", 0), at.whole("macs", 0)))
     return ModelInfo(
         folder=folder,
@@ -210,6 +211,7 @@ def _info(folder: Path, top: Fields) -> ModelInfo:
         score=top.object("score", _score),
         threshold=threshold,
         threshold_method=method,
+        median=median,
         quantization=top.optional("quantization", _quantization),
         validation=top.optional("validation", _validation),
         edgetpu=top.optional("edgetpu", _edgetpu),
@@ -217,6 +219,11 @@ def _info(folder: Path, top: Fields) -> ModelInfo:
         macs=macs,
         made_by=top.optional("made_by", Fields.mapping) or {},
     )
+
+
+def _threshold(at: Fields) -> tuple[float, str, float | None]:
+    median = at.number("median") if "median" in at.values else None
+    return at.number("value"), at.text("method"), median
 
 
 def _input(at: Fields) -> InputSpec:

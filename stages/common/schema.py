@@ -203,6 +203,7 @@ class Plan(Section):
 class Evaluate(Section):
     aupro_fpr_limit: Annotated[float, Field(ge=1e-4, le=1)]
     resolution: Literal["full", "model"] = "model"
+    frames_per_second: Annotated[float, Field(ge=0.001, le=10_000)] = 25.0
 
 
 class Benchmark(Section):

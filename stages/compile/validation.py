@@ -27,7 +27,11 @@ def validate(detector: Detector, good: np.ndarray, quantile: float, seed: int) -
     )
     value = float(np.quantile(found, quantile))
     return {
-        "threshold": {"value": value, "method": f"{quantile} quantile of {len(good)} good validation scores"},
+        "threshold": {
+            "value": value,
+            "method": f"{quantile} quantile of {len(good)} good validation scores",
+            "median": float(np.median(found)),
+        },
         "validation": {
             "auroc": aurocs["mean"],
             "good": len(judged),
