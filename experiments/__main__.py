@@ -11,6 +11,8 @@ COMMANDS = {
     "publish": "keep the small results of this run in reports/published, for git",
     "speedup": "time exported files against EfficientAD-S and each other",
     "kernels": "score int8 files on other kernels than XNNPACK's, here and on devices",
+    "clips": "the table of a run on clips, beside the largest optical flow",
+    "tier": "change the parameters to another tier: video",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }
 

@@ -1,15 +1,15 @@
 """`python -m experiments readme [--check]`: the tables of reports/published in README.md and docs/*.md.
 
 A table stands between marks: <!-- published:NAME --> ... <!-- /published -->, and so with ablation (what each step of
-compression costs), sweep (runs with other settings), speedup, kernels, faces (how well faces are hidden) and criterion
-(how well validation ranks candidates).
+compression costs), sweep (runs with other settings), speedup, kernels, faces (how well faces are hidden), criterion
+(how well validation ranks candidates) and clips (scores of clips, frame by frame).
 """
 
 import re
 from pathlib import Path
 
 from edge.errors import UserError
-from experiments import criterion, faces, kernels, provenance, ratios, sweep
+from experiments import clips, criterion, faces, kernels, provenance, ratios, sweep
 from stages.common import atomic
 from stages.report import ablation, resolution, tables
 from stages.report.ablation import PUBLISHED
@@ -49,6 +49,7 @@ BLOCKS = {
     "faces": faces.markdown,
     "criterion": criterion.markdown,
     "kernels": kernels.markdown,
+    "clips": clips.markdown,
 }
 OPEN = re.compile(rf"<!-- ({'|'.join(BLOCKS)}):([\w.-]+) -->\n")
 BLOCK = re.compile(rf"({OPEN.pattern}).*?(<!-- /\2 -->)", re.DOTALL)

@@ -14,12 +14,13 @@ HEADINGS = {
     "size": "Size",
     "per_defect": "Accuracy by defect type",
     "examples": "Examples",
+    "clips": "Scores over time",
     "latency": "Latency",
     "energy": "Energy",
     "curves": "Training",
     "defects": "Synthetic defects",
 }
-WIDE = ("examples", "latency", "curves", "defects")
+WIDE = ("examples", "clips", "latency", "curves", "defects")
 ORIGINS = (
     ("measured", "Accuracy: every test picture through the exported file, with the code that runs on the device."),
     ("measured", "Size: the bytes of the model file, of a compiled one where there is. Parameters and MACs: counted."),
