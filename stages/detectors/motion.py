@@ -27,7 +27,7 @@ FLAT = 1e-6  # of a mean square: of what never changes, as the flow where nothin
 
 
 def dis(before: np.ndarray, now: np.ndarray) -> np.ndarray:
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(before, now, None)
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(before, now, None)
 
 
 def farneback(before: np.ndarray, now: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ def usual_speed(samples: np.ndarray) -> float:
     """How fast things move in good samples uint8 [N, S, S, T], in pixels from one frame of a sample to the next: of the
     pixels that move at all, the 95 % quantile of the optical flow (DIS, Kroeger et al., ECCV 2016)."""
     size = samples.shape[1]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     found = []
     for sample in samples[:: max(1, len(samples) // PROBED)]:
         before, now = (np.ascontiguousarray(sample[:, :, i]) for i in (-2, -1))
