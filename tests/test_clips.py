@@ -80,6 +80,20 @@ def test_each_frame_is_decoded_and_hashed_once(frames, step, tmp_path, monkeypat
     assert sorted(decoded) == sorted(hashed) == sorted(tmp_path / item.path for item in items)
 
 
+def test_every_nth_frame_of_a_clip_is_a_sample(tmp_path):
+    """Each still made of all frames before it, and pictures stay."""
+    clips.write(tmp_path, {"train": 2}, 32)
+    items, thin = read_index(tmp_path), spec(3)
+    thin.every = 5
+    kept = [item for item in items if item.frame in (0, 5, 10)]
+    assert dataset.thinned(items, thin) == kept == dataset.thinned(kept, thin)
+    whole = load_samples(tmp_path, items, spec(3))
+    places = [items.index(item) for item in kept]
+    np.testing.assert_array_equal(load_samples(tmp_path, items, thin), whole[places])
+    picture = Item("a.png", "train", 0, "good", "", "", "a", frame=3)
+    assert dataset.thinned([picture], thin) == [picture]
+
+
 def test_a_damaged_index_is_one_line(tmp_path):
     clips.write(tmp_path, {"train": 1}, 32)
     whole = (tmp_path / "index.csv").read_text()
