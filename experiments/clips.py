@@ -26,7 +26,8 @@ COMPARED = ("Method", "Micro, raw", "+ min-max of each clip", "Macro", "Macro, p
 
 def largest_flow(folder: Path, items: list[dataset.Item]) -> np.ndarray:
     """The largest mean magnitude in a cell [N], of the frames of clips in order; 0 as long as there is none before."""
-    scores, before = [], []
+    scores: list[float] = []
+    before: list[np.ndarray] = []
     for i, item in enumerate(track(items, "optical flow")):
         if not i or item.clip != items[i - 1].clip:
             before = []

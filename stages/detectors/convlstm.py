@@ -22,7 +22,7 @@ from stages.graph.network import Network, Node
 from stages.graph.tensors import to_tensor
 from stages.training.loop import minimise
 
-PLAIN = {"norm": False, "act": False}
+PLAIN: dict[str, Any] = {"norm": False, "act": False}
 EDGE = 8  # channels of the layers next to the picture: a choice
 
 

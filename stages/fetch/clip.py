@@ -55,7 +55,8 @@ def decoded(video: Path, folder: Path) -> list[Path]:
     except UnicodeEncodeError:
         raise UserError(f"{video}: its name isn't UTF-8; rename it") from None
     folder.mkdir(parents=True, exist_ok=True)
-    capture, found = cv2.VideoCapture(str(video.resolve()), cv2.CAP_FFMPEG), []
+    found: list[Path] = []
+    capture = cv2.VideoCapture(str(video.resolve()), cv2.CAP_FFMPEG)
     try:
         for picture in track(_frames(capture), f"decode {video.name}"):
             found.append(folder / f"{len(found):06d}.jpg")

@@ -23,8 +23,8 @@ def run(params) -> None:
         caption = examples.draw(variants, evals, params.report.examples, folder / "examples.png", params.input.depth)
         names = [name for name, _ in figures]
         figures.insert(names.index("per_defect") + 1 if "per_defect" in names else 1, ("examples", caption))
-        if caption := clips.draw(variants, evals, folder / "clips.png", params.input.depth):
-            figures.insert(1, ("clips", caption))
+        if over_time := clips.draw(variants, evals, folder / "clips.png", params.input.depth):
+            figures.insert(1, ("clips", over_time))
         if runs:
             figures.insert(0, ("ablation", plots.ablation(runs, colors, folder / "ablation.png")))
         heading = describe(dataset, evals, benches)
