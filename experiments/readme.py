@@ -8,7 +8,19 @@ import re
 from pathlib import Path
 
 from edge.errors import UserError
-from experiments import bank_table, criterion, faces, kernels, layers, provenance, ratios, shape, supervised, sweep
+from experiments import (
+    bank_table,
+    clips,
+    criterion,
+    faces,
+    kernels,
+    layers,
+    provenance,
+    ratios,
+    shape,
+    supervised,
+    sweep,
+)
 from stages.common import atomic
 from stages.report import ablation, resolution, tables
 from stages.report.ablation import PUBLISHED
@@ -52,6 +64,7 @@ BLOCKS = {
     "shape": shape.markdown,
     "banks": bank_table.markdown,
     "supervised": supervised.markdown,
+    "clips": clips.markdown,
 }
 OPEN = re.compile(rf"<!-- ({'|'.join(BLOCKS)}):([\w.-]+) -->\n")
 BLOCK = re.compile(rf"({OPEN.pattern}).*?(<!-- /\2 -->)", re.DOTALL)

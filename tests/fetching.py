@@ -14,9 +14,12 @@ from stages.fetch import __main__ as stage
 
 
 def fetch(source, depth=None, **changes):
-    """Runs the stage here with the params of the project, some changed."""
-    data = yaml.safe_load((ROOT / "params.yaml").read_text())["data"] | {"source": source} | changes
-    data["synthetic"] = SimpleNamespace(**data["synthetic"])
+    """Runs the stage here with the params of the project, some changed (of a section, those keys)."""
+    data = yaml.safe_load((ROOT / "params.yaml").read_text())["data"]
+    sections = {
+        name: SimpleNamespace(**(data[name] | changes.pop(name, {}))) for name in ("synthetic", "synthetic_clips")
+    }
+    data |= {"source": source} | changes | sections
     stage.run(SimpleNamespace(data=SimpleNamespace(**data), input=SimpleNamespace(depth=depth)))
     return read_index("data/train") + read_index("data/test")
 

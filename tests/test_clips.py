@@ -16,8 +16,8 @@ from edge.geometry import Geometry
 from edge.preprocess import read_image, resize, to_sample
 from stages.common import dataset
 from stages.common.dataset import Item, Samples, load_samples, read_index, sha256, write_index
-from stages.training.synthetic_defects import training_pool
-from stages.training.validation_defects import validation_defects
+from stages.training.synthetic_defects import add_defect, vary
+from stages.training.validation_defects import FAMILIES
 
 
 def spec(frames: int, step: int = 1, color: str = "grey", size=(32, 32)):
@@ -81,6 +81,20 @@ def test_each_frame_is_decoded_and_hashed_once(frames, step, tmp_path, monkeypat
     assert sorted(decoded) == sorted(hashed) == sorted(tmp_path / item.path for item in items)
 
 
+def test_every_nth_frame_of_a_clip_is_a_sample(tmp_path):
+    """Each still made of all frames before it, and pictures stay."""
+    clips.write(tmp_path, {"train": 2}, 32)
+    items, thin = read_index(tmp_path), spec(3)
+    thin.every = 5
+    kept = [item for item in items if item.frame in (0, 5, 10)]
+    assert dataset.thinned(items, thin) == kept == dataset.thinned(kept, thin)
+    whole = load_samples(tmp_path, items, spec(3))
+    places = [items.index(item) for item in kept]
+    np.testing.assert_array_equal(load_samples(tmp_path, items, thin), whole[places])
+    picture = Item("a.png", "train", 0, "good", "", "", "a", frame=3)
+    assert dataset.thinned([picture], thin) == [picture]
+
+
 def test_a_damaged_index_is_one_line(tmp_path):
     clips.write(tmp_path, {"train": 1}, 32)
     whole = (tmp_path / "index.csv").read_text()
@@ -103,15 +117,18 @@ def test_pictures_have_no_frames_before_them(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 4, 5, 8])
 def test_synthetic_defects_are_the_same_in_every_channel(channels):
-    """Of a sample whose channels are all alike; and those of three channels are what they were."""
+    """Of a sample whose channels are all alike (a clip of four frames or more has others: test_video_defects.py)."""
     grey = pictures(4, 64, 1)[:, :, :, :1]
     alike, three = np.repeat(grey, channels, 3), np.repeat(grey, 3, 3)
-    for make in (lambda x: training_pool(x, 12, 3)[0], lambda x: np.concatenate([*validation_defects(x, 3).values()])):
-        found = make(alike)
-        assert found.shape[3] == channels
-        if channels > 1:
-            assert (found == found[..., :1]).all()
-    assert (training_pool(alike, 12, 3)[1] == training_pool(three, 12, 3)[1]).all()
+    for i in range(12):
+        (found, mask), (_, wanted) = (
+            add_defect(np.random.default_rng([3, i]), vary(np.random.default_rng(i), x[0]), x[1])
+            for x in (alike, three)
+        )
+        assert found.shape[2] == channels and (found == found[..., :1]).all() and np.array_equal(mask, wanted)
+    for family in FAMILIES.values():
+        found = family(np.random.default_rng(3), alike[0], 60.0)
+        assert found.shape[2] == channels and (found == found[..., :1]).all()
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import MobileNetV2Config, MobileNetV2Model, ResNetConfig, ResNetModel
 
 from edge.errors import UserError
+from stages.detectors import first_layer
 from stages.detectors.student_init import new_student, pretrained
 from stages.detectors.student_network import taps
 from stages.detectors.trunks import DEEP, FINE, STEM, load, mobilenet_v2, trunk_nodes
@@ -301,3 +302,18 @@ def test_a_mobilenet_that_is_not_whole_or_not_1_0_wide_is_refused(tmp_path):
     state = load_file(tmp_path / "model.safetensors")
     save_file({k: v for k, v in list(state.items())[:10]}, tmp_path / "model.safetensors", {"format": "pt"})
     refused(tmp_path, "has no weights of a MobileNetV2")
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_the_first_layer_sees_now_and_what_changed(frames):
+    """Against the sums written out: half of the filters see the last frame, the others also its change since another
+    one; every earlier frame is one of these as soon as there are filters enough."""
+    weight, clip = torch.randn(12, 3, 3, 3), torch.rand(1, frames, 9, 9)
+    found = torch.nn.functional.conv2d(clip, first_layer.over_time(weight, frames))
+    for i in range(12):
+        kernel = weight[i : i + 1].sum(1, keepdim=True)
+        wanted = torch.nn.functional.conv2d(clip[:, -1:], kernel)
+        if i % 2 and frames > 1:
+            earlier = clip[:, [-2 - (i // 2) % (frames - 1)]]
+            wanted = wanted + torch.nn.functional.conv2d(clip[:, -1:] - earlier, kernel)
+        torch.testing.assert_close(found[:, i], wanted[:, 0], atol=1e-5, rtol=1e-4)

@@ -89,7 +89,7 @@ def test_a_stain_on_a_coloured_picture_has_a_colour():
 
 
 @names
-@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+@pytest.mark.parametrize("channels", [1, 2])  # of four or more it is a clip: test_video_defects.py
 def test_samples_of_any_number_of_channels_work(name, channels):
     frames = np.concatenate([GOOD] * 2, axis=3)[..., :channels]
     found = validation_defects(frames, 1)[name]

@@ -15,7 +15,7 @@ from edge.address import masked
 from edge.app.buffer import Buffer, T
 from edge.app.privacy import Guard
 from edge.app.source import Source
-from edge.app.trigger import Alarm, Motion, Rate
+from edge.app.trigger import Alarm, Continuity, Motion, Rate
 from edge.arrays import Floats, Image
 from edge.errors import UserError, reason
 from edge.inference.detector import Detector, Prediction, load
@@ -24,11 +24,16 @@ from edge.preprocess import Ring, to_grey
 LIVE_QUEUE = 2  # frames between two threads: a longer queue would show a live picture late
 QUEUE, QUEUE_BYTES = 32, 16e6  # of a file: as many frames as pay off, and no more memory than this
 WINDOW = 30  # inferences in the shown rate
+PAUSE = 1.0  # seconds without a frame after which a clip begins anew: a choice; and at least three frames' time
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One guarded frame, uint8 [H, W, 3] RGB, and the latest verdict; `fresh` is False when the model was spared."""
+    """One guarded frame, uint8 [H, W, 3] RGB, and the latest verdict; `fresh` is False when the model was spared.
+
+    clip: of a model of several frames, whether the sample has them all: "whole"; "starting": too few were seen yet, the
+    first one stands in; "gap": some of those between them were lost. Empty for a model of pictures.
+    """
 
     index: int
     seconds: float
@@ -37,6 +42,7 @@ class Frame:
     alarm: bool
     fresh: bool
     fps: float
+    clip: str = ""
 
     @property
     def score(self) -> float:
@@ -73,6 +79,7 @@ class Stream:
         self._stop = threading.Event()
         self._error: Exception | None = None
         self._counts = {"inferred": 0, "skipped_by_rate": 0, "skipped_by_motion": 0, "out": 0}
+        self._counts |= {"starting": 0, "with_gap": 0} if detector.info.input.frames > 1 else {}
         steps = (self._capture, self._captured), (self._infer, self._judged)
         self._threads = [threading.Thread(target=self._run, args=step, daemon=True) for step in steps]
         for thread in self._threads:
@@ -136,7 +143,12 @@ class Stream:
         ring = Ring(spec.frames, spec.step) if spec.color == "grey" else None
         times: deque[float] = deque(maxlen=WINDOW)
         detector.reset()
+        whole = Continuity((spec.frames - 1) * spec.step + 1, max(PAUSE, 3 / self.source.fps))
         for index, seconds, image in self._captured:
+            if whole.see(index, seconds):
+                detector.reset()
+                if ring:
+                    ring.clear()
             in_time = self._in_time(seconds)
             fresh = in_time and self._moved(image)  # both are true of the first frame
             if ring:  # a frame that is spared an inference is part of the next clip
@@ -149,7 +161,10 @@ class Stream:
             alarm = self._alarm(prediction.is_defect) if fresh else self._alarm.active
             span = times[-1] - times[0]
             fps = (len(times) - 1) / span if span else 0.0
-            target.put(Frame(index, seconds, image, prediction, alarm, fresh, fps))
+            clip = "" if spec.frames == 1 or not ring else whole.state if ring.filled else "starting"
+            if clip in ("starting", "gap"):
+                self._counts["starting" if clip == "starting" else "with_gap"] += 1
+            target.put(Frame(index, seconds, image, prediction, alarm, fresh, fps, clip))
 
     def _in_time(self, seconds: float) -> bool:
         if self._rate and not self._rate(seconds):

@@ -72,3 +72,29 @@ class Alarm:
         if self._against >= self.steady:
             self.active, self._against = not self.active, 0
         return self.active
+
+
+class Continuity:
+    """Notices frames that are missing between those that are seen: `span` is how many a clip reaches back, `pause` how
+    many seconds without one end a clip."""
+
+    def __init__(self, span: int, pause: float):
+        self._span, self._pause = span, pause
+        self._last: tuple[int, float] | None = None
+        self._since = span  # frames since one was missing
+
+    def see(self, index: int, seconds: float) -> bool:
+        """Takes note of a frame; True where a new clip begins after a pause."""
+        last, self._last = self._last, (index, seconds)
+        if last is None:
+            return False
+        if seconds - last[1] > self._pause:
+            self._since = self._span
+            return True
+        self._since = 1 if index > last[0] + 1 else min(self._since + 1, self._span)
+        return False
+
+    @property
+    def state(self) -> str:
+        """Either "whole", or "gap" while a missing frame lies within the span."""
+        return "whole" if self._since >= self._span else "gap"

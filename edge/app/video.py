@@ -25,7 +25,7 @@ from edge.app.writer import Writer, check_name
 from edge.arrays import Image
 from edge.errors import UserError, reason, shown
 
-COLUMNS = ("frame", "seconds", "score", "verdict", "alarm", "fresh")
+COLUMNS = ("frame", "seconds", "score", "verdict", "alarm", "fresh", "calibrated", "clip")
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -106,7 +106,8 @@ class _Watched:
             if self._rows:
                 verdict = "defect" if frame.is_defect else "good"
                 row = frame.index, f"{frame.seconds:.3f}", f"{frame.score:.6g}", verdict
-                self._rows.writerow([*row, int(frame.alarm), int(frame.fresh)])
+                more = int(frame.alarm), int(frame.fresh), f"{frame.prediction.calibrated:.4f}", frame.clip
+                self._rows.writerow([*row, *more])
             if writer or self.arguments.show:
                 picture = self._picture(frame)
                 if writer:

@@ -39,6 +39,11 @@ class Prediction:
         shown or compared."""
         return picture_map(self.info, self.raw_map, self.size)
 
+    @property
+    def calibrated(self) -> float:
+        """The score from 0 to 1: 0.5 at the threshold, 0.05 at the median of good validation pictures."""
+        return scoring.calibrated(self.score, self.info.threshold, self.info.median)
+
     @cached_property
     def embedding(self) -> Floats | None:
         """A vector at each place, float32 [h, w, D]; None where the model has no such output."""

@@ -162,6 +162,7 @@ class ModelInfo:
     threshold: float
     threshold_method: str
     rates: tuple[RateThreshold, ...]  # none where the folder is older
+    median: float | None  # of the scores of good validation pictures
     quantization: Quantization | None
     validation: Validation | None
     edgetpu: EdgeTPUMapping | None
@@ -231,7 +232,7 @@ def parse(folder: Path, raw: Any) -> ModelInfo:
 def _info(folder: Path, top: Fields) -> ModelInfo:
     top.choice("schema", SCHEMA)
     task = top.choice("task", "anomaly")
-    threshold, method, rates = top.object("threshold", _threshold)
+    threshold, method, rates, median = top.object("threshold", _threshold)
     params, macs = top.object("cost", lambda at: (at.whole("params", 0), at.whole("macs", 0)))
     return ModelInfo(
         folder=folder,
@@ -248,6 +249,7 @@ def _info(folder: Path, top: Fields) -> ModelInfo:
         threshold=threshold,
         threshold_method=method,
         rates=rates,
+        median=median,
         quantization=top.optional("quantization", _quantization),
         validation=top.optional("validation", _validation),
         edgetpu=top.optional("edgetpu", _edgetpu),
@@ -324,13 +326,14 @@ def _score(at: Fields) -> ScoreSpec:
     return spec
 
 
-def _threshold(at: Fields) -> tuple[float, str, tuple[RateThreshold, ...]]:
+def _threshold(at: Fields) -> tuple[float, str, tuple[RateThreshold, ...], float | None]:
     if "rate" in at.values:
         at.number("rate", 0, high=1)
     if "good" in at.values:
         at.whole("good", 1)
     rates = at.objects("rates", _rate) if "rates" in at.values else ()
-    return at.number("value"), at.text("method"), rates
+    median = at.number("median") if "median" in at.values else None
+    return at.number("value"), at.text("method"), rates, median
 
 
 def _rate(at: Fields) -> RateThreshold:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -29,6 +31,14 @@ def smoothed(map: np.ndarray, smooth: int) -> Floats:
 def is_defect(score: float, threshold: float) -> bool:
     """The verdict: a score above the threshold is a defect, one that equals it is good."""
     return score > threshold
+
+
+def calibrated(score: float, threshold: float, median: float | None) -> float:
+    """A score from 0 to 1 on a logistic curve: 0.5 at the threshold, 0.05 at the `median` of good validation scores; in
+    units of the threshold where no median below it is known. It says where a score lies, not how likely a defect is."""
+    spread = threshold - median if median is not None and median < threshold else abs(threshold) or 1.0
+    z = min(max((score - threshold) / spread, -200.0), 200.0)  # keeps the exponential finite
+    return 1 / (1 + math.exp(-math.log(19) * z))
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float | None:

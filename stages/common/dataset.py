@@ -142,13 +142,19 @@ class Samples:
         return self.spec.geometry.sample(to_sample([picture], self.spec.color)), picture.shape[:2]
 
 
+def thinned(items: Sequence[Item], spec) -> list[Item]:
+    """The pictures among the items, and every `spec.every`-th frame of the clips: neighbours are nearly alike."""
+    return [item for item in items if not item.clip or item.frame % getattr(spec, "every", 1) == 0]
+
+
 def load_samples(folder: str | Path, items: Sequence[Item], spec) -> np.ndarray:
-    """What the models get of the items: uint8 [N, height, width, C], one for each tile; spec: the section input.
+    """What the models get of the items, of clips the `thinned` ones: uint8 [N, height, width, C], one for each tile;
+    spec: the section input.
 
     Every second sample is of every second item, for what is chosen on one half is judged on the other. Tiles are in
     another order in each pair of items, so that evenly drawn samples are of all places.
     """
-    read = Samples(folder, spec)
+    read, items = Samples(folder, spec), thinned(items, spec)
     crops = [spec.geometry.crops(read(item)) for item in items]
     order = []
     for first in range(0, len(crops), 2):

@@ -60,6 +60,13 @@ class Synthetic(Section):
     test_per_defect: Annotated[int, Field(ge=1, le=100_000)]
 
 
+class SyntheticClips(Section):
+    train: Annotated[int, Field(ge=2, le=10_000)] = 8
+    test_good: Annotated[int, Field(ge=0, le=10_000)] = 2
+    test_per_anomaly: Annotated[int, Field(ge=1, le=10_000)] = 3
+    frames: Annotated[int, Field(ge=16, le=10_000)] = 48  # a choice: of fewer, an anomaly would not pass
+
+
 class Data(Section):
     source: Text  # fetch, the first stage, says which there are: a list here would tie every stage to all of them
     category: Annotated[Text, Field(max_length=100)]
@@ -73,6 +80,7 @@ class Data(Section):
     group: Location | None = None
     group_near_duplicates: bool
     synthetic: Synthetic
+    synthetic_clips: SyntheticClips = SyntheticClips()
 
     @field_validator("category")
     @classmethod
@@ -101,6 +109,7 @@ class Input(Section):
     color: Literal["rgb", "grey"] = "rgb"
     frames: Annotated[int, Field(ge=1, le=32)] = 1
     step: Annotated[int, Field(ge=1, le=10_000)] = 1
+    every: Annotated[int, Field(ge=1, le=10_000)] = 1
     depth: Annotated[int, Field(ge=9, le=16)] | None = None
 
     @field_validator("fit")
@@ -132,6 +141,15 @@ class Input(Section):
             raise ValueError(f"{self.frames} frames of color rgb; set color: grey, only grey frames are stacked")
         return self
 
+    @model_validator(mode="after")
+    def clips_are_square(self):
+        geometry = self.geometry
+        if self.frames > 1 and (
+            geometry.height != geometry.width or geometry.fit != "stretch" or geometry.tiles.count > 1
+        ):
+            raise ValueError(f"{self.frames} frames: a clip is one square; set size, fit: stretch and one tile")
+        return self
+
 
 class Views(Section):
     """How far the two views of a crop differ at most."""
@@ -159,6 +177,8 @@ class Features(Section):
 class Teacher(Features):
     patch_pool: Annotated[int, Field(ge=1, le=9), one_of(1, 3, 5, 7, 9)]
     patch_stride: Annotated[int, Field(ge=1, le=4), one_of(1, 2, 4)]
+    motion: Literal["none", "dis", "farneback"] = "none"
+    motion_lag: Annotated[int, Field(ge=1, le=31)] = 2
     coreset_ratio: Annotated[float, Field(gt=0, le=1)]
     coreset_max_patches: Annotated[int, Field(ge=100, le=10_000_000)]
     projection_dim: Annotated[int, Field(ge=1, le=65536)]
@@ -260,6 +280,7 @@ class Plan(Section):
 class Evaluate(Section):
     aupro_fpr_limit: Annotated[float, Field(ge=1e-4, le=1)]
     resolution: Literal["full", "model"] = "model"
+    frames_per_second: Annotated[float, Field(ge=0.001, le=10_000)] = 25.0
 
 
 class Benchmark(Section):

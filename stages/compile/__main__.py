@@ -10,7 +10,7 @@ from edge.inference.detector import load as load_exported
 from edge.inference.modelfile import write_model
 from edge.inference.runtimes import FORMATS
 from stages.common import atomic
-from stages.common.dataset import evenly, load_pictures, load_samples, read_index
+from stages.common.dataset import evenly, load_pictures, load_samples, read_index, thinned
 from stages.common.stage import fail, item, main
 from stages.compile import fidelity
 from stages.compile.build import Build
@@ -28,7 +28,7 @@ def compile_variant(params, name: str) -> None:
     p, variant = params.compile, getattr(params.variants, name)
     prepare(params.seed, params.threads)
     count = max(p.calibration_images, p.fidelity.images)
-    train = load_samples(DATA, evenly(read_index(DATA, "train"), count), params.input)
+    train = load_samples(DATA, evenly(thinned(read_index(DATA, "train"), params.input), count), params.input)
     samples, _ = training_pool(train, count, params.seed, 2)
     items = read_index(DATA, "val")
     val = load_pictures(DATA, items, params.input)

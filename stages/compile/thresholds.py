@@ -117,6 +117,7 @@ def find(scores: np.ndarray, rate: float, method: str, seed: int, groups: int | 
         "rate": rate,
         "method": describe(chosen, method, len(scores), groups),
         "good": len(scores),
+        "median": float(np.median(scores)),
         "rates": [asdict(one) for one in found],
     }
 

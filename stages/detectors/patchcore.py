@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edge.errors import UserError
 from stages.common import schema
 from stages.common.progress import track
+from stages.detectors import motion
 from stages.detectors.backbone import FeatureExtractor, build, normalisation, pretrained, small_resnet_config
 from stages.detectors.base import MAP, SCORE, Detector, Export, Run, check_samples
 from stages.detectors.coreset import StreamedCoreset, greedy_coreset, projection, random_projection
@@ -46,7 +48,14 @@ class PatchCore(Detector, nn.Module):
     kind = "patchcore"
     Settings = schema.Teacher
 
-    def __init__(self, extractor: FeatureExtractor, bank: torch.Tensor, pool: int, score: str, stride: int = 1):
+    def __init__(
+        self,
+        extractor: FeatureExtractor | motion.MotionExtractor,
+        bank: torch.Tensor,
+        pool: int,
+        score: str,
+        stride: int = 1,
+    ):
         nn.Module.__init__(self)
         self.extractor, self.pool, self.score, self.stride = extractor, pool, score, stride
         self.register_buffer("bank", bank)  # [K, D]
@@ -120,10 +129,16 @@ class PatchCore(Detector, nn.Module):
     @classmethod
     def read(cls, folder: Path, settings: dict) -> Self:
         bank = load_file(folder / "bank.safetensors")["bank"]
-        return cls(FeatureExtractor.load(folder), bank, **settings).eval()
+        return cls(motion.load(folder), bank, **settings).eval()
 
     def export(self) -> Export:
-        """The map, and the score where it is reweighted; else the device takes the maximum of the map."""
+        """The map, and the score where it is reweighted; else the device takes the maximum of the map. UserError with
+        motion, which no file computes."""
+        if isinstance(self.extractor, motion.MotionExtractor):
+            raise UserError(
+                "teacher.motion: OpenCV's optical flow can't be exported; leave out the teacher's variants, as "
+                "`python -m experiments tier video` does, or set motion: none"
+            )
         if self.score == "reweighted":
             return Export(self.eval(), {"map": MAP, "score": SCORE}, "output")
         return Export(FirstOutput(self).eval(), {"map": MAP})
@@ -140,13 +155,25 @@ class FirstOutput(nn.Module):
         return self.module(images)[0]
 
 
-def feature_extractor(settings, train: np.ndarray, run: Run) -> FeatureExtractor:
+def feature_extractor(settings, train: np.ndarray, run: Run) -> FeatureExtractor | motion.MotionExtractor:
+    """What computes feature maps: the backbone that params name, on the last frame where motion is beside it."""
+    method = getattr(settings, "motion", "none")
+    if method == "none":
+        return backbone(settings, train, run)
+    motion.check(method, settings.motion_lag, train.shape[3])
+    appearance = backbone(settings, np.ascontiguousarray(train[..., -1:]), run)
+    extractor = motion.MotionExtractor(appearance, method, settings.motion_lag)
+    extractor.fit_balance(train)
+    return extractor
+
+
+def backbone(settings, train: np.ndarray, run: Run) -> FeatureExtractor:
     """The frozen backbone that params name, pretrained or trained here on crops of the good samples (SimCLR)."""
     if settings.backbone != "simclr":
-        backbone = pretrained(settings.backbone, settings.layers)
-        return FeatureExtractor(backbone, normalisation(settings.backbone), settings.scales).eval()
-    backbone = build(small_resnet_config(train.shape[3]), settings.layers)
-    extractor = FeatureExtractor(backbone, "local_contrast", settings.scales)
+        network = pretrained(settings.backbone, settings.layers)
+        return FeatureExtractor(network, normalisation(settings.backbone), settings.scales).eval()
+    network = build(small_resnet_config(train.shape[3]), settings.layers)
+    extractor = FeatureExtractor(network, "local_contrast", settings.scales)
     simclr.train(
         extractor,
         to_tensor(train).contiguous(),

@@ -5,6 +5,7 @@ import torch
 
 from stages.common.dataset import evenly
 from stages.detectors import memory_bank
+from stages.detectors.first_layer import over_time
 from stages.detectors.student_network import EMBEDDING, SOURCES, architecture, set_pooling
 from stages.detectors.trunks import Layers, Stage, load, mobilenet_v2, trunk_nodes
 from stages.graph.batchnorm import recalibrate, reinsert
@@ -20,8 +21,8 @@ def new_student(init: str, width: float, images: torch.Tensor) -> Network:
     """A student without memory banks; with a pretrained `init` its trunk computes the pretrained features as well as
     its width allows.
 
-    images: float [N, C, S, S] in 0..1, training samples on which batch norm is calibrated. A pretrained first layer
-    sees the mean of grey frames as all three colours. UserError for an `init` that can't be loaded.
+    images: float [N, C, S, S] in 0..1, training samples on which batch norm is calibrated. Of grey frames a pretrained
+    first layer sees the last one, and changes (first_layer.py). UserError for an `init` that can't be loaded.
     """
     channels = images.shape[1]
     stages, layers = found(init)
@@ -50,7 +51,7 @@ def pretrained(stages: list[Stage], layers: Layers, images: torch.Tensor) -> Net
         if name == "stem":  # x' = 2 x - 1
             weight, bias = weight * 2, bias - weight.sum(dim=(1, 2, 3))
             if trunk.channels != 3:
-                weight = weight.sum(1, keepdim=True).repeat(1, trunk.channels, 1, 1) / trunk.channels
+                weight = over_time(weight, trunk.channels)
         trunk.ops[name].conv.weight.data.copy_(weight)
         trunk.ops[name].norm.bias.data.copy_(bias)
     reinsert(trunk, images)

@@ -15,7 +15,8 @@ from edge.inference.runtimes import DELEGATES
 from stages.common import atomic, dataset, stage
 from stages.common.metrics import average_precision, image_auroc
 from stages.common.progress import track
-from stages.evaluate import metrics
+from stages.evaluate import clips, metrics, regions
+from stages.evaluate.masks import load_mask, shrink
 from stages.evaluate.pixels import PixelAccuracy
 
 TEST, OUT = Path("data/test"), Path("artifacts/eval")
@@ -24,7 +25,7 @@ SHOWN_SIDE = 64  # longer side of the maps kept for the report, in pixels
 
 def run(params, variant: str) -> None:
     """Writes artifacts/eval/<variant>.json (accuracy) and .npz (scores and small maps of every test picture)."""
-    items = dataset.read_index(TEST)
+    items = sorted(dataset.read_index(TEST), key=lambda item: (item.clip, item.frame))  # pictures stay as they are
     detector = load(Path("artifacts/models") / variant, params.threads)
     info = detector.info
     kept = shown_size(*info.input.geometry.canvas)
@@ -33,7 +34,8 @@ def run(params, variant: str) -> None:
     read = dataset.Samples(TEST, info.input)
     with PixelAccuracy(TEST, items, info, params.evaluate.resolution, OUT) as pixels:
         for i, item in enumerate(track(items, f"evaluate {variant}")):
-            detector.reset()
+            if not (i and item.clip and item.clip == items[i - 1].clip):  # a state goes on through a clip
+                detector.reset()
             sample, size = read.with_size(item)
             found = detector.judge(sample, size)
             if not (np.isfinite(found.map).all() and np.isfinite(found.score)):
@@ -49,6 +51,7 @@ def run(params, variant: str) -> None:
             "how": "predicted (its int8 file on the CPU)" if info.edgetpu else "measured",
             **accuracy(items, scores, decisions),
             **compared,
+            **({"video": video(items, scores, shown, info.threshold, params.evaluate)} if items[0].clip else {}),
             "threshold": info.threshold,
             "threshold_method": info.threshold_method,
             "false_alarm_rate": info.raw["threshold"].get("rate"),
@@ -70,6 +73,8 @@ def run(params, variant: str) -> None:
             path=np.array([item.path for item in items]),
             label=np.array([item.label for item in items], np.int8),
             defect=np.array([item.defect for item in items]),
+            clip=np.array([item.clip for item in items]),
+            frame=np.array([item.frame for item in items]),
             score=scores,
             map=shown,
         )
@@ -86,6 +91,24 @@ def accuracy(items: list[dataset.Item], scores: np.ndarray, decisions: np.ndarra
         "average_precision": average_precision(labels, scores) if both else None,
         **(metrics.decision_metrics(labels, decisions) if both else {"f1": None, "precision": None, "recall": None}),
         "per_defect": metrics.per_defect_auroc(defects, scores) if both else {},
+    }
+
+
+def video(items: list[dataset.Item], scores: np.ndarray, maps: np.ndarray, threshold: float, settings) -> dict:
+    """What only clips have: frame AUCs, events and alarms at the validation threshold, RBDC and TBDC on small maps."""
+    found = clips.by_clip(items, scores)
+    height, width = maps.shape[1:]
+    seen = []
+    for item, map in zip(items, maps, strict=True):
+        mask = load_mask(TEST, item, height, width)
+        if mask is None:  # an anomaly whose pixels nobody marked
+            continue
+        truth = mask if mask.shape == (height, width) else shrink(mask, height, width)
+        seen.append(regions.Frame(item.clip, map.astype(np.float32), truth))
+    return {
+        "frame_auc": clips.frame_auc(found),
+        "events": clips.event_metrics(found, threshold, settings.frames_per_second),
+        **regions.criteria(seen),
     }
 
 

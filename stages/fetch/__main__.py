@@ -42,7 +42,7 @@ def _run(params) -> None:
         with directory(OUTPUTS[0]) as train, directory(OUTPUTS[1]) as test:
             for out, names in ((train, ("train", "val")), (test, ("test",))):
                 items = [place(out, pictures[i], digests[i], name, group) for i, name, group in drawn if name in names]
-                write_index(out, sorted(items, key=lambda item: item.path))
+                write_index(out, sorted(items, key=lambda item: (item.clip, item.frame, item.path)))
     for name in ("train", "val", "test"):
         defects = Counter(pictures[i].defect for i, s, _ in drawn if s == name)
         print(f"{name}: " + ", ".join(f"{count} {defect}" for defect, count in sorted(defects.items())), flush=True)
@@ -75,13 +75,13 @@ def scratch(path: Path):
 def place(out: Path, picture: Picture, digest: str, split_name: str, group: str) -> Item:
     """Copies the picture and its mask byte for byte; returns what the index says of it."""
     path = f"images/{picture.name}"
-    mask = f"masks/{picture.defect}/{picture.mask.name}" if picture.mask else ""
+    mask = f"masks/{picture.clip or picture.defect}/{picture.mask.name}" if picture.mask else ""
     for source, name in ((picture.file, path), (picture.mask, mask)):
         if source:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, out / name)
     label, unverified = int(picture.defect != "good"), int(picture.unverified)
-    return Item(path, split_name, label, picture.defect, mask, digest, group, unverified=unverified)
+    return Item(path, split_name, label, picture.defect, mask, digest, group, picture.clip, picture.frame, unverified)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ Image.MAX_IMAGE_PIXELS = None  # OpenCV, which decodes every picture first, has 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of a source."""
+    """One image of a source, or one frame of a clip."""
 
     file: Path
     name: str  # its path under images/, unique in its source
@@ -26,6 +26,8 @@ class Picture:
     group: str  # pictures of one group never straddle a split: near-duplicates, the frames of one recording
     origin: str  # train | test: the split of the source; any: fetch draws the split
     unverified: bool = False  # downloaded, and compared with no known hash
+    clip: str = ""  # the clip that it is a frame of, empty for a picture
+    frame: int = 0  # its place in the clip
 
     @property
     def files(self) -> list[Path]:

@@ -28,11 +28,12 @@ def components(members: Iterable, pairs: list[tuple]) -> dict:
 
 
 def merge(pictures: list[Picture], digests: list[str]) -> list[str]:
-    """The group of each picture, groups that hold the same file (equal `digests`) being one."""
-    first: dict[str, str] = {}  # digest: the group of the first picture that has it
+    """The group of each picture, groups that hold the same file (equal `digests`) or frames of one clip being one."""
+    first: dict[str, str] = {}  # digest, or name of a clip: the group of the first picture that has it
     same = []
     for picture, digest in zip(pictures, digests, strict=True):
-        same.append((first.setdefault(digest, picture.group), picture.group))
+        for key in (digest, f"clip {picture.clip}") if picture.clip else (digest,):
+            same.append((first.setdefault(key, picture.group), picture.group))
     group = components((picture.group for picture in pictures), same)
     return [group[picture.group] for picture in pictures]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from stages.common import atomic, stage
 from stages.report import (
     ablation,
+    clips,
     dependencies,
     examples,
     figures,
@@ -41,6 +42,8 @@ def run(params) -> None:
         captions = figures.draw(evals, results, benches, runs, folder, data)
         caption = examples.draw(variants, evals, count, folder / "examples.png", depth)
         captions |= {"examples": caption, **supervised.draw(variants, evals, folder)}
+        if over_time := clips.draw(variants, evals, folder / "clips.png", depth):
+            captions["clips"] = over_time
         tiles = gallery.draw(shown, evals[shown]["threshold"], count, data, depth)
         plots.write_csv(data / "thresholds.csv", thresholds.DATA_HEAD, thresholds.data(evals))
         context = page.context(

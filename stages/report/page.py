@@ -17,13 +17,14 @@ HEADINGS = {  # of the figures, in the order of the page
     "size": "Size",
     "per_defect": "Accuracy by defect type",
     "examples": "Examples",
+    "clips": "Scores over time",
     "latency": "Latency",
     "energy": "Energy",
     "curves": "Training",
     "defects": "Synthetic defects",
     **supervised.HEADINGS,
 }
-PICTURES = ("examples", "defects", *supervised.HEADINGS)  # no plots: they have no data
+PICTURES = ("examples", "clips", "defects", *supervised.HEADINGS)  # no plots: they have no data
 KINDS = {".png": "image/webp", ".jpg": "image/jpeg", ".svg": "image/svg+xml", ".csv": "text/csv"}
 WIDEST = 1100  # pixels of a picture in the page, which shows none wider
 QUALITY = 80  # of WebP

@@ -8,6 +8,11 @@ is drawn by distill (reports/curves/distill/defects.png).
 import cv2
 import numpy as np
 
+from stages.training import video_defects
+
+# channels from which a sample is a clip: fewer frames show little motion, and three may be a picture's colours
+CLIP = 4
+
 
 def channelwise(function, sample: np.ndarray) -> np.ndarray:
     """Applies a function of OpenCV, which takes at most four channels, to a sample [H, W, C] of any number."""
@@ -119,15 +124,22 @@ def vary(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 def training_pool(images: np.ndarray, count: int, seed: int, pool: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """`count` augmented pictures uint8 [count, H, W, C], every second one with a defect; masks bool [count, H, W].
+    Those of clips are defects of motion, and some of the good ones stand still or hold a decoy (video_defects.py).
 
     pool: number of the random stream: pools of another number or seed hold other pictures.
     """
     pictures = np.empty((count, *images.shape[1:]), np.uint8)
     masks = np.zeros(pictures.shape[:3], bool)
+    speed = video_defects.usual_speed(images) if images.shape[3] >= CLIP else None
     for i in range(count):
         rng = np.random.default_rng([seed, pool, i])
         picture = vary(rng, images[rng.integers(len(images))])
-        if i % 2:
+        if speed is not None:
+            donor = images[rng.integers(len(images))]
+            picture = video_defects.add_good(rng, picture, donor, speed)
+            if i % 2:
+                picture, masks[i] = video_defects.add_video_defect(rng, picture, donor, speed)
+        elif i % 2:
             donor = images[rng.integers(len(images))]
             picture, masks[i] = add_defect(rng, picture, donor)
         pictures[i] = picture

@@ -12,6 +12,8 @@ import numpy as np
 
 from stages.common.metrics import image_auroc
 from stages.training.cutpaste import cut_paste
+from stages.training.synthetic_defects import CLIP
+from stages.training.validation_video import validation_videos
 
 COUNT = 40  # pictures with a defect of each family: a choice, bounds time
 FAINT, STRONG = 4.0, 120.0  # grey levels of contrast, drawn log-uniformly
@@ -82,7 +84,10 @@ def validation_defects(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 
 def damaged(images: Sequence[np.ndarray] | np.ndarray, seed: int) -> dict[str, list[np.ndarray]]:
-    """The same of pictures uint8 [H, W, C] that may have different sizes."""
+    """The same of pictures uint8 [H, W, C] that may have different sizes. Defects of clips, which are square, are those
+    of motion (validation_video.py)."""
+    if images[0].shape[2] >= CLIP:
+        return {name: list(samples) for name, samples in validation_videos(np.stack([*images]), seed, COUNT).items()}
     found: dict[str, list[np.ndarray]] = {}
     for number, (name, family) in enumerate(FAMILIES.items()):
         order = np.random.default_rng([seed, number]).permutation(len(images))
