@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,8 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from students import pictures
 
 from edge.errors import UserError
+from edge.inference.fields import Fields
+from edge.inference.modelinfo import _validation
 from stages.common import verdicts
 from stages.compile.validation import validate
 from stages.detectors.base import Run
@@ -149,6 +152,7 @@ def test_compile_takes_the_threshold_of_the_best_f1_on_labelled_pictures():
     rows = {row["threshold"]: row["f1"] for row in found["validation"]["thresholds"]}
     assert rows[found["threshold"]["value"]] == max(rows.values()) and len(rows) == 9
     assert found["validation"]["auroc"] == 1.0 and found["validation"]["defects"] == 4
+    assert Fields(Path("model.json"), found).object("validation", _validation).thresholds[0]["threshold"] == 0.1
     assert "best F1 (0.889) of the thresholds 0.1 to 0.5 on 6 good and 4 defective" in found["threshold"]["method"]
 
 

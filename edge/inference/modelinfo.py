@@ -119,11 +119,15 @@ class RateThreshold:
 
 @dataclass(frozen=True)
 class Validation:
-    """Image AUROC of good validation pictures against synthetic defects, and how many there were of each."""
+    """Image AUROC of good validation pictures against defects, and how many there were of each.
+
+    The defects are synthetic; those of a supervised detector are labelled ones, and `thresholds` has what its score
+    says of all of them at each threshold that was tried."""
 
     auroc: float
     good: int
     defects: int
+    thresholds: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -348,7 +352,8 @@ def _quantization(at: Fields) -> Quantization:
 
 def _validation(at: Fields) -> Validation:
     defects = "cutpaste" if "cutpaste" in at.values else "defects"  # what it was called before
-    return Validation(at.number("auroc", 0, high=1), at.whole("good", 1), at.whole(defects, 1))
+    rows = at.objects("thresholds", Fields.mapping) if "thresholds" in at.values else ()
+    return Validation(at.number("auroc", 0, high=1), at.whole("good", 1), at.whole(defects, 1), rows)
 
 
 def _edgetpu(at: Fields) -> EdgeTPUMapping:
