@@ -56,7 +56,7 @@ def test_a_baseline_goes_from_params_to_its_accuracy(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"kind": "oracle"}, "baselines.small.kind: no detector kind 'oracle'; there are patchcore,"),
+        ({"kind": "oracle"}, "baselines.small.kind: no detector kind 'oracle'; there are autoencoder,"),
         ({"kind": "quantized_student"}, "baselines.small.kind = quantized_student: needs another detector"),
         ({"settings": {**SETTINGS, "score": "mean"}}, "baselines.small.settings score = 'mean': Input should be 'max'"),
         ({"settings": {**SETTINGS, "depth": 3}}, "baselines.small.settings depth: unknown key; remove it"),

@@ -46,7 +46,7 @@ def test_links_lead_somewhere(page):
 @pages
 def test_a_page_is_short_and_finished(page):
     text = page.read_text()
-    assert len(text.splitlines()) <= (119 if page == ROOT / "README.md" else 200)
+    assert len(text.splitlines()) <= {ROOT / "README.md": 119, ROOT / "CHANGELOG.md": 300}.get(page, 200)
     assert not [line for line in text.splitlines() if "TODO" in line]
 
 
@@ -93,7 +93,7 @@ def test_every_result_that_is_published_is_shown_once():
 
 
 def test_the_figures_of_the_first_screen_are_those_of_the_record():
-    rows = {row["variant"]: row for row in json.loads((ROOT / "reports/published/mtd/summary.json").read_text())}
+    rows = {row["variant"]: row for row in json.loads((ROOT / "reports/published/mtd-lite0/summary.json").read_text())}
     teacher, small = rows["teacher-onnx"], rows["pruned-int8"]
     first = " ".join((ROOT / "README.md").read_text().partition("\n## ")[0].split())
     p50 = [row["latency_ms"]["p50"] for row in (teacher, small)]
