@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import tiny_models
-from test_edge_samples import FRAMES, SIZE, clips, frames, memory  # noqa: F401 (fixtures)
+from test_edge_samples import FRAMES, clips, frames, memory  # noqa: F401 (fixtures)
 
 import edge
 from edge.__main__ import main
@@ -31,7 +31,7 @@ def test_streaming_equals_batch_to_the_bit(clips, here):  # noqa: F811
     writer.release()
     write_index(here, items)
     detector = edge.load(clips)
-    read = Samples(here, detector.info.input, SIZE, SIZE)
+    read = Samples(here, detector.info.input)
     batch = [detector.judge(read(item)) for item in items]
     with edge.stream(detector, "in.avi") as live:
         found = list(live)
@@ -45,7 +45,7 @@ def test_streaming_equals_batch_to_the_bit(clips, here):  # noqa: F811
 
 def test_each_frame_is_resized_once(clips, here, monkeypatch):  # noqa: F811
     seen = []
-    monkeypatch.setattr("edge.inference.detector.resize", lambda *a: seen.append(a[0].shape) or resize(*a))
+    monkeypatch.setattr("edge.geometry.resize", lambda *a: seen.append(a[0].shape) or resize(*a))
     writer = cv2.VideoWriter("in.avi", cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
     for picture in frames(20, 48, 64):
         writer.write(picture)

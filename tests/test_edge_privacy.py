@@ -244,7 +244,7 @@ def watched(monkeypatch):
     monkeypatch.setattr(cv2, "waitKey", lambda _: -1, raising=False)
     # at the picture's own size, where a pixel of a face would show
     monkeypatch.setattr(Detector, "resize", lambda self, image: image)
-    monkeypatch.setattr(Detector, "prepare", lambda self, image: np.zeros((1, 16, 16, 3), np.int8))
+    monkeypatch.setattr(Detector, "tensors", lambda self, image: [np.zeros((1, 16, 16, 3), np.int8)])
     return seen
 
 

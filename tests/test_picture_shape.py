@@ -305,7 +305,8 @@ def test_a_model_folder_says_its_shape_and_costs_of_a_whole_picture(fit, student
     estimated = result.energy(SimpleNamespace(energy=SimpleNamespace(source="estimate"), runtime=()), info, None)
     one = estimate(info.macs // 3, info.size_bytes, "float32")
     assert estimated["value_mj"] == pytest.approx(3 * one["value_mj"])
-    found = validate(device, load_pictures("data/test", index, spec(geometry)), 1.0, 0)
+    settings = SimpleNamespace(false_alarm_rate=0.01, threshold="quantile")
+    found = validate(device, load_pictures("data/test", index, spec(geometry)), settings, 0)
     scores = [device.predict(read_image(f"data/test/{item.path}")).score for item in index]
     assert found["threshold"]["value"] == max(scores), "the threshold is of scores as the device gives them"
 
