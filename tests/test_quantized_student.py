@@ -13,6 +13,7 @@ from students import body, detector, pictures
 from stages.compile import fidelity
 from stages.detectors import memory_bank
 from stages.detectors.base import FILE, Run
+from stages.detectors.local_density import expected_distances
 from stages.detectors.quantized_student import QuantizedStudent
 from stages.detectors.registry import load
 from stages.detectors.student import Student
@@ -94,8 +95,9 @@ def test_its_banks_hold_embeddings_of_the_int8_network(epochs):
         lonely = np.abs(entries / step - np.rint(entries / step)).max(1) < 1e-2  # entries that are one patch
         nearest = ((entries[:, None] - patches[None]) ** 2).sum(-1).min(1)
         assert lonely.any() and nearest[lonely].max() < (0.02 * step) ** 2 * 32
-        squares = layers[f"bank_{source}"].bias.detach().numpy() / scale
-        np.testing.assert_allclose(squares, (entries**2).sum(1), rtol=1e-3)
+        expected = expected_distances(values[f"embed_{source}"], torch.from_numpy(entries).float()).numpy()
+        offsets = layers[f"bank_{source}"].bias.detach().numpy() / scale
+        np.testing.assert_allclose(offsets, (entries**2).sum(1) - expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("epochs", [0, 1])

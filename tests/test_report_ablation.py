@@ -137,8 +137,12 @@ def test_networks_are_told_apart_by_name_not_by_where_they_lie(inside):
 
 
 ONE_TILE = {"height": None, "width": None, "fit": "stretch", "tiles": {"rows": 1, "columns": 1, "overlap": 32}}
-AT_DEFAULT = {"input": {"color": "rgb", "frames": 1, "step": 1, "depth": None, **ONE_TILE}, "data": {"group": None}}
-AT_DEFAULT |= {"distill": {"train_trunk": True}, "evaluate": {"resolution": "model"}}
+PICTURE = {"color": "rgb", "frames": 1, "step": 1, "every": 1, "depth": None, **ONE_TILE}
+VIEWS = {"zoom": 0.1, "angle": 7.5, "shift": 4.0, "contrast": [0.7, 1.4], "light": 0.1, "noise": 0.02}
+CLIPS = {"train": 8, "test_good": 2, "test_per_anomaly": 3, "frames": 48}
+AT_DEFAULT = {"input": PICTURE, "data": {"group": None, "split": "unsupervised", "synthetic_clips": CLIPS}}
+AT_DEFAULT |= {"distill": {"train_trunk": True}, "evaluate": {"resolution": "model", "frames_per_second": 25.0}}
+AT_DEFAULT |= {"teacher": {"motion": "none", "motion_lag": 2, "simclr_temperature": 0.1, "simclr_views": VIEWS}}
 NO_ACCURACY = {"compile": {"threshold": "quantile"}, "report": {"latency_budget_ms": None}}  # what decides none
 
 

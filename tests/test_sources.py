@@ -101,5 +101,8 @@ def test_no_other_stage_depends_on_the_sources():
 
 
 def test_params_yaml_names_the_sources():
-    comment = re.search(r"^  source:.*# ([\w |]+) \(", (ROOT / "params.yaml").read_text(), re.MULTILINE)
-    assert sorted(comment[1].split(" | ")) == sources.names()
+    """In two lines of comment: those of pictures and those of clips."""
+    text = (ROOT / "params.yaml").read_text()
+    lists = re.findall(r"# (?:a module of stages/fetch/sources|of clips): ([^;\n]+)", text)
+    assert len(lists) == 2
+    assert sorted(name.strip() for name in ",".join(lists).replace("(your own)", "").split(",")) == sources.names()

@@ -270,7 +270,7 @@ def test_two_scales_as_onnx_and_as_a_folder(tmp_path):
     patches = patch_embeddings(extractor.eval()(to_tensor(images)), 3).permute(0, 2, 3, 1).flatten(0, 2)
     teacher = PatchCore(extractor, patches[::5].detach() + 0.1, 3, "max").eval()
     teacher.save(tmp_path)
-    export(load(tmp_path).export().module, 32, tmp_path / "model.onnx", ["map"])
+    export(load(tmp_path).export().module, (32, 32), tmp_path / "model.onnx", ["map"])
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for image in images:
         maps, _ = predict(teacher, image[None])
@@ -295,7 +295,7 @@ def test_dinov2_folder_gives_the_features_of_its_blocks(dinov2):
 def test_dinov2_teacher_as_onnx(dinov2, score, tmp_path):
     teacher, images = make_teacher(pretrained(str(dinov2), [1, 2]), "imagenet", 48, score)
     outputs = ["map", "score"] if score == "reweighted" else ["map"]
-    export(teacher.export().module, 48, tmp_path / "model.onnx", outputs)
+    export(teacher.export().module, (48, 48), tmp_path / "model.onnx", outputs)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     assert [o.name for o in session.get_outputs()] == outputs
     for image in images:
