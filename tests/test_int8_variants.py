@@ -104,9 +104,10 @@ def test_calibration_pictures_have_defects_that_good_ones_lack(monkeypatch, tmp_
             raise InterruptedError
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compile_stage, "read_index", lambda *_: list(range(40)))
-    monkeypatch.setattr(compile_stage, "load_samples", lambda _, index, spec: plain[: len(index)])
-    monkeypatch.setattr(compile_stage, "load", lambda _: None)
+    monkeypatch.setattr(compile_stage, "read_index", lambda *_: [SimpleNamespace(clip="")] * 40)
+    for reader in ("load_samples", "load_pictures"):
+        monkeypatch.setattr(compile_stage, reader, lambda _, index, spec: plain[: len(index)])
+    monkeypatch.setattr(compile_stage, "load", lambda _: SimpleNamespace(supervised=False))
     monkeypatch.setattr(compile_stage, "Build", Stop)
     compile_params = SimpleNamespace(calibration_images=32, fidelity=SimpleNamespace(images=40), edgetpu_compiler=None)
     variants = SimpleNamespace(ptq=SimpleNamespace(model="student", format="tflite", precision="int8"))
