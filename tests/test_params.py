@@ -221,6 +221,12 @@ def test_a_missing_key_is_named(key):
         ({"variants.teacher-onnx.step": "float"}, "variants.teacher-onnx", "only a student is compressed"),
         ({"variants.student-fp32.format": "edgetpu"}, "variants.student-fp32", "edgetpu is made in int8 only"),
         ({"input.frames": 8}, "input", "only grey frames are stacked"),
+        (
+            {"input.frames": 4, "input.color": "grey", "input.fit": "letterbox"},
+            "input",
+            "4 frames: a clip is one square",
+        ),
+        ({"input.frames": 4, "input.color": "grey", "input.tiles": {"rows": 2}}, "input", "a clip is one square"),
     ],
 )
 def test_rules_across_keys(values, section, words):
