@@ -139,7 +139,7 @@ class Broker:
     def start(self) -> None:
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen([MOSQUITTO, "-c", self._config], stdout=log, stderr=log)
-        assert until(self._answers), (self.folder / "log").read_text()
+        assert until(self._answers) and self._process.poll() is None, (self.folder / "log").read_text()
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):

@@ -177,6 +177,29 @@ def test_what_waits_is_sent_after_the_next_start(make, sender):
     assert sender.inbox.ids() == [message.message for message in messages(6)]
 
 
+def test_the_end_of_trouble_is_waited_for(make, sender, said):
+    """What waits when the link is closed goes out if the other side is back in time."""
+    sender.down = LinkError("restarts")
+    link = make()
+    for message in messages(3):
+        link.send(message)
+    assert until(lambda: said)
+    threading.Timer(0.2, setattr, (sender, "down", None)).start()
+    link.close()
+    assert sender.inbox.ids() == [message.message for message in messages(3)]
+
+
+def test_nobody_waits_for_an_attempt_that_would_come_too_late(make, sender, said, monkeypatch):
+    monkeypatch.setattr(module, "PAUSE", 600)
+    sender.down = LinkError("no route")
+    link = make()
+    link.send(messages(1)[0])
+    assert until(lambda: said and link._next)
+    start = time.monotonic()
+    link.close()
+    assert time.monotonic() - start < 2 and link._outbox.path.exists() and not sender.inbox.events
+
+
 def test_stats_are_sealed_and_not_kept(make, sender):
     sender.down = LinkError("no route")
     link = make()
