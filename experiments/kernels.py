@@ -12,7 +12,8 @@ from edge.errors import UserError
 from edge.inference import scoring
 from edge.inference.kernels import KERNELS
 from edge.inference.modelfile import open_model
-from edge.inference.modelinfo import Grid, ModelInfo
+from edge.inference.modelinfo import ModelInfo
+from edge.inference.modelspec import Grid
 from experiments import provenance
 from hardware_runners.runner import devices, transports
 from hardware_runners.runner.devices import Device

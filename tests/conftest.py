@@ -1,6 +1,7 @@
 """Shared fixtures: the folder of real images and weights, small pictures, a clean working folder."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,31 @@ def inside(report_run, monkeypatch):
     """The params of a run of `report`, in whose folder the test is."""
     monkeypatch.chdir(report_run[0])
     return report_run[1]
+
+
+@pytest.fixture
+def said():
+    """The lines that something was told to say."""
+    return []
+
+
+@pytest.fixture
+def inbox(tmp_path):
+    """Who reads what a device of this folder sends."""
+    from link_parties import Inbox, site
+
+    site(tmp_path, "https://nobody")
+    return Inbox(tmp_path / "server.json")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 400 kB; skipped where none can be mounted."""
+    (tmp_path / "small").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "none", str(tmp_path / "small")]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no file system can be mounted here")
+    yield tmp_path / "small"
+    subprocess.run(["umount", "-l", str(tmp_path / "small")], check=True)

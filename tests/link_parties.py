@@ -1,5 +1,5 @@
 """What a link talks to in tests: certificates, an HTTPS server, a mosquitto that can be killed, a line that can be cut,
-and a consumer that stores each message once."""
+a consumer that stores each message once, and messages for it."""
 
 import contextlib
 import datetime
@@ -20,9 +20,11 @@ import paho.mqtt.client as paho
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from test_event import event
 
 from edge.event import from_json
 from edge.inference.fields import Fields
+from edge.link import link as link_module
 from edge.link.keys import new_keys, read_keys, write_keys
 from edge.link.seal import unseal
 from edge.link.settings import parse
@@ -139,7 +141,7 @@ class Broker:
     def start(self) -> None:
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen([MOSQUITTO, "-c", self._config], stdout=log, stderr=log)
-        assert until(self._answers), (self.folder / "log").read_text()
+        assert until(self._answers) and self._process.poll() is None, (self.folder / "log").read_text()
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
@@ -307,3 +309,41 @@ class Server:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+
+
+def messages(count: int, start: int = 0) -> list:
+    """Messages of events of three each: new, update, end."""
+    phases = ["new", "update", "end"]
+    return [event(id=f"e{i // 3}", phase=phases[i % 3], sequence=i % 3, clip=None) for i in range(start, start + count)]
+
+
+def pauses(monkeypatch, first: float, longest: float) -> None:
+    """Has links try again after so many seconds."""
+    monkeypatch.setattr(link_module, "PAUSE", first)
+    monkeypatch.setattr(link_module, "LONGEST_PAUSE", longest)
+
+
+@contextlib.contextmanager
+def links():
+    """A list of links; those that are still open at the end are closed."""
+    made = []
+    yield made
+    for link in made:
+        if link._thread.is_alive():
+            link.close(0)
+
+
+@contextlib.contextmanager
+def one_by_one(build):
+    """`build`, which closes what it made before; the last one is closed at the end."""
+    made = []
+
+    def make(**options):
+        if made:
+            made[-1].close()
+        made.append(build(**options))
+        return made[-1]
+
+    yield make
+    if made:
+        made[-1].close()

@@ -1,7 +1,6 @@
-"""The link with senders that fail as they like: nothing lost, nothing shown; and the settings of a site."""
+"""The link with senders that fail as they like: nothing lost, nothing shown."""
 
 import json
-import re
 import subprocess
 import sys
 import textwrap
@@ -11,18 +10,16 @@ from dataclasses import replace
 
 import pytest
 from conftest import ROOT, one_line
-from link_parties import Authority, Inbox, environment, private, site, until
+from link_parties import Inbox, environment, links, messages, pauses, site, until
 from test_event import event
 
 from edge.errors import UserError
 from edge.event import Clip
-from edge.inference.fields import Fields
 from edge.link import link as module
 from edge.link.keys import decoded
 from edge.link.link import Link
 from edge.link.parts import PART, part, parts, read_part
 from edge.link.sender import LinkError, Refused, Unheard
-from edge.link.settings import DEFAULTS, parse
 
 ADDRESS = "https://127.0.0.1:1"  # of nobody
 
@@ -57,13 +54,7 @@ class Sender:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(module, "PAUSE", 0.01)
-    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.02)
-
-
-@pytest.fixture
-def said():
-    return []
+    pauses(monkeypatch, 0.01, 0.02)
 
 
 @pytest.fixture
@@ -74,21 +65,12 @@ def sender(tmp_path):
 
 @pytest.fixture
 def make(tmp_path, sender, said):
-    made = []
-
     def make(**more) -> Link:
         made.append(Link(site(tmp_path, ADDRESS, **more), tmp_path / "clips", said.append, sender=sender))
         return made[-1]
 
-    yield make
-    for link in made:
-        if link._thread.is_alive():
-            link.close(0)
-
-
-def messages(count: int, start: int = 0) -> list:
-    phases = ["new", "update", "end"]
-    return [event(id=f"e{i // 3}", phase=phases[i % 3], sequence=i % 3, clip=None) for i in range(start, start + count)]
+    with links() as made:
+        yield make
 
 
 def test_events_arrive_as_they_were(make, sender):
@@ -175,6 +157,29 @@ def test_what_waits_is_sent_after_the_next_start(make, sender):
     link.send(messages(1, 5)[0])
     assert until(lambda: len(sender.inbox.events) == 6)
     assert sender.inbox.ids() == [message.message for message in messages(6)]
+
+
+def test_the_end_of_trouble_is_waited_for(make, sender, said):
+    """What waits when the link is closed goes out if the other side is back in time."""
+    sender.down = LinkError("restarts")
+    link = make()
+    for message in messages(3):
+        link.send(message)
+    assert until(lambda: said)
+    threading.Timer(0.2, setattr, (sender, "down", None)).start()
+    link.close()
+    assert sender.inbox.ids() == [message.message for message in messages(3)]
+
+
+def test_nobody_waits_for_an_attempt_that_would_come_too_late(make, sender, said, monkeypatch):
+    monkeypatch.setattr(module, "PAUSE", 600)
+    sender.down = LinkError("no route")
+    link = make()
+    link.send(messages(1)[0])
+    assert until(lambda: said and link._next)
+    start = time.monotonic()
+    link.close()
+    assert time.monotonic() - start < 2 and link._outbox.path.exists() and not sender.inbox.events
 
 
 def test_stats_are_sealed_and_not_kept(make, sender):
@@ -318,99 +323,6 @@ def test_nothing_is_shown(tmp_path, pair):
     for word in (b"loiter", b"yard", b"person", b"pruned", b"cloudevents+json"):
         assert word not in seen, word
     assert all(path.stat().st_mode & 0o077 == 0 for path in files)
-
-
-def wrong(tmp_path, device="gate-1", **values):
-    fields = Fields(tmp_path / "site.json", {"address": "mqtts://broker", "keys": "device.json", **values}, "link.")
-    with pytest.raises(UserError) as caught:
-        fields.parsed(lambda found: parse(found, device))
-    line = one_line(caught)
-    assert line.startswith(f"{tmp_path / 'site.json'}: link.")
-    return line.partition(": link.")[2]
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"address": 7}, "address = 7: must be a non-empty string"),
-        ({"address": "broker:8883"}, "address = broker:8883: must be mqtts://HOST"),
-        ({"address": "ftp://broker"}, "address = ftp://broker: must be mqtts://HOST"),
-        ({"address": "mqtts://"}, "address = mqtts://: must be mqtts://HOST"),
-        ({"address": "mqtts://b:99999"}, "address = mqtts://b:99999: not an address"),
-        ({"address": "mqtts://b:0"}, "address = "),
-        ({"address": "mqtts://[::1"}, "address = mqtts://[::1: not an address"),
-        ({"address": "mqtts://b/x"}, "address = mqtts://b/x: must be"),
-        ({"address": "https://b/?token=geheim"}, "address = https://b/?token=***: must be"),
-        ({"address": "https://b/a b"}, "address = https://b/a b: not an address"),
-        ({"address": "https://" + "b" * 2000}, "address = https://bbb"),
-        ({"address": "mqtts://" + "b" * 70}, "address = mqtts://bbb"),
-        ({"address": "mqtts://me:geheim@broker"}, "address = mqtts://***@broker: must hold no user or password"),
-        ({"address": "http://server"}, "address = http://server: must be https"),
-        ({"keys": ""}, "keys = '': must be a non-empty string"),
-        ({"keys": "a\0b"}, "keys = 'a\\x00b': must be the name of a file"),
-        ({"outbox": None}, "outbox = None: must be a non-empty string"),
-        ({"most_messages": 1}, "most_messages = 1: must be a whole number of at least 2"),
-        ({"most_mb": 7}, "most_mb = 7: must be a whole number of at least 8"),
-        ({"clips": 1}, "clips = 1: must be False or True"),
-        ({"protocol": 5}, "protocol = 5: must be '5' or '3.1.1'"),
-        ({"prefix": "a/#"}, "prefix = 'a/#': must be a topic"),
-        ({"prefix": "$SYS"}, "prefix = '$SYS': must be a topic"),
-        ({"prefix": "a/"}, "prefix = 'a/': must be a topic"),
-        ({"password_file": "password"}, "user = None: must be the user whose password"),
-        ({"certificate_key": "a.key"}, "certificate = None: must be"),
-        ({"token_file": "token"}, "token_file = 'token': must be left out: mqtts has no such thing"),
-        ({"address": "https://b", "user": "me"}, "user = 'me': must be left out: https has no such thing"),
-        ({"address": "https://b", "home_assistant": True}, "home_assistant = True: must be left out"),
-        ({"address": "mqtt://b", "authority": "ca.pem"}, "authority = 'ca.pem': must be left out: mqtt has no TLS"),
-        (
-            {"address": "mqtt://b", "user": "me", "password_file": "password"},
-            "password_file = 'password': must be left out: anybody on the way could read it; give mqtts",
-        ),
-        ({"password": "geheim"}, "password: unknown field"),
-    ],
-)
-def test_wrong_settings(tmp_path, values, said):
-    line = wrong(tmp_path, **values)
-    assert line.startswith(said) and "geheim" not in line
-
-
-@pytest.mark.parametrize("key", sorted({*DEFAULTS, "address", "keys"}))
-@pytest.mark.parametrize("value", [[], {}, 1.5, float("nan"), -1, "\ud800", 10**400, True, "\n"], ids=repr)
-def test_values_of_any_kind(tmp_path, key, value):
-    """Are taken, or refused in one line: about the other of a pair where that is missing."""
-    pair = {"password_file": "user", "certificate_key": "certificate"}
-    fields = Fields(tmp_path / "site.json", {"address": "mqtts://broker", "keys": "k", key: value}, "link.")
-    try:
-        fields.parsed(lambda found: parse(found, "gate-1"))
-    except UserError as error:
-        assert "\n" not in str(error) and re.search(f"link.({key}|{pair.get(key)}) ", str(error))
-
-
-def test_settings_of_a_site(tmp_path):
-    found = site(tmp_path, "mqtts://broker.example", user="me", password_file="sub/password", authority="/etc/ca.pem")
-    assert (found.endpoint.host, found.endpoint.port) == ("broker.example", 8883)
-    assert found.password_file == tmp_path / "sub/password" and str(found.authority) == "/etc/ca.pem"
-    assert found.prefix == "edge-vision/gate-1" and found.outbox == tmp_path / "outbox.db" and not found.clips
-
-
-def test_files_that_can_not_be_used(tmp_path):
-    made = Authority(tmp_path / "ca")
-    certificate, key = made.issue("gate-1")
-    private(tmp_path / "password", "geheim")
-    (tmp_path / "password").chmod(0o644)
-    public = tmp_path / "public.key"
-    public.write_bytes(key.read_bytes())
-    for values, said in [
-        ({"authority": "missing.pem"}, "missing.pem: no certificate of an authority"),
-        ({"authority": "device.json"}, "device.json: no certificate of an authority"),
-        ({"certificate": str(certificate), "certificate_key": "missing"}, "missing: can't be read"),
-        ({"certificate": str(certificate), "certificate_key": str(public)}, "public.key: has mode 0644, must be 0600"),
-        ({"certificate": str(made.file), "certificate_key": str(key)}, "no certificate with its unencrypted key"),
-        ({"user": "me", "password_file": "password"}, "password: has mode 0644, must be 0600"),
-    ]:
-        with pytest.raises(UserError) as caught:
-            site(tmp_path, "mqtts://broker", **values).sender()
-        assert said in one_line(caught) and "geheim" not in one_line(caught)
 
 
 def test_an_event_that_no_reader_takes_goes_nowhere(make):

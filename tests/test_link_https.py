@@ -7,17 +7,14 @@ import ssl
 import threading
 
 import pytest
-from link_parties import LOCAL, Authority, Inbox, Server, free_port, private, site, until
-from test_link import messages
+from link_parties import LOCAL, Authority, Server, free_port, links, messages, pauses, private, site, until
 
-from edge.link import link as module
 from edge.link.link import Link
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(module, "PAUSE", 0.01)
-    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.02)
+    pauses(monkeypatch, 0.01, 0.02)
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +32,8 @@ def context(authority, name="server", clients=False, **options) -> ssl.SSLContex
 
 
 @pytest.fixture
-def said():
-    return []
-
-
-@pytest.fixture
-def inbox(tmp_path):
-    site(tmp_path, "https://nobody")
-    return Inbox(tmp_path / "server.json")
-
-
-@pytest.fixture
 def send(tmp_path, said):
     """Has a link send a few events to a server at a port; `close` it to see what became of them."""
-    made = []
 
     def send(port, count=3, scheme="https", path="", **more) -> Link:
         made.append(Link(site(tmp_path, f"{scheme}://{LOCAL}:{port}{path}", **more), say=said.append))
@@ -56,10 +41,8 @@ def send(tmp_path, said):
             made[-1].send(message)
         return made[-1]
 
-    yield send
-    for link in made:
-        if link._thread.is_alive():
-            link.close(0)
+    with links() as made:
+        yield send
 
 
 def arrived(inbox, link, count=3) -> None:

@@ -11,10 +11,8 @@ import time
 import paho.mqtt.client as paho
 import pytest
 from conftest import ROOT
-from link_parties import LOCAL, Broker, Consumer, Inbox, Line, environment, has_mosquitto, site, until
-from test_link import messages
+from link_parties import LOCAL, Broker, Consumer, Inbox, Line, environment, has_mosquitto, messages, pauses, site, until
 
-from edge.link import link as module
 from edge.link.link import Link
 
 pytestmark = [
@@ -26,14 +24,7 @@ KILLS = 50
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(module, "PAUSE", 0.02)
-    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.1)
-
-
-@pytest.fixture
-def inbox(tmp_path):
-    site(tmp_path, "https://nobody")
-    return Inbox(tmp_path / "server.json")
+    pauses(monkeypatch, 0.02, 0.1)
 
 
 class Source:
@@ -139,7 +130,7 @@ DEVICE = """\
     from pathlib import Path
     from edge.link import link as module
     from link_parties import site
-    from test_link import messages
+    from link_parties import messages
     module.PAUSE = 0.02
     link = module.Link(site(Path(sys.argv[1]), sys.argv[2]))
     for number in range(int(sys.argv[3]), 10**9):

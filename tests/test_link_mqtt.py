@@ -8,14 +8,27 @@ import time
 from pathlib import Path
 
 import pytest
-from link_parties import LOCAL, Authority, Broker, Consumer, Inbox, Line, has_mosquitto, private, site, until
+from link_parties import (
+    LOCAL,
+    Authority,
+    Broker,
+    Consumer,
+    Line,
+    has_mosquitto,
+    links,
+    messages,
+    pauses,
+    private,
+    site,
+    until,
+)
 from test_event import event
-from test_link import messages
 
-from edge.link import link as module
+from edge.event import Clip
 from edge.link import mqtt
 from edge.link.endpoint import tls
 from edge.link.link import Link
+from edge.link.parts import read_part
 
 pytestmark = [
     pytest.mark.skipif(not has_mosquitto(), reason="needs mosquitto (apt-get install mosquitto)"),
@@ -27,19 +40,7 @@ PREFIX = "edge-vision/gate-1"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(module, "PAUSE", 0.02)
-    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.1)
-
-
-@pytest.fixture
-def said():
-    return []
-
-
-@pytest.fixture
-def inbox(tmp_path):
-    site(tmp_path, "https://nobody")
-    return Inbox(tmp_path / "server.json")
+    pauses(monkeypatch, 0.02, 0.1)
 
 
 @pytest.fixture
@@ -50,16 +51,12 @@ def broker(tmp_path):
 
 @pytest.fixture
 def make(tmp_path, said):
-    made = []
-
     def make(port, scheme="mqtt", **more) -> Link:
         made.append(Link(site(tmp_path, f"{scheme}://{LOCAL}:{port}", **more), tmp_path / "clips", said.append))
         return made[-1]
 
-    yield make
-    for link in made:
-        if link._thread.is_alive():
-            link.close(0)
+    with links() as made:
+        yield make
 
 
 def arrived(inbox, link, count: int) -> None:
@@ -109,8 +106,6 @@ def test_available_is_retained(inbox, broker, make):
 
 @PROTOCOLS
 def test_clips(inbox, broker, make, tmp_path, protocol):
-    from test_link import Clip, read_part
-
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips/e0.avi").write_bytes(bytes(range(250)) * 2000)
     with Consumer(broker, inbox):

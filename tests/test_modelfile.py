@@ -12,7 +12,7 @@ import edge
 from edge.errors import ModelError
 from edge.inference import modelfile
 from edge.inference.modelfile import open_model, write_model
-from edge.inference.modelinfo import Grid, Quantization, Validation
+from edge.inference.modelspec import Grid, Quantization, Validation
 
 GRID = ("dtype", "scale", "zero_point")
 MAPPING = {  # as stages.compile.edgetpu writes it

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, one_line
+from link_parties import one_by_one
 from test_event import event
-from test_link_outbox import small_disk  # noqa: F401 (a fixture)
 
 from edge.errors import UserError
 from edge.inference.fields import Fields
@@ -47,24 +47,13 @@ def read(path) -> list[int]:
 
 
 @pytest.fixture
-def said():
-    return []
-
-
-@pytest.fixture
 def make(tmp_path, said):
-    made = []
-
-    def make(**options) -> Recorder:
-        if made:
-            made[-1].close()
+    def build(**options) -> Recorder:
         options = {"rate": 10.0, "before": 2.0, "after": 1.0, "longest": 8.0, **options}
-        made.append(Recorder(Settings(tmp_path / "clips", **options), said.append))
-        return made[-1]
+        return Recorder(Settings(tmp_path / "clips", **options), said.append)
 
-    yield make
-    if made:
-        made[-1].close()
+    with one_by_one(build) as make:
+        yield make
 
 
 def happening(name="e1", **more):
@@ -294,7 +283,7 @@ def test_a_clip_larger_than_the_budget(make, tmp_path):
 
 
 @pytest.fixture
-def full(small_disk, said):  # noqa: F811
+def full(small_disk, said):
     """A recorder on a file system of 400 kB."""
     recorder = Recorder(Settings(small_disk / "clips", 0.0, 0.0, 60.0, 10.0), said.append)
     recorder.add("yard", noise(0), 0)

@@ -171,6 +171,15 @@ def test_watch_ends_after_so_long_and_ends_its_events(site):
     assert balanced(figures["cameras"]["cam"]["frames"])
 
 
+@pytest.mark.parametrize("source", ["no.avi", "file://{folder}/no.avi"])
+def test_a_file_that_is_not_there_is_an_error(site, capsys, source):
+    """It will not come, unlike a camera."""
+    sites.write(site, sites.small(cameras=[{"name": "cam", "source": source.format(folder=site), "objects": "motion"}]))
+    assert main(["watch", "site.json", "--seconds", "20"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "no.avi: no such video file" in err
+
+
 def test_a_camera_that_is_not_there_is_tried_again_while_the_other_goes_on(site, capsys):
     cameras = [
         {"name": "cam", "source": "in.avi", "objects": "motion", "rate": 25},

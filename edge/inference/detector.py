@@ -15,7 +15,8 @@ from edge.geometry import Size
 from edge.inference import scoring, tensors
 from edge.inference.formats import Runtime
 from edge.inference.modelfile import open_model
-from edge.inference.modelinfo import ModelInfo, OutputSpec
+from edge.inference.modelinfo import ModelInfo
+from edge.inference.modelspec import OutputSpec
 from edge.inference.runtimes import DELEGATES, FORMATS
 
 MOST_THREADS = 1024  # more is a typing error that would exhaust the machine

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from edge.errors import ModelError
 from edge.inference.formats import Runtime, Tensor
-from edge.inference.modelinfo import InputSpec, ModelInfo, OutputSpec, StateSpec
+from edge.inference.modelinfo import ModelInfo
+from edge.inference.modelspec import InputSpec, OutputSpec, StateSpec
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from time import perf_counter_ns
 import numpy as np
 
 from edge.arrays import Image
-from edge.inference.modelinfo import InputSpec
+from edge.inference.modelspec import InputSpec
 
 SEED = 0  # of the sample that every measurement gets
 

@@ -53,11 +53,10 @@ class Link:
         self._sent = {"events": 0, "clips": 0}
         self._active: dict[tuple[str, str], set[str]] = {}  # ids of open events by camera and rule
         self._stats: bytes | None = None
-        self._unsettled: deque[tuple[float, Message]] = (
-            deque()
-        )  # acknowledged at that time, on the connection of number
+        self._unsettled: deque[tuple[float, Message]] = deque()  # acknowledged at that time, on connection `_number`
         self._number = 0
         self._trouble = ""
+        self._next = 0.0  # in trouble, the time of the next attempt
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
         self._thread.start()
@@ -90,9 +89,10 @@ class Link:
         return {**self._outbox.counts, **{f"sent_{kind}": number for kind, number in self._sent.items()}}
 
     def close(self, wait: float = 5.0) -> None:
-        """Ends the link; for so many seconds it goes on sending what waits, the rest is sent after the next start."""
+        """Ends the link; for so many seconds it goes on sending what waits, the rest is sent after the next start. It
+        doesn't wait where it would not try again in that time."""
         end = time.monotonic() + wait
-        while self._outbox.counts["waiting"] and not self._trouble and time.monotonic() < end:
+        while self._outbox.counts["waiting"] and max(self._next, time.monotonic()) < end:
             time.sleep(0.01)
         self._stop.set()
         self._wake.set()
@@ -117,13 +117,15 @@ class Link:
                 message = self._outbox.first()
                 if message is not None:
                     self._deliver(message)
-                pause = PAUSE
+                pause, self._next = PAUSE, 0.0
                 self._tell("")
                 if message is None:
                     self._wake.wait(IDLE)
             except Exception as error:  # LinkError, and whatever else a library raises: the link goes on
                 self._tell(str(error) if isinstance(error, (LinkError, UserError)) else reason(error))
-                self._stop.wait(pause * random.uniform(0.5, 1))
+                seconds = pause * random.uniform(0.5, 1)
+                self._next = time.monotonic() + seconds
+                self._stop.wait(seconds)
                 pause = min(2 * pause, LONGEST_PAUSE)
         if not self._trouble:
             self._settle(self._number)

@@ -48,10 +48,6 @@ class Eyes:
         self._anomaly: tuple[float, Anomaly] | None = None
         self._poses: dict[int, tuple[float, Pose]] = {}
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self._finder.classes if self._finder else ()
-
     def due(self, what: str, share: float, seconds: float) -> bool:
         """Whether it is time for a look, at a share of the camera's rate."""
         return self._rates.setdefault((what, share), Rate(self.camera.rate * share))(seconds)

@@ -24,9 +24,7 @@ LIGHT = 0.5  # so much of a frame changes only when the light does
 
 
 class Finder(Protocol):
-    """Gives the boxes of a frame, and knows which classes there are."""
-
-    classes: tuple[str, ...]
+    """Gives the boxes of a frame, at a share of the size at which it usually looks."""
 
     def __call__(self, frame: Image, size: float = 1.0) -> list[Detection]: ...
 
@@ -98,8 +96,6 @@ def suppress(boxes: NDArray[np.float64], labels: NDArray[np.int64], overlap: flo
 class Blobs:
     """What moves, where there is no detector: the foreground of MOG2 (Zivkovic, 2004) in connected pieces, all of the
     class "motion". Shadows don't count, nor a change of the whole light."""
-
-    classes: tuple[str, ...] = (MOTION,)
 
     def __init__(self) -> None:
         self._model = cv2.createBackgroundSubtractorMOG2(HISTORY, THRESHOLD, detectShadows=True)

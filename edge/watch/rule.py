@@ -113,14 +113,12 @@ class Held(Generic[K]):
 class Rule:
     """One rule over one camera: `look(scene)` gives what it finds in a frame, and keeps what it needs of those before.
 
-    A kind is a subclass with `kind` and `own`, which reads the fields of its own; `fresh` makes one for a camera.
-    `missed`, `switches`: whether it finds the same when the detector misses boxes, and when tracks change numbers.
+    A kind is a subclass with `kind` and `own`, which reads the fields of its own; `fresh` makes one for a camera. It
+    finds the same when the detector misses some boxes, and when tracks change numbers.
     """
 
     kind: ClassVar[str] = ""
     needs: frozenset[str] = frozenset()  # of "objects", "pose", "anomaly": what its camera must have
-    missed: ClassVar[bool] = True
-    switches: ClassVar[bool] = True
     cycle: ClassVar[Cycle] = Cycle()  # the default of this kind
 
     def __init__(self, common: Common, **settings: Any):

@@ -194,7 +194,6 @@ class Hybrid(Rule):
     `override` makes it 1, whatever the others say."""
 
     kind = "hybrid"
-    missed = switches = True
 
     @classmethod
     def own(cls, at: Fields, names: Names, common: Common) -> dict[str, Any]:

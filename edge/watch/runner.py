@@ -12,6 +12,7 @@ from typing import Any
 
 from edge.address import masked
 from edge.app.buffer import Buffer
+from edge.app.reach import is_camera, local_file
 from edge.app.source import Source
 from edge.app.stream import LIVE_QUEUE
 from edge.arrays import Image
@@ -91,7 +92,8 @@ class CameraRun:
 
     def _open(self) -> Source | None:
         pause, longest = RETRY
-        live = "://" in self.camera.source or self.camera.source.isdigit() or self.camera.source.startswith("/dev/")
+        where = local_file(self.camera.source)
+        live = is_camera(where) or "://" in where or where.startswith("/dev/")
         while not self._stop.is_set():
             try:
                 self.source = Source(self.camera.source, self._guard, self.camera.loop, realtime=True)
