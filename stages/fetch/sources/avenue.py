@@ -94,7 +94,4 @@ def _folders(root: Path) -> dict[str, Path]:
 
 def _place(parts: tuple[str, ...]) -> PurePosixPath | None:
     """Where a member of an archive goes: from one of FOLDERS on, without hidden files."""
-    for i, part in enumerate(parts[:-1]):
-        if part in FOLDERS and not parts[-1].startswith("."):
-            return PurePosixPath(*parts[i:])
-    return None
+    return archive.below(parts, FOLDERS)
