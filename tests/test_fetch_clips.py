@@ -239,6 +239,8 @@ def test_avenue_in_its_layout(here, monkeypatch):
     (here / "truth/testing_label_mask/1_label.mat").write_bytes(b"MATLAB 5.0" * 40)
     with pytest.raises(UserError, match=r"1_label\.mat: not a file of masks"):
         fetch("avenue", path=str(root))
+    with pytest.raises(UserError, match=r"data\.url: avenue has two archives, .*; data\.path takes a folder with both"):
+        fetch("avenue", url="https://example.org/Avenue_Dataset.zip")
 
 
 def test_shanghaitech_in_its_layout(here):

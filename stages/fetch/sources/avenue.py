@@ -61,6 +61,8 @@ def _labels(folder: Path, name: str) -> Path:
 
 def _root(data, work: Path) -> Path:
     """A folder that holds FOLDERS, in it or below it."""
+    if data.url and data.path is None:
+        raise UserError(f"data.url: avenue has two archives, so one address won't do; {HINT}")
     if data.path is None:
         archives = [download.fetch(f"{SITE}/{name}", name, listed=True) for name in FILES]
     else:
