@@ -31,17 +31,17 @@ RATIOS = (0.001, 0.003, 0.01, 0.03, 0.1)
 
 @torch.inference_mode()
 def embeddings(teacher: PatchCore, samples: np.ndarray, label: str) -> torch.Tensor:
-    """Patch embeddings [N, D, h, w] of samples uint8 [N, S, S, C]."""
+    """Patch embeddings [N, D, h, w] of samples uint8 [N, H, W, C]."""
     return torch.cat([teacher.embed(to_tensor(samples[i : i + 8])) for i in track(range(0, len(samples), 8), label)])
 
 
-def scores(patches: torch.Tensor, bank: torch.Tensor, side: int, smooth: int) -> np.ndarray:
-    """Image scores [N] of patch embeddings [N, D, h, w]: the largest distance to the bank [K, D] in a map of
-    `side` x `side`, smoothed as on a device."""
+def scores(patches: torch.Tensor, bank: torch.Tensor, size: tuple[int, int], smooth: int) -> np.ndarray:
+    """Image scores [N] of patch embeddings [N, D, h, w]: the largest distance to the bank [K, D] in a map of that
+    height and width, smoothed as on a device."""
     n, _, h, w = patches.shape
     maps = nearest(flatten_patches(patches), bank)[0].sqrt().view(n, 1, h, w)
-    if side != h:
-        maps = F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
+    if size != (h, w):
+        maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
     return np.array([image_score(one.numpy(), smooth=smooth) for one in maps[:, 0]])
 
 
@@ -53,12 +53,12 @@ def measure(teacher: PatchCore, train: np.ndarray, test: np.ndarray, labels, rat
     projected = random_projection(patches, settings.projection_dim, generator)
     # the greedy coreset of a smaller ratio is the beginning of that of a larger one
     chosen, _ = greedy_coreset(projected, max(counts), progress=lambda x: track(x, "coreset"))
-    found, side = embeddings(teacher, test, "test"), teacher.maps(test[:1]).shape[-1]
+    found, shape = embeddings(teacher, test, "test"), tuple(teacher.maps(test[:1]).shape[-2:])
     rows = []
     for ratio, count in zip(ratios, counts, strict=True):
         for form, quantize in FORMS.items():
             bank, bytes_ = quantize(patches[chosen[:count]])
-            auroc = image_auroc(labels, scores(found, bank, side, settings.smooth))
+            auroc = image_auroc(labels, scores(found, bank, shape, settings.smooth))
             rows.append({"ratio": ratio, "patches": count, "form": form, "bytes": bytes_, "image_auroc": auroc})
             print(f"ratio {ratio}, {form}: {count} patches, {size(bytes_)}, AUROC {auroc:.4f}", flush=True)
     return rows
@@ -73,12 +73,17 @@ def run(arguments) -> None:
     if not all(0 < ratio <= 1 for ratio in arguments.ratio):
         raise UserError(f"--ratio {' '.join(map(str, arguments.ratio))}: each must be above 0 and at most 1")
     chosen = params.validate(params.read_yaml("params.yaml"))
+    geometry = chosen.input.geometry
+    if geometry.fit != "stretch" or geometry.tiles.count > 1:
+        raise UserError("input: tiles or letterboxed pictures; banks are compared without")
     prepare(chosen.seed, chosen.threads)
     teacher = load(TEACHER)
     if not isinstance(teacher, PatchCore):
         raise UserError(f"{TEACHER}: is a {teacher.kind}, which has no memory bank; run dvc repro with a patchcore")
     train = dataset.load_samples(DATA / "train", dataset.read_index(DATA / "train", "train"), chosen.input)
     items = dataset.read_index(DATA / "test")
+    if any(item.clip for item in items):
+        raise UserError(f"{DATA / 'test'}: holds clips; banks are compared on pictures")
     test, labels = dataset.load_samples(DATA / "test", items, chosen.input), [bool(item.label) for item in items]
     if len(set(labels)) < 2:
         raise UserError(f"{DATA / 'test'}: an AUROC needs good and defect pictures")

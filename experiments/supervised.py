@@ -55,7 +55,7 @@ def record(variants: list[str]) -> dict:
         "detectors": learned,
         "settings": {name: without_place(settings.baselines[name].settings) for name in learned},
         "data": {"source": settings.data.source, "grouped": settings.data.group_near_duplicates, "split": divided},
-        "input": settings.input.size,
+        "input": settings.input.size or f"{settings.input.height} x {settings.input.width}",
         "seed": settings.seed,
         "code": provenance.current(),
     }

@@ -14,6 +14,7 @@ from edge.errors import UserError
 from experiments import bank_table, banks
 from experiments.__main__ import main
 from experiments.quantized_banks import FORMS, int8, product
+from stages.common.yamlfile import read_yaml
 from stages.detectors.coreset import greedy_coreset
 from stages.detectors.patchcore import PatchCore
 from stages.report import plots
@@ -107,6 +108,24 @@ def test_the_command_goes_from_a_project_to_its_record(tmp_path, monkeypatch):
     found = json.loads((folder / "reports/banks.json").read_text())
     assert len(found["rows"]) == 6 and found["code"]["commit"] and (folder / "reports/banks.png").exists()
     assert all(0 <= row["image_auroc"] <= 1 for row in found["rows"])
+
+
+def test_a_map_that_is_no_square_keeps_its_shape():
+    """Bilinear to twice the width, the places beside a peak of 4 get three quarters of it."""
+    row = torch.tensor([0.0, 4.0, 0.0, 0.0]).view(1, 1, 1, 4)
+    small, large = (banks.scores(row, torch.zeros(1, 1), size, 1)[0] for size in ((1, 4), (1, 8)))
+    assert (small, large) == (4.0, 3.0)
+
+
+@pytest.mark.parametrize("change", [{"fit": "letterbox"}, {"tiles": {"rows": 1, "columns": 2, "overlap": 32}}])
+def test_tiles_and_letterboxed_pictures_are_one_line(tmp_path, monkeypatch, change):
+    """Their samples are no pictures: there are several of one, or part of one is padding."""
+    tree = read_yaml("params.yaml")
+    monkeypatch.setattr(banks.params, "read_yaml", lambda _: tree | {"input": tree["input"] | change})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="banks are compared without") as caught:
+        banks.run(banks.SimpleNamespace(ratio=[0.1], output=banks.OUT))
+    one_line(caught)
 
 
 def test_without_a_teacher_it_is_one_line(tmp_path, monkeypatch):

@@ -21,8 +21,7 @@ from edge.inference.detector import load
 from edge.inference.modelfile import write_model
 from stages.common import dataset
 from stages.evaluate.__main__ import run
-from stages.evaluate.masks import shrink
-from stages.evaluate.pixels import iou
+from stages.evaluate.masks import iou, shrink
 
 SIZE = 32
 

@@ -84,6 +84,27 @@ def test_ucsd_is_the_same_from_folder_mirror_and_archive(here, monkeypatch):
         fetch("ucsd", path="x", category="bottle")
 
 
+def test_ucsd_from_another_address_is_marked_unless_a_list_verifies_it(here, monkeypatch, capsys):
+    root, asked = pedestrians(here / "x/UCSDped2"), []
+    with tarfile.open("mirror.tar.gz", "w:gz") as out:
+        out.add("x/UCSDped2", arcname="UCSDped2")
+
+    def download(url, name, listed):
+        asked.append(listed)
+        return Path("mirror.tar.gz")
+
+    monkeypatch.setattr("stages.fetch.download.fetch", download)
+    assert all(item.unverified for item in fetch("ucsd", url="https://example.org/u.tar.gz", category="ped2"))
+    assert "UNVERIFIED data: https://example.org/u.tar.gz" in capsys.readouterr().out
+    found = fetch("ucsd", path="x", category="ped2")
+    files = [f"{root}/{folder}/{item.clip}/{Path(item.path).name}" for item in found for folder in ("Train", "Test")]
+    files += [str(path) for path in root.glob("Test/Test001_gt/*") if int(path.stem) in (3, 4, 5, 8)]
+    listed = [f"{sha256(Path(f))}  {Path(f).relative_to(root).as_posix()}\n" for f in files if Path(f).exists()]
+    Path("list").write_text("".join(listed))
+    found = fetch("ucsd", url="http://example.org/u.tar.gz", category="ped2", hashes="list")
+    assert not any(item.unverified for item in found) and asked == [False, True]
+
+
 def broken(root, what):
     if what == "labels":
         (root / "Test/UCSDped2.m").unlink()
@@ -218,6 +239,8 @@ def test_avenue_in_its_layout(here, monkeypatch):
     (here / "truth/testing_label_mask/1_label.mat").write_bytes(b"MATLAB 5.0" * 40)
     with pytest.raises(UserError, match=r"1_label\.mat: not a file of masks"):
         fetch("avenue", path=str(root))
+    with pytest.raises(UserError, match=r"data\.url: avenue has two archives, .*; data\.path takes a folder with both"):
+        fetch("avenue", url="https://example.org/Avenue_Dataset.zip")
 
 
 def test_shanghaitech_in_its_layout(here):

@@ -20,6 +20,12 @@ def load_mask(folder: str | Path, item: Item, height: int, width: int) -> np.nda
     return mask if mask.any() else None
 
 
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two bool maps [H, W]; 0 where both are empty."""
+    either = (a | b).sum()
+    return float((a & b).sum() / either) if either else 0.0
+
+
 def shrink(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """A bool mask [height, width]; where it shrinks, a pixel is a defect if any part of it is.
 

@@ -15,7 +15,7 @@ from edge.preprocess import resize
 from stages.common.dataset import Item
 from stages.common.progress import track
 from stages.evaluate.curves import Curves, Thresholds
-from stages.evaluate.masks import load_mask, shrink
+from stages.evaluate.masks import iou, load_mask, shrink
 
 Size = tuple[int, int]  # height, width
 
@@ -72,8 +72,3 @@ class PixelAccuracy:
     def _placed(self, map: np.ndarray, size: Size) -> np.ndarray:
         """The map [H, W] of what a picture of that size fills of the model's input, on the pixels that are compared."""
         return resize(map, *size) if self._resolution == "full" else map
-
-
-def iou(found: np.ndarray, mask: np.ndarray) -> float:
-    """Intersection over union of two bool maps [H, W], of which the mask is not empty."""
-    return float((found & mask).sum() / (found | mask).sum())

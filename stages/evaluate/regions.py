@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from stages.evaluate.masks import iou
+
 ALPHA = BETA = 0.1  # the paper's
 THRESHOLDS = 40  # of the curve: a choice, quantiles of the scores of frames and of pixels
 LINKED = 0.1  # intersection over union of the regions of a track in two frames that follow each other
@@ -33,12 +35,6 @@ def components(mask: np.ndarray) -> list[np.ndarray]:
     return [labelled == i for i in range(1, count)]
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two masks."""
-    either = (a | b).sum()
-    return float((a & b).sum() / either) if either else 0.0
-
-
 def tracks(frames: Sequence[Frame], truths: Sequence[list[np.ndarray]]) -> list[list[tuple[int, int]]]:
     """The true tracks: regions (frame, number in its `truths`) that follow each other in a clip, each linked to the one
     of the frame before that it overlaps most, where that is LINKED or more."""
@@ -50,7 +46,7 @@ def tracks(frames: Sequence[Frame], truths: Sequence[list[np.ndarray]]) -> list[
         now: list[tuple[np.ndarray, int]] = []
         taken: set[int] = set()
         for number, region in enumerate(truths[i]):
-            free = ((overlap(region, other), track) for other, track in before if track not in taken)
+            free = ((iou(region, other), track) for other, track in before if track not in taken)
             best = max(free, default=(0.0, 0))
             if best[0] >= LINKED:
                 track = best[1]
@@ -73,7 +69,7 @@ def at_threshold(frames: Sequence[Frame], truths, linked: list[list[tuple[int, i
         regions += len(truth)
         matched = np.zeros((len(truth), len(detected)), bool)
         for (t, d), _ in np.ndenumerate(matched):
-            matched[t, d] = overlap(truth[t], detected[d]) >= BETA
+            matched[t, d] = iou(truth[t], detected[d]) >= BETA
         hit |= {(i, number) for number in np.flatnonzero(matched.any(1)).tolist()}
         false += int((~matched.any(0)).sum())
     caught = sum(len(hit & set(track)) >= ALPHA * len(track) for track in linked)

@@ -7,7 +7,7 @@ import errno
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -26,6 +26,15 @@ HEADER = 1 << 20  # bytes of a header, such as a long name, which tarfile reads 
 HEADERS = {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE}
 HEADERS |= {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 Place = Callable[[tuple[str, ...]], PurePosixPath | None]
+
+
+def below(parts: tuple[str, ...], *folders: Collection[str]) -> PurePosixPath | None:
+    """Where a member of an archive goes, given the parts of its name: from the first of `folders` on, each of which is
+    one of the names given for it; None for what isn't in them, and for hidden files."""
+    for i in range(len(parts) - len(folders)):
+        if all(part in names for part, names in zip(parts[i:], folders, strict=False)):
+            return None if parts[-1].startswith(".") else PurePosixPath(*parts[i:])
+    return None
 
 
 def existing(path: str) -> Path:

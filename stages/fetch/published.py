@@ -94,18 +94,18 @@ def verified(
             f"{data.hashes}: lists neither files of {within or known.name} nor the archive; correct data.hashes"
         )
     elif source.archive and data.url and data.path is None and not data.hashes:
-        warn_unverified(data.url, source.archive)
-        return [replace(picture, unverified=True) for picture in pictures]
+        return unverified(data.url, source.archive, pictures)
     return pictures
 
 
-def warn_unverified(url: str, file: Path) -> None:
-    """A line for a download that nobody can compare with what was published."""
+def unverified(url: str, file: Path, pictures: list[Picture]) -> list[Picture]:
+    """The pictures of a download that nobody can compare with what was published, marked; a line says so."""
     print(
         f"warning: UNVERIFIED data: {masked(url)} has no known hash, so nobody knows whether it is what was "
         f"published; its sha256 is {sha256(file)}; give a list in data.hashes",
         flush=True,
     )
+    return [replace(picture, unverified=True) for picture in pictures]
 
 
 def _path(known: Published, data) -> Path:

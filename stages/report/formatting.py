@@ -8,6 +8,7 @@ TEXT_COLUMNS = (
     "Changed",
     "Run",
     "Model",
+    "Method",
     "Condition",
     "Kernels",
     "Criterion",

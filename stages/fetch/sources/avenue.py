@@ -61,6 +61,8 @@ def _labels(folder: Path, name: str) -> Path:
 
 def _root(data, work: Path) -> Path:
     """A folder that holds FOLDERS, in it or below it."""
+    if data.url and data.path is None:
+        raise UserError(f"data.url: avenue has two archives, so one address won't do; {HINT}")
     if data.path is None:
         archives = [download.fetch(f"{SITE}/{name}", name, listed=True) for name in FILES]
     else:
@@ -94,7 +96,4 @@ def _folders(root: Path) -> dict[str, Path]:
 
 def _place(parts: tuple[str, ...]) -> PurePosixPath | None:
     """Where a member of an archive goes: from one of FOLDERS on, without hidden files."""
-    for i, part in enumerate(parts[:-1]):
-        if part in FOLDERS and not parts[-1].startswith("."):
-            return PurePosixPath(*parts[i:])
-    return None
+    return archive.below(parts, FOLDERS)

@@ -15,7 +15,7 @@ is the one that anomalib checks. A list for data.hashes, made in BTech_Dataset_t
 from pathlib import Path, PurePosixPath
 
 from edge.errors import UserError
-from stages.fetch import layout
+from stages.fetch import archive, layout
 from stages.fetch.picture import Picture
 from stages.fetch.published import Published, find, verified
 
@@ -37,10 +37,7 @@ def load(data, work: Path) -> list[Picture]:
     """The verified pictures of `data.category`; the defects are all of one type, ko."""
 
     def keep(parts: tuple[str, ...]) -> PurePosixPath | None:
-        for i, part in enumerate(parts[:-2]):
-            if part == data.category and parts[i + 1] in ("train", "test", "ground_truth"):
-                return PurePosixPath(*parts[i:])
-        return None
+        return archive.below(parts, (data.category,), ("train", "test", "ground_truth"))
 
     source = find(KNOWN, data, work, keep)
     root = source.root / data.category

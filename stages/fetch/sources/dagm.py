@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from edge.errors import UserError
 from edge.preprocess import find_pictures
 from stages.common.textfile import read_text, short
-from stages.fetch import layout
+from stages.fetch import archive, layout
 from stages.fetch.picture import Picture
 from stages.fetch.published import Published, find, verified
 
@@ -41,10 +41,7 @@ def load(data, work: Path) -> list[Picture]:
     """The verified pictures of `data.category`; the defects are all of one type."""
 
     def keep(parts: tuple[str, ...]) -> PurePosixPath | None:
-        for i, part in enumerate(parts[:-2]):
-            if part == data.category and parts[i + 1] in ("Train", "Test"):
-                return PurePosixPath(*parts[i:])
-        return None
+        return archive.below(parts, (data.category,), ("Train", "Test"))
 
     source = find(KNOWN, data, work, keep)
     root = source.root / data.category

@@ -4,14 +4,13 @@ P. Bergmann, M. Fauser, D. Sattlegger, C. Steger, "MVTec AD: a comprehensive rea
 detection", CVPR 2019.
 """
 
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from edge.address import masked
 from edge.errors import UserError
 from stages.common.dataset import sha256
 from stages.fetch import archive, download, hashes, layout
 from stages.fetch.picture import Picture
+from stages.fetch.published import unverified
 
 URL = (
     "https://www.mydrive.ch/shares/38536/3830184030e49fe74747669442f0f282/download/420938113-1629952094/"
@@ -56,12 +55,7 @@ def load(data, work: Path) -> list[Picture]:
     elif data.hashes and not (source.is_file() and source.name in expected):
         raise UserError(f"{data.hashes}: lists neither files of {prefix} nor the archive; correct data.hashes")
     elif data.url and data.path is None and not data.hashes:
-        print(
-            f"warning: UNVERIFIED data: {masked(data.url)} has no known hash, so nobody knows whether it is what was "
-            f"published; its sha256 is {sha256(source)}; give a list in data.hashes",
-            flush=True,
-        )
-        pictures = [replace(picture, unverified=True) for picture in pictures]
+        pictures = unverified(data.url, source, pictures)
     return pictures
 
 

@@ -66,7 +66,4 @@ def _either(folder: Path, *names: str) -> Path:
 
 def _place(parts: tuple[str, ...]) -> PurePosixPath | None:
     """Where a member of the archive goes: from training or testing on, without hidden files."""
-    for i, part in enumerate(parts[:-1]):
-        if part in ("training", "testing") and not parts[-1].startswith("."):
-            return PurePosixPath(*parts[i:])
-    return None
+    return archive.below(parts, ("training", "testing"))

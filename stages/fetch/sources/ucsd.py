@@ -13,6 +13,7 @@ from stages.common.dataset import sha256
 from stages.common.textfile import read_text
 from stages.fetch import archive, clip, download, hashes
 from stages.fetch.picture import Picture
+from stages.fetch.published import unverified
 
 URL = "http://www.svcl.ucsd.edu/projects/anomaly/UCSD_Anomaly_Dataset.tar.gz"
 FILE = "UCSD_Anomaly_Dataset.tar.gz"
@@ -24,7 +25,8 @@ def load(data, work: Path) -> list[Picture]:
     """The clips of `data.category` (ped1 or ped2; where only one is there, that one) from the folder or archive at
     `data.path`, or from the public archive, which has a known hash."""
     source = _source(data)
-    if source.is_file():
+    file = source if source.is_file() else None
+    if file:
         if source.name == FILE and not data.url and sha256(source) != SHA256:
             raise UserError(f"{source}: its sha256 is not {SHA256}; remove it and run again, or replace it")
         wanted = _wanted(data.category)
@@ -38,6 +40,8 @@ def load(data, work: Path) -> list[Picture]:
     for folder in sorted(root.glob("Test/Test[0-9][0-9][0-9]")):
         found += _test_clip(folder, intervals)
     hashes.verify_pictures(root, found, data.hashes)
+    if file and data.url and data.path is None and not data.hashes:
+        return unverified(data.url, file, found)
     return found
 
 
@@ -80,7 +84,7 @@ def read_intervals(root: Path) -> list[list[int]]:
 def _source(data) -> Path:
     """The archive, downloaded if need be, or the folder that holds the clips."""
     if data.path is None:
-        return download.fetch(data.url or URL, None if data.url else FILE, listed=not data.url)
+        return download.fetch(data.url or URL, None if data.url else FILE, listed=not data.url or bool(data.hashes))
     path = archive.existing(data.path)
     if path.is_dir() and not _roots(path):
         return archive.only_one(path, "UCSD", "Train/Train001 and Test/Test001")
