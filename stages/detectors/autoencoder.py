@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from stages.common.schema import Count, Epochs, Rate, Section
-from stages.detectors.base import MAP, Detector, Export, Run, check_samples
+from stages.detectors.base import MAP, Detector, Export, Run, check_samples, check_square
 from stages.graph.batchnorm import fold
 from stages.graph.bias_correction import how
 from stages.graph.channels import make_divisible
@@ -99,6 +99,7 @@ class Autoencoder(Detector):
         """Trains the reconstruction of `train`; nothing is chosen on `val`."""
         check_samples(train, "train")
         check_samples(val, "val")
+        check_square(train, cls.kind)
         rng, device = np.random.default_rng(run.seed), accelerator()
         samples = np.stack([vary(rng, train[i % len(train)]) for i in range(settings.images)])
         torch.manual_seed(run.seed)

@@ -131,6 +131,15 @@ def check_samples(samples: np.ndarray, what: str, least: int = 1) -> None:
         raise UserError(f"{what}: {len(samples)} pictures; at least {least} are needed, see the data section of params")
 
 
+def check_square(samples: np.ndarray, kind: str) -> None:
+    """UserError unless the samples [N, H, W, C] are squares."""
+    height, width = samples.shape[1:3]
+    if height != width:
+        raise UserError(
+            f"{height} x {width} pixels: the kind {kind} takes squares alone; set input.size, or leave it out"
+        )
+
+
 def read_settings(folder: Path) -> dict:
     """The content of detector.json; UserError where the folder holds no detector or was changed."""
     manifest.verify(folder)

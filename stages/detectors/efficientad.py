@@ -17,7 +17,7 @@ from pydantic import Field
 from edge.errors import UserError
 from stages.common.progress import track
 from stages.common.schema import Count, Epochs, Features, Rate
-from stages.detectors.base import MAP, Detector, Export, Run, check_samples
+from stages.detectors.base import MAP, Detector, Export, Run, check_samples, check_square
 from stages.detectors.efficientad_network import CHANNELS, MAPS, STRIDE, architecture, receptive_field, weigh
 from stages.detectors.patchcore import feature_extractor, patch_embeddings
 from stages.graph.network import Network, Node
@@ -58,6 +58,7 @@ class EfficientAD(Detector):
         """Distils the teacher, trains student and autoencoder on `train`, scales both maps by quantiles on `val`."""
         check_samples(train, "train", 2)
         check_samples(val, "val")
+        check_square(train, cls.kind)
         architecture(settings.size, train.shape[1])  # refuses a size before anything is trained
         source = feature_extractor(settings, train, run)
         rng = np.random.default_rng(run.seed)
