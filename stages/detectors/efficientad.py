@@ -5,7 +5,6 @@ paper does it once on ImageNet. Not as there, either: one augmented picture serv
 halves the time, and there are no foreign pictures on which the student is kept from imitating.
 """
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +16,7 @@ from pydantic import Field
 from edge.errors import UserError
 from stages.common.progress import track
 from stages.common.schema import Count, Epochs, Features, Rate
-from stages.detectors.base import MAP, Detector, Export, Run, check_samples, check_square
+from stages.detectors.base import MAP, Export, NetworkDetector, Run, check_samples, check_square
 from stages.detectors.efficientad_network import CHANNELS, MAPS, STRIDE, architecture, receptive_field, weigh
 from stages.detectors.patchcore import feature_extractor, patch_embeddings
 from stages.graph.network import Network, Node
@@ -44,14 +43,11 @@ class Settings(Features):
     lr: Rate
 
 
-class EfficientAD(Detector):
+class EfficientAD(NetworkDetector):
     """Teacher, student, autoencoder and the normalised map as one network."""
 
     kind = "efficientad"
     Settings = Settings
-
-    def __init__(self, network: Network):
-        self.network = network.eval()
 
     @classmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
@@ -82,14 +78,6 @@ class EfficientAD(Detector):
         settings |= {"simclr_temperature": 0.1, "simclr_views": Features.model_fields["simclr_views"].default}
         settings |= {"size": "small", "images": 8, "teacher_epochs": 1, "epochs": 1, "batch": 4}
         return SimpleNamespace(**settings, teacher_lr=0.001, lr=0.0003), None
-
-    def write(self, folder: Path) -> dict:
-        self.network.save(folder)
-        return {}
-
-    @classmethod
-    def read(cls, folder: Path, settings: dict) -> Self:
-        return cls(Network.load(folder))
 
     def export(self) -> Export:
         return Export(self.network, {"map": MAP})
