@@ -18,8 +18,9 @@ from stages.common.progress import track
 from stages.common.schema import Count, Epochs, Features, Rate
 from stages.detectors.base import MAP, Export, NetworkDetector, Run, check_samples, check_square
 from stages.detectors.efficientad_network import CHANNELS, MAPS, STRIDE, architecture, receptive_field, weigh
-from stages.detectors.patchcore import feature_extractor, patch_embeddings
-from stages.graph.network import Network, Node
+from stages.detectors.memory_bank import needed
+from stages.detectors.patchcore import SIMCLR, feature_extractor, patch_embeddings
+from stages.graph.network import Network
 from stages.graph.tensors import to_tensor
 from stages.training.hard_features import hard_feature_loss
 from stages.training.loop import minimise
@@ -74,9 +75,7 @@ class EfficientAD(NetworkDetector):
 
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, None]:
-        settings = {"backbone": "simclr", "layers": [0, 1], "scales": [1.0], "simclr_steps": 2, "simclr_batch": 4}
-        settings |= {"simclr_temperature": 0.1, "simclr_views": Features.model_fields["simclr_views"].default}
-        settings |= {"size": "small", "images": 8, "teacher_epochs": 1, "epochs": 1, "batch": 4}
+        settings = SIMCLR | {"size": "small", "images": 8, "teacher_epochs": 1, "epochs": 1, "batch": 4}
         return SimpleNamespace(**settings, teacher_lr=0.001, lr=0.0003), None
 
     def export(self) -> Export:
@@ -124,14 +123,8 @@ def moments(batches) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _part(network: Network, *outputs: str) -> Network:
     """The nodes that lead to `outputs`, with the very operations of `network`, so that they are trained in place."""
-    wanted = set(outputs)
-    kept: list[Node] = []
-    for node in reversed(network.nodes):
-        if node.name in wanted:
-            kept.insert(0, node)
-            wanted |= set(node.inputs)
-    part = Network(kept, network.channels)
-    part.ops = torch.nn.ModuleDict({node.name: network.ops[node.name] for node in kept})
+    part = Network(needed(network, set(outputs)), network.channels)
+    part.ops = torch.nn.ModuleDict({node.name: network.ops[node.name] for node in part.nodes})
     return part
 
 
