@@ -20,7 +20,6 @@ from torch import nn
 from edge.errors import UserError
 from stages.common import atomic, manifest
 from stages.common.schema import Section
-from stages.graph.network import Network
 from stages.graph.tensors import to_tensor
 
 FILE = "detector.json"
@@ -123,21 +122,6 @@ class Detector(ABC):
             outputs = module(to_tensor(samples[i : i + BATCH]))
             maps.append((outputs if isinstance(outputs, torch.Tensor) else outputs[place]).flatten(1, -3).squeeze(1))
         return torch.cat(maps)
-
-
-class NetworkDetector(Detector):
-    """A kind that is one network of nodes and nothing else."""
-
-    def __init__(self, network: Network):
-        self.network = network.eval()
-
-    def write(self, folder: Path) -> dict:
-        self.network.save(folder)
-        return {}
-
-    @classmethod
-    def read(cls, folder: Path, settings: dict) -> Self:
-        return cls(Network.load(folder))
 
 
 def check_samples(samples: np.ndarray, what: str, least: int = 1) -> None:

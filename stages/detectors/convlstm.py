@@ -16,7 +16,8 @@ from pydantic import Field
 
 from edge.errors import UserError
 from stages.common.schema import Epochs, Rate, Section
-from stages.detectors.base import MAP, Export, NetworkDetector, Run, check_samples
+from stages.detectors.base import MAP, Export, Run, check_samples
+from stages.detectors.network_detector import NetworkDetector
 from stages.graph.network import Network, Node
 from stages.graph.tensors import to_tensor
 from stages.training.loop import minimise

@@ -16,9 +16,10 @@ from pydantic import Field
 from edge.errors import UserError
 from stages.common.progress import track
 from stages.common.schema import Count, Epochs, Features, Rate
-from stages.detectors.base import MAP, Export, NetworkDetector, Run, check_samples, check_square
+from stages.detectors.base import MAP, Export, Run, check_samples, check_square
 from stages.detectors.efficientad_network import CHANNELS, MAPS, STRIDE, architecture, receptive_field, weigh
 from stages.detectors.memory_bank import needed
+from stages.detectors.network_detector import NetworkDetector
 from stages.detectors.patchcore import SIMCLR, feature_extractor, patch_embeddings
 from stages.graph.network import Network
 from stages.graph.tensors import to_tensor

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from stages.common.schema import Count, Section
-from stages.detectors.base import MAP, Export, NetworkDetector, Run, check_samples
+from stages.detectors.base import MAP, Export, Run, check_samples
+from stages.detectors.network_detector import NetworkDetector
 from stages.graph.network import Network, Node
 from stages.graph.tensors import flatten_patches, to_tensor
 
