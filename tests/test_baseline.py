@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 import toy
@@ -9,6 +10,10 @@ import yaml
 from conftest import ROOT, one_line
 from test_params import NOT_NUMBERS, TREE, numbers, without_limits
 
+from edge.errors import UserError
+from edge.geometry import Geometry
+from edge.tiling import Tiles
+from stages.baseline.__main__ import fit
 from stages.common import params as params_module
 from stages.detectors.patchcore import PatchCore
 from stages.detectors.registry import all_kinds, find
@@ -68,6 +73,14 @@ def test_a_wrong_baseline_is_one_line(changes, words, tmp_path):
     done = subprocess.run(command, cwd=folder, env=toy.environment(), capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert words in done.stderr
+
+
+def test_a_supervised_kind_takes_no_tiles():
+    chosen = SimpleNamespace(labels=SimpleNamespace(kind="supervised", settings={}))
+    params = SimpleNamespace(baselines=chosen, input=SimpleNamespace(geometry=Geometry(64, 64, tiles=Tiles(columns=2))))
+    with pytest.raises(UserError, match="the kind supervised learns from whole pictures") as caught:
+        fit(params, "labels")
+    one_line(caught)
 
 
 def test_a_baseline_without_settings_is_refused_with_all_of_params():

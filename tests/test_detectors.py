@@ -87,6 +87,19 @@ def test_maps_and_embeddings_have_the_shapes_that_the_contract_names(kind):
     assert embeddings is None or (embeddings.ndim == 4 and len(embeddings) == len(NEW) and embeddings.std() > 0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_rectangles_are_learned_or_refused_in_one_line(kind, monkeypatch):
+    train, val, new, defects = (np.ascontiguousarray(part[:, :48]) for part in (TRAIN, VAL, NEW, DEFECTS))
+    monkeypatch.setattr(f"{__name__}.DEFECTS", defects)
+    try:
+        maps = fit(kind, train, val).maps(new)
+    except UserError as error:
+        assert kind in ("autoencoder", "efficientad") and "48 x 64 pixels" in str(error) and "\n" not in str(error)
+    else:
+        assert maps.shape[1] * 64 == maps.shape[2] * 48
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("train", "val", "what"),

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.geometry import Geometry
 from stages.baseline import explanation
 from stages.common.dataset import Item
 
@@ -68,12 +69,32 @@ def test_a_column_for_each_of_some_defects(tmp_path):
     items = [Item(f"{i}.png", "val", 1, "spot", "m.png" if i else "", "", f"{i}") for i in range(9)]
     detector = SimpleNamespace(saliency=lambda sample: (sample[:, :, 0] < 100).astype(np.float32))
     samples = np.stack([spotted()] * 9)
-    explanation.write(detector, samples, items, tmp_path, tmp_path / "out/explanation.png")
+    explanation.write(detector, samples, items, tmp_path, Geometry(96, 96), tmp_path / "out/explanation.png")
     drawn = cv2.imread(str(tmp_path / "out/explanation.png"))
     assert drawn.shape == (3 * (explanation.CELL + 4), explanation.COUNT * (explanation.CELL + 4), 3)
     first, second = drawn[:196, :196], drawn[:196, 196:392]
     outline = np.array(explanation.TRUTH)
     assert not (first == outline).all(2).any() and (second == outline).all(2).any(), "the first has no mask"
     assert (drawn[2 * 196 :] == np.array(explanation.FOUND)).all(2).any()
-    explanation.write(detector, samples, items, tmp_path, tmp_path / "again.png")
+    explanation.write(detector, samples, items, tmp_path, Geometry(96, 96), tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out/explanation.png").read_bytes()
+
+
+def test_a_letterboxed_mask_lies_where_the_sample_shows_it(tmp_path):
+    """Of a picture 50 x 200 the sample 96 x 192 has the upper half, and the rest mirrors it."""
+    mask = np.zeros((50, 200), np.uint8)
+    mask[10:20, 20:60] = 255
+    cv2.imwrite(str(tmp_path / "m.png"), mask)
+    geometry = Geometry(96, 192, "letterbox")
+    picture = np.repeat(mask[:, :, None], 3, 2) // 2
+    samples = geometry.sample(picture)[None]
+    detector = SimpleNamespace(saliency=lambda sample: (sample[:, :, 0] > 60).astype(np.float32))
+    explanation.write(
+        detector, samples, [Item("0.png", "val", 1, "spot", "m.png", "", "0")], tmp_path, geometry, tmp_path / "e.png"
+    )
+    drawn = cv2.imread(str(tmp_path / "e.png"))
+    assert drawn.shape == (3 * (96 + 4), 192 + 4, 3)
+    rows, columns = np.nonzero((drawn[2:98, 2:194] == np.array(explanation.TRUTH)).all(2))
+    first = rows < 48
+    assert abs(rows[first].min() - 9.6) < 2 and abs(rows[first].max() - 19.2) < 2
+    assert abs(columns.min() - 19.2) < 2 and abs(columns.max() - 57.6) < 2

@@ -113,6 +113,8 @@ def test_augmentation_keeps_the_picture_but_for_what_it_says(channels):
         assert moved.shape == sample.shape and moved.dtype == np.uint8
         assert abs(moved.mean() - sample.mean()) < 12, "mirrored borders: no black corners"
         assert np.array_equal(moved, augmented(np.random.default_rng(seed), sample, 20.0, 0.2, 0.0))
+    long = np.tile(sample, (1, 2, 1))
+    assert any(np.array_equal(augmented(np.random.default_rng(3), long, 0, 0, 0), flipped(long, k)) for k in range(4))
     means = [augmented(np.random.default_rng(seed), sample, 0, 0, 0.3).mean() / sample.mean() for seed in range(40)]
     assert 0.65 < min(means) < 0.85 and 1.15 < max(means) < 1.35
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from edge.errors import UserError
 from stages.baseline import explanation
 from stages.common import atomic
-from stages.common.dataset import load_samples, read_index
+from stages.common.dataset import load_samples, read_index, thinned
 from stages.common.params import check
 from stages.common.stage import fail, item, main
 from stages.detectors.base import Run
@@ -25,13 +25,18 @@ def fit(params, name: str) -> None:
         raise UserError(
             f"params.yaml: {where}.kind = {chosen.kind}: needs another detector to learn from; choose another"
         )
+    if kind.supervised and params.input.geometry.tiles.count > 1:
+        raise UserError(
+            f"params.yaml: {where}: the kind {chosen.kind} learns from whole pictures, since a tile of a defective one "
+            "may be good; leave out input.tiles, or this baseline and its variants"
+        )
     settings = check(kind.Settings, chosen.settings, f"params.yaml: {where}.settings")
     prepare(params.seed, params.threads)
     good, bad = ((0,), (1,)) if kind.supervised else (None, None)
     train, val = (load_samples(DATA, read_index(DATA, split, good), params.input) for split in ("train", "val"))
     defects, items = None, []
     if bad:
-        items = read_index(DATA, "val", bad)
+        items = thinned(read_index(DATA, "val", bad), params.input)
         defects = (
             load_samples(DATA, read_index(DATA, "train", bad), params.input),
             load_samples(DATA, items, params.input),
@@ -40,7 +45,7 @@ def fit(params, name: str) -> None:
     with curves(stage) as log:
         detector = kind.fit(train, val, settings, Run(params.seed, stage, log, defects=defects))
     if defects:
-        explanation.write(detector, defects[1], items, DATA, CURVES / stage / "explanation.png")
+        explanation.write(detector, defects[1], items, DATA, params.input.geometry, CURVES / stage / "explanation.png")
     with atomic.directory(OUT / name) as folder:
         detector.save(folder)
     checkpoint.clear(stage)

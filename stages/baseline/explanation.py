@@ -10,11 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge.geometry import Geometry
 from edge.preprocess import read_mask
 from stages.common import atomic
 from stages.common.dataset import Item, evenly
 
-CELL, COUNT = 192, 6  # side of a cell in pixels, pictures: choices
+CELL, COUNT = 192, 6  # longer side of a cell in pixels, pictures: choices
 FOUND, TRUTH = (36, 138, 240), (255, 229, 34)  # colours of the outlines (BGR): orange, cyan
 SMOOTH = 0.02  # Gaussian on the saliency, as a share of the side: a choice
 LEAST, MOST = 0.0005, 0.5  # shares of the picture that a region may have: choices
@@ -53,20 +54,21 @@ def explain(saliency: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, str]:
     return otsu(intensity_difference(sample)), "intensity"
 
 
-def write(detector, samples: np.ndarray, items: Sequence[Item], folder: Path, path: Path) -> None:
-    """Draws COUNT of the defects `samples`, uint8 [N, S, S, C], of the index `items`: the picture with the outline of
-    its mask, its saliency, and the outline of what explains the verdict."""
-    columns = []
+def write(detector, samples: np.ndarray, items: Sequence[Item], folder: Path, geometry: Geometry, path: Path) -> None:
+    """Draws COUNT of the defects `samples`, uint8 [N, H, W, C], of the index `items` in `folder`, which `geometry`
+    fitted: the picture with the outline of its mask, its saliency, and the outline of what explains the verdict."""
+    columns: list[np.ndarray] = []
+    cell = tuple(round(CELL * side / max(samples.shape[1:3])) for side in samples.shape[2:0:-1])
     for i in evenly(range(len(samples)), COUNT):
         saliency = detector.saliency(samples[i])
         region, by = explain(saliency, samples[i])
         shown = samples[i] if samples.shape[3] == 3 else np.repeat(samples[i][:, :, -1:], 3, 2)
-        picture = cv2.resize(shown[:, :, ::-1], (CELL, CELL), interpolation=cv2.INTER_AREA)
-        heat = cv2.resize(saliency / max(float(saliency.max()), 1e-12), (CELL, CELL), interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(shown[:, :, ::-1], cell, interpolation=cv2.INTER_AREA)
+        heat = cv2.resize(saliency / max(float(saliency.max()), 1e-12), cell, interpolation=cv2.INTER_AREA)
         coloured = cv2.applyColorMap(np.round(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-        mask = read_mask(folder / items[i].mask) if items[i].mask else None
+        mask = geometry.sample(read_mask(folder / items[i].mask).astype(np.float32)) if items[i].mask else None
         cells = outlined(picture, mask, TRUTH), coloured, outlined(picture, region, FOUND)
-        cv2.putText(cells[2], by, (4, CELL - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, FOUND, 1, cv2.LINE_AA)
+        cv2.putText(cells[2], by, (4, cell[1] - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, FOUND, 1, cv2.LINE_AA)
         columns.append(np.vstack([np.pad(cell, GAP, constant_values=255) for cell in cells]))
     _, png = cv2.imencode(".png", np.hstack(columns))
     with atomic.file(path) as temporary:

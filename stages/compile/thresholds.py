@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import beta, genpareto
 
 from edge.errors import UserError
+from stages.common.shares import percent
 
 RATES = (0.01, 0.02, 0.05, 0.1)  # whose thresholds every model knows, beside that of params
 CONFIDENCE = 0.95
@@ -135,8 +136,3 @@ def describe(one: RateThreshold, method: str, pictures: int, groups: int | None 
     if groups is not None and groups < pictures:
         text += f" if the pictures were independent, but they are of {groups} parts or clips"
     return text
-
-
-def percent(share: float, unit: str = " %") -> str:
-    """E.g. "0.13 %": three significant digits at most."""
-    return f"{100 * share:.3g}{unit}"

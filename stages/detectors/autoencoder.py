@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from stages.common.schema import Count, Epochs, Rate, Section
-from stages.detectors.base import MAP, Detector, Export, Run, check_samples
+from stages.detectors.base import MAP, Detector, Export, Run, check_samples, check_square
 from stages.graph.batchnorm import fold
 from stages.graph.bias_correction import how
 from stages.graph.channels import make_divisible
 from stages.graph.network import Network, Node
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
-from stages.training.fake_quantization import with_fake_quantization
+from stages.training.fake_quantization import RATE, TRAINED, with_fake_quantization
 from stages.training.loop import minimise
 from stages.training.ssim import ssim
 from stages.training.synthetic_defects import training_pool, vary
@@ -33,7 +33,6 @@ ENCODER = ((32, 4, 2), (32, 4, 2), (32, 3, 1), (64, 4, 2), (64, 3, 1), (128, 4, 
 DECODER = ((64, False), (128, False), (64, True), (64, False), (32, True), (32, False), (32, True))  # enlarged before
 ERROR = 4  # the map is the mean error of windows of twice as many pixels, so many apart: a choice
 CALIBRATION = 64  # pictures, half with synthetic defects, that int8 ranges are calibrated on after fake quantization
-TRAINED = "learned by quantization-aware training"
 
 
 class Settings(Section):
@@ -99,6 +98,7 @@ class Autoencoder(Detector):
         """Trains the reconstruction of `train`; nothing is chosen on `val`."""
         check_samples(train, "train")
         check_samples(val, "val")
+        check_square(train, cls.kind)
         rng, device = np.random.default_rng(run.seed), accelerator()
         samples = np.stack([vary(rng, train[i % len(train)]) for i in range(settings.images)])
         torch.manual_seed(run.seed)
@@ -111,13 +111,17 @@ class Autoencoder(Detector):
                 found = model(images).float()
             return 1 - ssim(images, found).mean() if settings.loss == "ssim" else F.mse_loss(found, images)
 
-        hyper = (settings.epochs, settings.batch, settings.lr, run.seed, run.stage, "autoencoder", run.log)
-        minimise(network, lambda pick: loss(network, pick), (samples,), *hyper, settings=settings.loss)
+        def train_on(model, epochs: int, lr: float, label: str, after_epoch=None) -> None:
+            given = epochs, settings.batch, lr, run.seed, run.stage, label, run.log, after_epoch
+            minimise(model, lambda pick: loss(model, pick), (samples,), *given, settings=settings.loss)
+
+        train_on(network, settings.epochs, settings.lr, "autoencoder")
         network.cpu()
         if not settings.qat_epochs:
             return cls(with_error(network))
         calibration = to_tensor(training_pool(train, CALIBRATION, run.seed, 1)[0])
-        learned = with_fake_quantization(network, calibration, loss, (samples,), settings, run)
+        further = settings.qat_epochs, settings.lr * RATE, "qat"
+        learned = with_fake_quantization(network, calibration, lambda model, after: train_on(model, *further, after))
         whole = with_error(learned.network)
         return cls(whole, QuantNetwork.calibrated(whole, calibration, learned))
 

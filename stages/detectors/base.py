@@ -72,7 +72,8 @@ class Detector(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        Detector.kinds[cls.kind] = cls
+        if hasattr(cls, "kind"):
+            Detector.kinds[cls.kind] = cls
 
     @classmethod
     @abstractmethod
@@ -129,6 +130,15 @@ def check_samples(samples: np.ndarray, what: str, least: int = 1) -> None:
         raise UserError(f"{what}: {samples.dtype} {list(samples.shape)}; samples must be uint8 [N, H, W, C]")
     if len(samples) < least:
         raise UserError(f"{what}: {len(samples)} pictures; at least {least} are needed, see the data section of params")
+
+
+def check_square(samples: np.ndarray, kind: str) -> None:
+    """UserError unless the samples [N, H, W, C] are squares."""
+    height, width = samples.shape[1:3]
+    if height != width:
+        raise UserError(
+            f"{height} x {width} pixels: the kind {kind} takes squares alone; set input.size, or leave it out"
+        )
 
 
 def read_settings(folder: Path) -> dict:

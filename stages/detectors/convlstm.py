@@ -7,7 +7,6 @@ any other one does. Each gate has its own convolutions: one for all gates would 
 """
 
 from copy import deepcopy
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Self
 
@@ -17,7 +16,8 @@ from pydantic import Field
 
 from edge.errors import UserError
 from stages.common.schema import Epochs, Rate, Section
-from stages.detectors.base import MAP, Detector, Export, Run, check_samples
+from stages.detectors.base import MAP, Export, Run, check_samples
+from stages.detectors.network_detector import NetworkDetector
 from stages.graph.network import Network, Node
 from stages.graph.tensors import to_tensor
 from stages.training.loop import minimise
@@ -118,14 +118,11 @@ def untie(network: Network) -> Network:
     return free.eval()
 
 
-class ConvLSTM(Detector):
+class ConvLSTM(NetworkDetector):
     """A network of nodes with the one output `score`: the mean magnitude of the prediction's error, at stride 8."""
 
     kind = "convlstm"
     Settings = Settings
-
-    def __init__(self, network: Network):
-        self.network = network
 
     @classmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
@@ -144,14 +141,6 @@ class ConvLSTM(Detector):
         given = settings.epochs, settings.batch, settings.lr, run.seed, run.stage, "convlstm", run.log
         minimise(network, loss, (train,), *given, settings=(settings.channels,))
         return cls(untie(network))
-
-    def write(self, folder: Path) -> dict:
-        self.network.save(folder)
-        return {}
-
-    @classmethod
-    def read(cls, folder: Path, settings: dict) -> Self:
-        return cls(Network.load(folder))
 
     def export(self) -> Export:
         return Export(self.network, {"score": MAP})

@@ -5,7 +5,6 @@ paper does it once on ImageNet. Not as there, either: one augmented picture serv
 halves the time, and there are no foreign pictures on which the student is kept from imitating.
 """
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Self
 
@@ -17,10 +16,12 @@ from pydantic import Field
 from edge.errors import UserError
 from stages.common.progress import track
 from stages.common.schema import Count, Epochs, Features, Rate
-from stages.detectors.base import MAP, Detector, Export, Run, check_samples
+from stages.detectors.base import MAP, Export, Run, check_samples, check_square
 from stages.detectors.efficientad_network import CHANNELS, MAPS, STRIDE, architecture, receptive_field, weigh
-from stages.detectors.patchcore import feature_extractor, patch_embeddings
-from stages.graph.network import Network, Node
+from stages.detectors.memory_bank import needed
+from stages.detectors.network_detector import NetworkDetector
+from stages.detectors.patchcore import SIMCLR, feature_extractor, patch_embeddings
+from stages.graph.network import Network
 from stages.graph.tensors import to_tensor
 from stages.training.hard_features import hard_feature_loss
 from stages.training.loop import minimise
@@ -44,20 +45,18 @@ class Settings(Features):
     lr: Rate
 
 
-class EfficientAD(Detector):
+class EfficientAD(NetworkDetector):
     """Teacher, student, autoencoder and the normalised map as one network."""
 
     kind = "efficientad"
     Settings = Settings
-
-    def __init__(self, network: Network):
-        self.network = network.eval()
 
     @classmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
         """Distils the teacher, trains student and autoencoder on `train`, scales both maps by quantiles on `val`."""
         check_samples(train, "train", 2)
         check_samples(val, "val")
+        check_square(train, cls.kind)
         architecture(settings.size, train.shape[1])  # refuses a size before anything is trained
         source = feature_extractor(settings, train, run)
         rng = np.random.default_rng(run.seed)
@@ -77,18 +76,8 @@ class EfficientAD(Detector):
 
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, None]:
-        settings = {"backbone": "simclr", "layers": [0, 1], "scales": [1.0], "simclr_steps": 2, "simclr_batch": 4}
-        settings |= {"simclr_temperature": 0.1, "simclr_views": Features.model_fields["simclr_views"].default}
-        settings |= {"size": "small", "images": 8, "teacher_epochs": 1, "epochs": 1, "batch": 4}
+        settings = SIMCLR | {"size": "small", "images": 8, "teacher_epochs": 1, "epochs": 1, "batch": 4}
         return SimpleNamespace(**settings, teacher_lr=0.001, lr=0.0003), None
-
-    def write(self, folder: Path) -> dict:
-        self.network.save(folder)
-        return {}
-
-    @classmethod
-    def read(cls, folder: Path, settings: dict) -> Self:
-        return cls(Network.load(folder))
 
     def export(self) -> Export:
         return Export(self.network, {"map": MAP})
@@ -135,14 +124,8 @@ def moments(batches) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _part(network: Network, *outputs: str) -> Network:
     """The nodes that lead to `outputs`, with the very operations of `network`, so that they are trained in place."""
-    wanted = set(outputs)
-    kept: list[Node] = []
-    for node in reversed(network.nodes):
-        if node.name in wanted:
-            kept.insert(0, node)
-            wanted |= set(node.inputs)
-    part = Network(kept, network.channels)
-    part.ops = torch.nn.ModuleDict({node.name: network.ops[node.name] for node in kept})
+    part = Network(needed(network, set(outputs)), network.channels)
+    part.ops = torch.nn.ModuleDict({node.name: network.ops[node.name] for node in part.nodes})
     return part
 
 

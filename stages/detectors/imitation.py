@@ -16,13 +16,12 @@ from stages.graph.network import Network
 from stages.graph.prune import prune
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import deviation, to_tensor
+from stages.training.fake_quantization import RATE, with_fake_quantization
 from stages.training.loop import minimise
 from stages.training.synthetic_defects import training_pool
 from stages.training.torch_setup import accelerator
 
-# choices
-CALIBRATION = 64  # pictures on which pruning measures batch norm statistics and the sensitivity of channels
-QAT_RATE = 0.25  # of the learning rate of fine-tuning: fake quantization starts from a trained network
+CALIBRATION = 64  # pictures that pruning measures batch norm statistics and sensitivities on: a choice
 
 
 class Imitation:
@@ -60,17 +59,11 @@ class Imitation:
         model.cpu()
 
     def with_fake_quantization(self, body: Network, images: torch.Tensor, label: str) -> QuantNetwork:
-        """`body` after quantization-aware training. The ranges of activations, first those of `images`, float
-        [N, C, S, S] in 0..1, follow the first epoch and are fixed from then on."""
-        quantized = QuantNetwork(fold(body)).to(memory_format=torch.channels_last)
-        quantized.train()
-        with torch.no_grad():
-            for batch in images.split(16):
-                quantized(batch)
-        epochs, lr = self.settings.qat_epochs, self.settings.lr * QAT_RATE
-        self.follow(quantized, epochs, lr, label, lambda epoch: quantized.freeze_ranges())
-        quantized.freeze_ranges()
-        return quantized.eval()
+        """`body` after quantization-aware training; `images` as fake_quantization.py has them."""
+        epochs, lr = self.settings.qat_epochs, self.settings.lr * RATE
+        return with_fake_quantization(
+            body, images, lambda model, after_epoch: self.follow(model, epochs, lr, label, after_epoch)
+        )
 
     def pruned(self) -> Network:
         """The student without its memory bank and without `prune_ratio` of its multiply-accumulates, fine-tuned."""

@@ -16,9 +16,8 @@ from stages.common.progress import track
 from stages.common.schema import Features
 from stages.detectors.backbone import FeatureExtractor
 from stages.detectors.base import MAP, Detector, Export, Run, check_samples
-from stages.detectors.patchcore import feature_extractor, patch_embeddings
+from stages.detectors.patchcore import SIMCLR, feature_extractor, patch_embeddings
 from stages.graph.tensors import to_tensor
-from stages.training import simclr
 
 RIDGE = 0.01  # added to the variances, as in the paper
 
@@ -81,9 +80,7 @@ class Padim(Detector, nn.Module):
 
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, None]:
-        settings = {"backbone": "simclr", "layers": [0, 1], "scales": [1.0], "simclr_steps": 2, "simclr_batch": 4}
-        settings |= {"simclr_temperature": simclr.TEMPERATURE, "simclr_views": simclr.VIEWS}
-        return SimpleNamespace(**settings, channels=12, per_position=True), None
+        return SimpleNamespace(**SIMCLR, channels=12, per_position=True), None
 
     def write(self, folder: Path) -> dict:
         self.extractor.save(folder)

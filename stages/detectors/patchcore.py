@@ -22,6 +22,10 @@ from stages.training import simclr
 
 REWEIGHT_NEIGHBOURS = 9  # b of the paper's eq. 7, which it gives no value for; that of anomalib (num_neighbors)
 
+# of a backbone from nothing, for the examples of the kinds that have one
+SIMCLR = {"backbone": "simclr", "layers": [0, 1], "scales": [1.0], "simclr_steps": 2, "simclr_batch": 4}
+SIMCLR |= {"simclr_temperature": simclr.TEMPERATURE, "simclr_views": simclr.VIEWS}
+
 
 def patch_embeddings(maps: list[torch.Tensor], pool: int, stride: int = 1) -> torch.Tensor:
     """Locally aware patch embeddings [N, D, h, w] of feature maps [N, D', h', w'].
@@ -115,9 +119,7 @@ class PatchCore(Detector, nn.Module):
 
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, None]:
-        settings = {"backbone": "simclr", "layers": [0, 1], "scales": [1.0], "simclr_steps": 2, "simclr_batch": 4}
-        settings |= {"simclr_temperature": simclr.TEMPERATURE, "simclr_views": simclr.VIEWS}
-        settings |= {"patch_pool": 3, "patch_stride": 2, "score": "max"}
+        settings = SIMCLR | {"patch_pool": 3, "patch_stride": 2, "score": "max"}
         settings |= {"coreset_ratio": 0.1, "coreset_max_patches": 1000, "projection_dim": 16}
         return SimpleNamespace(**settings), None
 

@@ -14,10 +14,10 @@ from stages.graph.bias_correction import calibrated, how
 from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
+from stages.training.fake_quantization import TRAINED
 from stages.training.synthetic_defects import training_pool
 
 CALIBRATION = 256  # pictures, half with a synthetic defect, that int8 ranges are calibrated on: a choice
-TRAINED = "learned by quantization-aware training"
 
 
 class QuantizedStudent(Detector):

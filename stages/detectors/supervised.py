@@ -22,7 +22,7 @@ from stages.detectors import memory_bank
 from stages.detectors.base import BATCH, MAP, Detector, Export, Run, check_samples
 from stages.detectors.supervised_network import DENSE, LOGITS, frozen, new_network
 from stages.graph.batchnorm import fold
-from stages.graph.bias_correction import calibrated
+from stages.graph.bias_correction import calibrated, how
 from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
@@ -34,9 +34,6 @@ from stages.training.torch_setup import accelerator, mixed
 
 CALIBRATION = 128  # pictures, half with a labelled defect, that int8 ranges are calibrated on: a choice
 INT8 = "int8.safetensors"
-RANGES = (
-    "post-training: smallest and largest values on {} training pictures, {} with labelled defects; biases corrected"
-)
 
 
 class Settings(Section):
@@ -124,7 +121,7 @@ class Supervised(Detector):
 
     def export(self) -> Export:
         count = self.record["calibration"]
-        ranges = RANGES.format(count, count // 2)
+        ranges = how(count, f"{count // 2} with labelled defects")
         return Export(fold(self.network), {"map": MAP}, quantized=self.quantized, ranges=ranges, smooth=1)
 
 

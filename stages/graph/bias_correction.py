@@ -22,11 +22,9 @@ def calibrated(folded: Network, images: torch.Tensor) -> QuantNetwork:
     return model
 
 
-def how(count: int) -> str:
+def how(count: int, defects: str = "half with defects") -> str:
     """What `calibrated` on `count` images is called in model.json."""
-    return (
-        f"post-training: smallest and largest values on {count} training pictures, half with defects; biases corrected"
-    )
+    return f"post-training: smallest and largest values on {count} training pictures, {defects}; biases corrected"
 
 
 @torch.no_grad()

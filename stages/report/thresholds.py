@@ -1,5 +1,6 @@
 """The table of thresholds: what each, set on good validation pictures alone, lets through on the test pictures."""
 
+from stages.common.shares import percent
 from stages.report.formatting import NONE, significant
 
 HEAD = ("Variant", "Rate", "Threshold", "False alarms", "Recall", "TP", "FN", "FP", "TN", "True rate (95 %)")
@@ -61,8 +62,3 @@ def recall(counts: dict) -> str:
 
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else NONE
-
-
-def percent(share: float) -> str:
-    """E.g. "0.13 %": three significant digits at most."""
-    return f"{100 * share:.3g} %"

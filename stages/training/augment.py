@@ -24,14 +24,14 @@ def flipped(sample: np.ndarray, number: int) -> np.ndarray:
 
 
 def augmented(rng: np.random.Generator, sample: np.ndarray, rotation: float, zoom: float, contrast: float):
-    """The sample uint8 [S, S, C], flipped at random, turned by up to `rotation` degrees, enlarged or shrunk by up to
+    """The sample uint8 [H, W, C], flipped at random, turned by up to `rotation` degrees, enlarged or shrunk by up to
     `zoom` and with up to `contrast` more or less contrast and light (shares of 1); borders are mirrored."""
-    size = sample.shape[0]
+    height, width = sample.shape[:2]
     sample = flipped(sample, int(rng.integers(len(FLIPS))))
-    centre = ((size - 1) / 2,) * 2
+    centre = (width - 1) / 2, (height - 1) / 2
     move = cv2.getRotationMatrix2D(centre, rng.uniform(-rotation, rotation), 1 + rng.uniform(-zoom, zoom))
     how = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
-    moved = channelwise(lambda part: cv2.warpAffine(part, move, (size, size), **how), sample).astype(np.float32)
+    moved = channelwise(lambda part: cv2.warpAffine(part, move, (width, height), **how), sample).astype(np.float32)
     mean = moved.mean()
     changed = (moved - mean) * (1 + rng.uniform(-contrast, contrast)) + mean * (1 + rng.uniform(-contrast, contrast))
     return np.clip(changed + 0.5, 0, 255).astype(np.uint8)

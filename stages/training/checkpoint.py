@@ -58,6 +58,23 @@ class Checkpoint:
         return groups
 
 
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The state of an optimizer as named tensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, one in state.items() for name, value in one.items()}
+
+
+def restore_moments(optimizer: torch.optim.Optimizer, saved: dict[str, torch.Tensor]) -> None:
+    """Gives an optimizer with one group of parameters what `moments` said of it."""
+    parameters = optimizer.param_groups[0]["params"]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in saved.items():
+        index, _, part = name.partition(".")
+        like = parameters[int(index)]  # in its memory layout, so that every sum is the same as without a break
+        state.setdefault(int(index), {})[part] = torch.empty_like(like).copy_(value) if value.dim() else value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+
 def clear(stage: str) -> None:
     """Removes the checkpoints of a stage: its outputs are written."""
     shutil.rmtree(FOLDER / stage, ignore_errors=True)

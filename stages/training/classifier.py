@@ -11,7 +11,7 @@ from torch import nn
 
 from stages.common.progress import track
 from stages.graph.tensors import diverged
-from stages.training.checkpoint import Checkpoint, fingerprint
+from stages.training.checkpoint import Checkpoint, fingerprint, moments, restore_moments
 
 # choices
 WEIGHT_DECAY = 1e-4
@@ -93,26 +93,18 @@ class _State:
             self.best_epoch, self.score, self.best = epoch, found, _copy(self.model)
 
     def groups(self) -> dict[str, dict[str, torch.Tensor]]:
-        state = self.optimizer.state_dict()["state"]
-        moments = {f"{index}.{name}": value for index, one in state.items() for name, value in one.items()}
         numbers = torch.tensor([self.epoch, self.best_epoch, *self.score], dtype=torch.float64)
         return {
             "model": self.model.state_dict(),
             "best": self.best,
-            "optimizer": moments,
+            "optimizer": moments(self.optimizer),
             "progress": {"numbers": numbers},
         }
 
     def restore(self, saved: dict) -> None:
         self.model.load_state_dict(saved["model"])
         self.best = saved["best"]
-        parameters = self.optimizer.param_groups[0]["params"]
-        moments: dict = {}
-        for name, value in saved["optimizer"].items():
-            index, _, part = name.partition(".")
-            like = parameters[int(index)]  # in its memory layout, so that every sum is the same as without a break
-            moments.setdefault(int(index), {})[part] = torch.empty_like(like).copy_(value) if value.dim() else value
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        restore_moments(self.optimizer, saved["optimizer"])
         epoch, best, *score = saved["progress"]["numbers"].tolist()
         self.epoch, self.best_epoch, self.score = int(epoch), int(best), (score[0], score[1])
 

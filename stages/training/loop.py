@@ -10,7 +10,7 @@ import torch
 
 from stages.common.progress import track
 from stages.graph.tensors import diverged
-from stages.training.checkpoint import Checkpoint, fingerprint
+from stages.training.checkpoint import Checkpoint, fingerprint, moments, restore_moments
 
 # choices; torch's defaults are 0.01 and 0.3, and no clipping
 WEIGHT_DECAY = 1e-4
@@ -82,22 +82,14 @@ def minimise(
 
 
 def _save(file: Checkpoint, model, optimizer, generator, history) -> None:
-    state = optimizer.state_dict()["state"]
-    moments = {f"{index}.{name}": value for index, one in state.items() for name, value in one.items()}
     progress = {"generator": generator.get_state(), "history": torch.tensor(history, dtype=torch.float64)}
-    file.save(model=model.state_dict(), optimizer=moments, progress=progress)
+    file.save(model=model.state_dict(), optimizer=moments(optimizer), progress=progress)
 
 
 def _restore(saved: dict, model, optimizer, schedule, generator, history: list) -> int:
     """Restores the state after the last complete epoch; returns the number of steps that were done."""
     model.load_state_dict(saved["model"])
-    parameters = list(model.parameters())
-    moments: dict = {}
-    for name, value in saved["optimizer"].items():
-        index, _, part = name.partition(".")
-        like = parameters[int(index)]  # in its memory layout, so that every sum is the same as without a break
-        moments.setdefault(int(index), {})[part] = torch.empty_like(like).copy_(value) if value.dim() else value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    restore_moments(optimizer, saved["optimizer"])
     generator.set_state(saved["progress"]["generator"])
     history += [(int(step), float(value)) for step, value in np.asarray(saved["progress"]["history"])]
     done = history[-1][0] + 1

@@ -5,7 +5,6 @@ convolution, a square, a sum. So it can be int8, and its file is checked to the 
 either.
 """
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -13,7 +12,8 @@ import numpy as np
 import torch
 
 from stages.common.schema import Count, Section
-from stages.detectors.base import MAP, Detector, Export, Run, check_samples
+from stages.detectors.base import MAP, Export, Run, check_samples
+from stages.detectors.network_detector import NetworkDetector
 from stages.graph.network import Network, Node
 from stages.graph.tensors import flatten_patches, to_tensor
 
@@ -24,14 +24,11 @@ class Settings(Section):
     patch: Count  # side of a patch in pixels
 
 
-class ColorGaussian(Detector):
+class ColorGaussian(NetworkDetector):
     """How far the mean colour of a patch is from those of good pictures."""
 
     kind = "color_gaussian"
     Settings = Settings
-
-    def __init__(self, network: Network):
-        self.network = network.eval()
 
     @classmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
@@ -60,14 +57,6 @@ class ColorGaussian(Detector):
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, None]:
         return SimpleNamespace(patch=8), None
-
-    def write(self, folder: Path) -> dict:
-        self.network.save(folder)
-        return {}
-
-    @classmethod
-    def read(cls, folder: Path, settings: dict) -> Self:
-        return cls(Network.load(folder))
 
     def export(self) -> Export:
         return Export(self.network, {"distance": MAP})
