@@ -77,7 +77,7 @@ def test_before_during_and_after(make, tmp_path):
     assert clip.bytes == path.stat().st_size and clip.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert clip.seconds == pytest.approx(5.1)
     assert cv2.imread(str(tmp_path / "clips" / clip.picture)).mean() == pytest.approx(49, abs=1)
-    assert path.stat().st_mode & 0o077 == 0
+    assert all(file.stat().st_mode & 0o077 == 0 for file in (path, path.with_suffix(".jpg")))
     assert recorder.counts["clips"] == 1 and not list((tmp_path / "clips").glob(".*.part"))
 
 

@@ -267,7 +267,7 @@ class Recorder:
         clip.taken += len(clip.peak)
         part = self._store.part(f"{clip.name}.jpg")
         try:
-            with open(part, "xb") as stream:
+            with open(part, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
                 stream.write(clip.peak)
                 stream.flush()
                 os.fsync(stream.fileno())
