@@ -74,6 +74,7 @@ def pictures(count, height=HEIGHT, width=WIDTH, seed=0):
         ({"input.tiles": {"rows": 2, "overlap": 80}}, r"tiles\.overlap = 80: must be half of a side of the tile"),
         ({"input.tiles": {"row": 2}}, "input.tiles.row: unknown key"),
         ({"input.fit": "letterbox", "teacher.score": "reweighted"}, r"padding can't be cut off .* set teacher\.score"),
+        ({"teacher.motion": "dis"}, r"teacher\.motion = dis: needs clips .* input\.frames = 1; set input\.color: grey"),
     ],
 )
 def test_a_shape_that_can_not_be_is_refused_in_one_line(values, message):

@@ -320,6 +320,17 @@ class Schema(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def motion_has_frames(self):
+        """The three channels of a colour picture would pass for three frames."""
+        if self.teacher.motion != "none" and self.teacher.motion_lag >= self.input.frames:
+            raise ValueError(
+                f"teacher.motion = {self.teacher.motion}: needs clips whose frames reach back "
+                f"{self.teacher.motion_lag} (teacher.motion_lag), but input.frames = {self.input.frames}; set input.color: grey and more "
+                "input.frames, or teacher.motion: none"
+            )
+        return self
+
     @field_validator("variants")
     @classmethod
     def steps_are_told_apart(cls, variants):
