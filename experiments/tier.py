@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _yaml() -> YAML:
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
+    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
     return yaml
 
 

@@ -36,6 +36,7 @@ def test_the_video_tier_is_valid_and_keeps_the_rest(project):
     plan = yaml.safe_load((project / "hardware_runners/plan.yaml").read_text())["plan"]
     assert "local-convlstm-int8" in plan and "local-teacher-onnx" not in plan
     assert "# Every setting of the pipeline" in (project / "params.yaml").read_text()  # comments stay
+    assert "  hashes: null   " in (project / "params.yaml").read_text()  # and so does how a value is written
     once = {path: path.read_text() for path in project.rglob("*.yaml")}
     tier.run(Namespace(name="video"))
     assert once == {path: path.read_text() for path in project.rglob("*.yaml")}

@@ -198,6 +198,6 @@ def test_no_file(here):
 
 def test_model_folders_are_looked_at(here, capsys):
     assert main(["check", sites.write(here, sites.whole())]) == 1
-    assert f"{here}/yunet.onnx: no such file" in capsys.readouterr().err
+    assert f"privacy.faces: {here}/yunet.onnx: no such file" in capsys.readouterr().err
     assert main(["check", sites.write(here, sites.whole(privacy=None))]) == 1
     assert f"{here}/models/people: no such model folder" in capsys.readouterr().err

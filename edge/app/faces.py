@@ -66,7 +66,7 @@ class FaceFinder:
         self.smallest, self.passes = smallest, passes
         self._turns = [p for p in passes if in_turn and p in IN_TURN]
         if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; --face-model takes the ONNX file of YuNet")
+            raise UserError(f"{path}: no such file; give the ONNX file of YuNet")
         # OpenCV 5 warns of a target that nobody chose
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         try:

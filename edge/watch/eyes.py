@@ -9,7 +9,7 @@ import numpy as np
 
 from edge.app.trigger import Motion, Rate
 from edge.arrays import Image
-from edge.errors import ModelError
+from edge.errors import ModelError, UserError
 from edge.inference.detector import Detector, load
 from edge.inference.modelfile import open_model
 from edge.inference.modelinfo import NAME
@@ -112,7 +112,10 @@ def check_models(site: Site) -> None:
     """UserError unless each model folder is one, of the right task, and knows the objects of the rules; the face finder
     is a model, too."""
     if site.privacy is not None:
-        site.privacy.guard()
+        try:
+            site.privacy.guard()
+        except UserError as error:
+            raise ModelError(f"{site.path}: privacy.faces: {error}") from None
     for i, camera in enumerate(site.cameras):
         where = f"{site.path}: cameras.{i}"
         for task, name in (("detection", camera.objects), ("pose", camera.pose)):

@@ -7,6 +7,7 @@ from stages.report import plots
 from stages.report.plots import Drawn
 
 CURVES = Path("reports/curves")
+WIDEST = 30  # characters of a title beside that of the next panel
 
 
 def curves(source: Path) -> Drawn | None:
@@ -24,7 +25,7 @@ def curves(source: Path) -> Drawn | None:
     figure, panels = plots.grid(len(found), 2.3)
     for axes, (title, steps, values) in zip(panels, found, strict=True):
         axes.plot(steps, values, color="#3b6ea8", lw=1.6, marker="o" if len(steps) < 3 else None, ms=4)
-        axes.set_title(title, fontsize=9.5)
+        axes.set_title(title.replace(": ", ":\n") if len(title) > WIDEST else title, fontsize=9.5)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=8)
     rows = [(title, step, value) for title, steps, values in found for step, value in zip(steps, values, strict=True)]
