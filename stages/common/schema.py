@@ -326,8 +326,8 @@ class Schema(Section):
         if self.teacher.motion != "none" and self.teacher.motion_lag >= self.input.frames:
             raise ValueError(
                 f"teacher.motion = {self.teacher.motion}: needs clips whose frames reach back "
-                f"{self.teacher.motion_lag} (teacher.motion_lag), but input.frames = {self.input.frames}; set input.color: grey and more "
-                "input.frames, or teacher.motion: none"
+                f"{self.teacher.motion_lag} (teacher.motion_lag), but input.frames = {self.input.frames}; "
+                "set input.color: grey and more input.frames, or teacher.motion: none"
             )
         return self
 
