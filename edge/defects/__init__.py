@@ -1,0 +1,1 @@
+"""What kind of defect it is: the labelled examples of a catalogue that lie nearest to its embedding."""
