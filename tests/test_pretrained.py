@@ -9,7 +9,8 @@ from conftest import ROOT, one_line
 from transformers import Dinov2Config, Dinov2Model
 
 from edge.errors import UserError
-from stages.detectors.backbone import located, pretrained
+from stages.detectors.backbone import pretrained
+from stages.detectors.hub import located
 from stages.detectors.trunks import load as load_trunk
 
 

@@ -85,8 +85,9 @@ class EfficientNetLite(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     @torch.inference_mode()
-    def features(self, pixels) -> dict:
-        x, found = F.relu6(self.bn1(self.conv_stem(pixels, value=-1.0))), {}
+    def features(self, pixels, outside: float = -1.0) -> dict:
+        """outside: the value of what lies beyond the border, which timm takes as 0."""
+        x, found = F.relu6(self.bn1(self.conv_stem(pixels, value=outside))), {}
         for i, stage in enumerate(self.blocks):
             for j, block in enumerate(stage):
                 x = found[i, j] = block(x)

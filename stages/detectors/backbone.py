@@ -1,10 +1,7 @@
 """Feature extractors: any Hugging Face backbone or ViT by name or folder, and a small ResNet to train from scratch."""
 
 import json
-import os
-import re
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +15,11 @@ from transformers.utils import cached_file
 
 from edge.errors import UserError
 from stages.common.textfile import short
-from stages.detectors import token_backbone
+from stages.detectors import token_backbone, trunks
+from stages.detectors.hub import WEIGHTS, explained, file, located
 from stages.detectors.token_backbone import TokenBackbone
+from stages.detectors.trunk_backbone import TrunkBackbone, TrunkConfig
 
-# of a file that torch can't be made to run code from, as what the rest computes in; and what was not in it
-WEIGHTS = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
 logging.set_verbosity_error()  # what it says of weights that are missing is said here in one line
 
 
@@ -40,6 +37,8 @@ def build(config, layers: list[int]) -> nn.Module:
     """
     if type(config) in token_backbone.MODELS:
         return TokenBackbone.build(config, layers)
+    if isinstance(config, TrunkConfig):
+        return TrunkBackbone.build(config, layers)
     if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
         raise UserError(
             f"teacher.backbone: {config.model_type} has no backbone class; use e.g. a ResNet, ViT or DINOv2"
@@ -54,51 +53,14 @@ def build(config, layers: list[int]) -> nn.Module:
         ) from None
 
 
-def located(key: str, name: str, otherwise: str) -> tuple[str, dict[str, Any]]:
-    """What transformers calls the network that the param `key` names, and the options to load it with: a local folder,
-    or a name on the hub, whose version `name@revision` pins (a branch, tag or commit; without it the hub's main).
-
-    No code that comes with a network is run, and weights are read as safetensors, never as pickle. otherwise: what
-    else the param can be, for the message.
-    """
-    shown = f"{key} = {short(name)}"
-    hub, at, revision = name.partition("@")
-    try:
-        local, base = os.path.isdir(name), bool(at) and os.path.isdir(hub)
-    except ValueError as error:  # a zero byte
-        raise UserError(f"{shown}: {error}; correct it") from None
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local}
-    if local:
-        return name, options
-    if base:
-        raise UserError(f"{shown}: a local folder has no revision; leave out @{short(revision)}")
-    if name.startswith((".", "/", "~")) or hub.count("/") > 1:
-        raise UserError(f"{shown}: no such folder; give a folder, a Hugging Face name or {otherwise}")
-    if at and not re.fullmatch(r"\w[\w./-]{0,199}", revision):
-        raise UserError(f"{shown}: after @ comes a branch, tag or commit of the hub; correct it")
-    return hub, options | ({"revision": revision} if at else {})
-
-
-@contextmanager
-def explained(key: str, name: str):
-    """UserError for whatever transformers raises for a folder or name that it can't load."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # it checks little of what a config says, so that anything may be raised
-        why = short((str(error).strip() or type(error).__name__).splitlines()[0], 300)
-        if "trust_remote_code" in str(error):
-            why = "it needs code that comes with it (auto_map), which is never run"
-        raise UserError(f"{key} = {short(name)}: can't be loaded ({why}); check the name or folder") from None
-
-
 def pretrained(name: str, layers: list[int]) -> nn.Module:
     """A backbone with its published weights, from a hub name or a local folder in hub layout; UserError if there is
     none."""
     key = "teacher.backbone"
     place, options = located(key, name, "simclr")
     with explained(key, name):
+        if is_trunk(place, options):
+            return TrunkBackbone.pretrained(*trunks.load(name, key, "simclr"), layers)
         config = AutoConfig.from_pretrained(place, **options)
         if "/" in str(getattr(config, "_attn_implementation", "")):
             raise UserError(f"{key} = {short(name)}: asks for a kernel from the hub, whose code is never run")
@@ -116,6 +78,12 @@ def pretrained(name: str, layers: list[int]) -> nn.Module:
     return backbone.eval()
 
 
+def is_trunk(place: str, options: dict[str, Any]) -> bool:
+    """Whether a config.json is that of a network which a student can start from."""
+    config = json.loads(Path(file(place, "config.json", options)).read_text())
+    return isinstance(config, dict) and any(family.matches(config) for family in trunks.families())
+
+
 def normalisation(name: str) -> str:
     """The key in NORMALISATIONS of what a pretrained network expects: by its preprocessor_config.json, where there is
     one, or ImageNet's."""
@@ -123,6 +91,8 @@ def normalisation(name: str) -> str:
     del options["trust_remote_code"]
     with explained("teacher.backbone", name):
         path = cached_file(place, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False, **options)
+        if is_trunk(place, options):
+            return "symmetric"
         said = json.loads(Path(path).read_text()) if path else {}
         return "symmetric" if said.get("image_mean") == said.get("image_std") == [0.5] * 3 else "imagenet"
 
@@ -198,6 +168,8 @@ class FeatureExtractor(nn.Module):
         saved = json.loads((folder / "backbone.json").read_text())
         config = saved["config"]
         layers = config.pop("out_indices")
-        backbone = build(AutoConfig.for_model(config.pop("model_type"), **config), layers)
+        kind = config.pop("model_type")
+        config = TrunkConfig(**config) if kind == TrunkConfig.model_type else AutoConfig.for_model(kind, **config)
+        backbone = build(config, layers)
         backbone.load_state_dict(load_file(folder / "backbone.safetensors"))
         return cls(backbone, saved["normalisation"], saved["scales"]).eval()

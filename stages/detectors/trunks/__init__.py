@@ -9,17 +9,17 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import mul
 from pathlib import Path
+from types import ModuleType
 
 import torch
-from transformers.utils import cached_file
 
 from edge.errors import UserError
 from stages.common.textfile import short
-from stages.detectors.backbone import explained, located
+from stages.detectors.hub import explained, file, located
 from stages.graph.channels import make_divisible
 from stages.graph.network import Network, Node
 
@@ -40,19 +40,12 @@ class Stage:
     blocks: int
 
 
-def trunk_nodes(stages: Sequence[Stage], width: float) -> tuple[list[Node], dict[int, str]]:
-    """The nodes of a trunk whose channels are scaled by `width`, and for the strides FINE and DEEP the node whose
-    features a student uses.
-
-    Those are the last ones at stride FINE, and the first ones of the last stage at stride DEEP, where the trunk ends:
-    its further blocks cost as much as all between and knew less of objects.
-    """
-    nodes, taps = [Node("stem", "conv", ("input",), make_divisible(STEM * width), 3, 2)], {}
-    strides = list(accumulate((stage.stride for stage in stages), mul, initial=2))[1:]
-    last = len(strides) - 1 - strides[::-1].index(DEEP)
+def all_nodes(stages: Sequence[Stage], width: float) -> tuple[list[Node], list[str]]:
+    """The nodes of a network whose channels are scaled by `width`, and the last one of each stage."""
+    nodes, ends = [Node("stem", "conv", ("input",), make_divisible(STEM * width), 3, 2)], []
     before, index = STEM, 0
-    for i, stage in enumerate(stages[: last + 1]):
-        for repeat in range(stage.blocks if i < last else 1):
+    for stage in stages:
+        for repeat in range(stage.blocks):
             name, stride = f"b{index}", stage.stride if repeat == 0 else 1
             source = previous = nodes[-1].name
             inside = make_divisible(before * stage.expand * width)
@@ -62,28 +55,49 @@ def trunk_nodes(stages: Sequence[Stage], width: float) -> tuple[list[Node], dict
                 source = nodes[-1].name
             nodes.append(Node(f"{name}_depth", "conv", (source,), inside, stage.kernel, stride, depthwise=True))
             nodes.append(Node(f"{name}_project", "conv", (nodes[-1].name,), stream, act=False))
-            if repeat:
+            if stride == 1 and before == stage.channels:
                 nodes.append(Node(f"{name}_add", "add", (nodes[-1].name, previous)))
             before, index = stage.channels, index + 1
-        taps[strides[i]] = nodes[-1].name
+        ends.append(nodes[-1].name)
+    return nodes, ends
+
+
+def trunk_nodes(stages: Sequence[Stage], width: float) -> tuple[list[Node], dict[int, str]]:
+    """The nodes of a student's trunk whose channels are scaled by `width`, and for the strides FINE and DEEP the node
+    whose features a student uses.
+
+    Those are the last ones at stride FINE, and the first ones of the last stage at stride DEEP, where the trunk ends:
+    its further blocks cost as much as all between and knew less of objects.
+    """
+    strides = list(accumulate((stage.stride for stage in stages), mul, initial=2))[1:]
+    last = len(strides) - 1 - strides[::-1].index(DEEP)
+    nodes, ends = all_nodes([*stages[:last], replace(stages[last], blocks=1)], width)
+    taps = dict(zip(strides, ends, strict=False))
     return nodes, {stride: taps[stride] for stride in (FINE, DEEP)}
 
 
-def load(name: str) -> tuple[list[Stage], Layers]:
-    """Stages and layers of a pretrained network: a hub name or a folder in hub layout; UserError if it is no trunk."""
-    key = "student.init"
-    place, options = located(key, name, "scratch")
-    families = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+def families() -> list[ModuleType]:
+    """The modules of this package, one for each family."""
+    return [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+
+
+def load(name: str, key: str = "student.init", otherwise: str = "scratch") -> tuple[list[Stage], Layers]:
+    """Stages and layers of a pretrained network: a hub name or a folder in hub layout; UserError if it is no trunk.
+
+    key: the param that names it, which else can be `otherwise`.
+    """
+    place, options = located(key, name, otherwise)
+    what = f"{key} = {short(name)}"
     with explained(key, name):
         config = json.loads(Path(file(place, "config.json", options)).read_text())
-        for family in families:
+        for family in families():
             if family.matches(config):
-                stages, layers = family.read(name, place, options)
-                check_shapes(f"{key} = {short(name)}", stages, layers)
+                stages, layers = family.read(what, place, options)
+                check_shapes(what, stages, layers)
                 return stages, layers
     kind = config.get("architecture") or config.get("model_type")
-    known = ", ".join(family.__name__.rpartition(".")[2] for family in families)
-    raise UserError(f"{key} = {short(name)}: is a {short(str(kind))}; a student starts from {known}, or scratch")
+    known = ", ".join(family.__name__.rpartition(".")[2] for family in families())
+    raise UserError(f"{what}: is a {short(str(kind))}; a student starts from {known}, or scratch")
 
 
 def check_shapes(what: str, stages: list[Stage], layers: Layers) -> None:
@@ -93,15 +107,6 @@ def check_shapes(what: str, stages: list[Stage], layers: Layers) -> None:
         if weight.shape != conv.weight.shape:
             wanted, found = list(conv.weight.shape), list(weight.shape)
             raise UserError(f"{what}: layer {layer} has weights {found} instead of {wanted}; give another network")
-
-
-def file(place: str, name: str, options: dict) -> str:
-    """The path of a file of a network, fetched from the hub unless it is a local one; OSError where there is none."""
-    wanted = {key: value for key, value in options.items() if key != "trust_remote_code"}
-    found = cached_file(place, name, **wanted)
-    if found is None:
-        raise OSError(f"there is no {name}")
-    return found
 
 
 def folded(state: dict[str, torch.Tensor], conv: str, norm: str, eps: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from edge.errors import UserError
-from stages.common.textfile import short
-from stages.detectors.trunks import Layers, Stage, file, folded
+from stages.detectors.hub import file
+from stages.detectors.trunks import Layers, Stage, folded
 
 STRIDES, EPS = (1, 2, 2, 2, 1, 2, 1), 1e-3  # of the stages; of batch norm
 
@@ -20,13 +20,13 @@ def matches(config: dict) -> bool:
     return re.fullmatch(r"tf_efficientnet_lite[0-4]", str(config.get("architecture"))) is not None
 
 
-def read(name: str, place: str, options: dict) -> tuple[list[Stage], Layers]:
+def read(what: str, place: str, options: dict) -> tuple[list[Stage], Layers]:
     state = {key: value.float() for key, value in load_file(file(place, "model.safetensors", options)).items()}
     try:
         found = stages(state)
         return found, layers(state, found)
     except KeyError as missing:
-        raise UserError(f"student.init = {short(name)}: has no weights {missing}; check the name or folder") from None
+        raise UserError(f"{what}: has no weights {missing}; check the name or folder") from None
 
 
 def stages(state: dict[str, torch.Tensor]) -> list[Stage]:

@@ -3,8 +3,7 @@
 from transformers import MobileNetV2Model
 
 from edge.errors import UserError
-from stages.common.textfile import short
-from stages.detectors.backbone import WEIGHTS
+from stages.detectors.hub import WEIGHTS
 from stages.detectors.trunks import Layers, Stage, folded
 
 STAGES = [  # table 2 of the paper
@@ -22,12 +21,12 @@ def matches(config: dict) -> bool:
     return config.get("model_type") == "mobilenet_v2"
 
 
-def read(name: str, place: str, options: dict) -> tuple[list[Stage], Layers]:
+def read(what: str, place: str, options: dict) -> tuple[list[Stage], Layers]:
     model, found = MobileNetV2Model.from_pretrained(place, **options, **WEIGHTS)
     if found["missing_keys"]:  # transformers would leave them at random
-        raise UserError(f"student.init = {short(name)}: has no weights of a MobileNetV2; check the name or folder")
+        raise UserError(f"{what}: has no weights of a MobileNetV2; check the name or folder")
     if model.config.depth_multiplier != 1.0:
-        raise UserError(f"student.init = {short(name)}: is {model.config.depth_multiplier} wide; give the 1.0 network")
+        raise UserError(f"{what}: is {model.config.depth_multiplier} wide; give the 1.0 network")
     state, eps = model.state_dict(), model.config.layer_norm_eps
     order = [f"conv_stem.{part}" for part in ("first_conv", "conv_3x3", "reduce_1x1")]
     for block in range(len(model.layer)):
