@@ -1,4 +1,4 @@
-"""Changing to the video tier: what the files hold afterwards, and that everything else stays."""
+"""Changing to another tier: what the files hold afterwards, and that everything else stays."""
 
 import shutil
 from argparse import Namespace
@@ -42,9 +42,19 @@ def test_the_video_tier_is_valid_and_keeps_the_rest(project):
     assert once == {path: path.read_text() for path in project.rglob("*.yaml")}
 
 
+@pytest.mark.parametrize("name", tier.names())
+def test_every_tier_exports_and_measures_what_it_fits(project, name):
+    tier.run(Namespace(name=name))
+    found = params.validate(yaml.safe_load((project / "params.yaml").read_text()))
+    models = {variant.model for variant in found.variants.values()}
+    assert {f"baseline/{baseline}" for baseline in found.baselines} <= models
+    plan = yaml.safe_load((project / "hardware_runners/plan.yaml").read_text())["plan"]
+    assert {line["variant"] for line in plan.values()} == found.variants.keys()
+
+
 def test_a_tier_that_is_none_changes_nothing(project):
     before = {path: path.read_text() for path in project.rglob("*.yaml")}
-    with pytest.raises(UserError, match="no tier 'vidoe'; there are video"):
+    with pytest.raises(UserError, match="no tier 'vidoe'; there are methods, video"):
         tier.run(Namespace(name="vidoe"))
     (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("size: 128 ", "size: 7 ", 1))
     before[project / "params.yaml"] = (project / "params.yaml").read_text()
