@@ -50,6 +50,6 @@ def _refuse_link(step: Path) -> None:
 def _refuse_absent(tracked: Path) -> None:
     if tracked.is_file() and not tracked.with_suffix("").exists():
         raise UserError(
-            f"{short(tracked.with_suffix(''))}: tracked by DVC, but not here; run dvc pull {short(tracked)} (what is in "
-            "no remote yet, whoever has it pushes: dvc push)"
+            f"{short(tracked.with_suffix(''))}: tracked by DVC, but not here; run dvc pull {short(tracked)} "
+            "(what is in no remote yet, whoever has it pushes: dvc push)"
         )
