@@ -15,6 +15,7 @@ COMMANDS = {
     "kernels": "score int8 files on other kernels than XNNPACK's, here and on devices",
     "supervised": "keep what supervised variants are worth at several thresholds, for git",
     "clips": "the table of a run on clips, beside the largest optical flow",
+    "ci_report": "bring the graph up to date from the shared remote and say what a pull request changed",
     "tier": "change the parameters to another tier: video",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }

@@ -76,3 +76,29 @@ def test_dvc_with_temp(tmp_path):
     options = line.partition("missing: ")[2].split()
     done = toy.dvc(folder, "exp", "run", "--temp", *options, "fetch")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_pictures_that_dvc_tracks_reach_copies_and_clones(tmp_path):
+    """Without any option; a clone that has not pulled them says so."""
+    folder, clone = toy.make(tmp_path / "toy", data__source="folder"), tmp_path / "clone"
+    dataset(folder / "data/raw")
+    added = toy.dvc(folder, "add", *(f"data/raw/{name}" for name in ("train", "test", "ground_truth")))
+    assert added.returncode == 0, added.stderr
+    toy.git(folder, "add", "-A")
+    toy.git(folder, "commit", "-qm", "own pictures")
+    assert "data/raw/train.dvc" in toy.git(folder, "ls-files", "data/raw")
+    done = toy.dvc(folder, "exp", "run", "--temp", "fetch")
+    assert done.returncode == 0, done.stderr
+    for command in (["remote", "add", "-d", "store", str(tmp_path / "store")], ["push"]):
+        assert toy.dvc(folder, *command).returncode == 0
+    toy.git(folder, "commit", "-qam", "remote")
+    toy.git(folder, "clone", "-q", str(folder), str(clone))
+    done = toy.dvc(clone, "repro", "fetch")
+    assert done.returncode != 0 and "missing data 'source': data/raw/" in done.stderr
+    assert (
+        toy.dvc(clone, "pull", *(f"data/raw/{name}.dvc" for name in ("train", "test", "ground_truth"))).returncode == 0
+    )
+    done = toy.dvc(clone, "repro", "fetch")
+    assert done.returncode == 0, done.stderr
+    assert (clone / "data/train/index.csv").is_file()

@@ -118,12 +118,32 @@ def test_a_fresh_clone_pulls_results_and_reruns_the_report_alone(project, tmp_pa
         subprocess.run(["git", *command], cwd=origin, env=toy.environment(), check=True)
     assert toy.dvc(origin, "push").returncode == 0
     subprocess.run(["git", "clone", "-q", str(origin), str(clone)], env=toy.environment(), check=True)
-    same = toy.dvc(clone, "repro", "--pull", "--allow-missing")
+    (clone / ".venv").mkdir()
+    (clone / ".venv/.installed").touch()  # what runs the tests is installed
+
+    def ci_report():
+        done = subprocess.run(["make", "ci-report"], cwd=clone, env=toy.environment(), capture_output=True, text=True)
+        return done, sum(path.stat().st_size for path in (clone / ".dvc/cache").rglob("*") if path.is_file())
+
+    same, _ = ci_report()
     assert same.returncode == 0 and not toy.ran(same), same.stderr
+    page = (clone / "reports/ci.md").read_text()
+    assert "- Ran (0): nothing" in page and "No figure changed." in page and "No setting changed." in page
     text = (clone / "params.yaml").read_text()
     (clone / "params.yaml").write_text(text.replace("title: Edge Vision", "title: A clone"))
-    changed = toy.dvc(clone, "repro", "--pull", "--allow-missing")
+    dirty, _ = ci_report()
+    assert (
+        "error: ci_report: params.yaml: changed and not committed" in dirty.stderr and "Traceback" not in dirty.stderr
+    )
+    toy.git(clone, "commit", "-qam", "title")
+    changed, pulled = ci_report()
     assert changed.returncode == 0 and toy.ran(changed) == {"report"}, changed.stderr
+    assert pulled < 5_000_000
+    page = (clone / "reports/ci.md").read_text()
+    assert "- Ran (1): report" in page and "| `report.title` | Edge Vision | A clone |" in page
+    assert "No figure changed." in page and all(
+        (clone / "reports" / p).exists() for p in re.findall(r"\]\(([^)]+)\)", page)
+    )
     assert "A clone" in (clone / "reports/index.html").read_text()
     assert {path.name for path in (clone / "artifacts").iterdir()} == {"eval", "bench"}
     assert not (clone / "data/train").exists()

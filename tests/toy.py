@@ -83,6 +83,12 @@ def environment(**more: str) -> dict[str, str]:
     return clean | author | {"PATH": home + os.pathsep + os.environ["PATH"]} | more
 
 
+def git(folder: Path, *arguments: str) -> str:
+    """Runs git in `folder`; what it printed."""
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=True).stdout
+
+
 def dvc(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
     """Runs dvc in `folder`; output and errors as text."""
     command = [*dvc_command(), *arguments]

@@ -29,7 +29,8 @@ def reason(error: UserError, paths: list[str]) -> UserError:
     options = " ".join(f"-C {shlex.quote(name)}" for name in missing[:SHOWN])
     return UserError(
         f"{missing[0]}: not in this copy of what Git tracks, in which dvc exp run --temp and --queue work; run it "
-        f"without them, or take along what is missing: {options}" + " ..." * (len(missing) > SHOWN)
+        "without them, track the pictures by dvc add and git add, or take along what is missing: "
+        f"{options}" + " ..." * (len(missing) > SHOWN)
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edge.errors import UserError
 from edge.preprocess import SUFFIXES, find_pictures
+from stages.fetch import watched
 from stages.fetch.picture import Picture
 
 SHOWN = 3  # names in a line; a choice
@@ -118,7 +119,7 @@ def _say_what_is_outside(root: Path, types: list[str], pictures: list[Picture]) 
         say_unused(folder, [file for file in find_pictures(folder, deep=False)[0] if file not in used])
     real = Path(os.path.realpath(root))
     outside = [file for picture in pictures for file in picture.files if _is_linked(root, real, file)]
-    if outside:
+    if outside and not watched.is_watched(root):  # in data/raw links to files are followed, others refused
         print(
             f"warning: {len(outside)} files are links or below one, such as {outside[0]}: they are read, but DVC "
             "doesn't see a change of what they point to; run dvc repro -f fetch then",

@@ -19,6 +19,7 @@ import pkgutil
 from pathlib import Path
 
 from edge.errors import UserError
+from stages.fetch import watched
 from stages.fetch.picture import Picture
 
 
@@ -32,7 +33,14 @@ def load(data, work: Path) -> list[Picture]:
     known = names()
     if data.source not in known:
         raise UserError(f"params.yaml: data.source = {data.source!r}: no such source; choose one of {', '.join(known)}")
+    if read := place(data):
+        watched.check(read)
     return importlib.import_module(f"{__name__}.{data.source}").load(data, work)
+
+
+def place(data) -> str | None:
+    """Where `data.source` reads: `data.path`, or the source's own place without it (null: it needs none)."""
+    return data.path or getattr(importlib.import_module(f"{__name__}.{data.source}"), "DEFAULT", None)
 
 
 def near_duplicates(data) -> bool:
