@@ -65,7 +65,7 @@ def test_a_device_image_runs_a_model_as_nobody_special(debian, tmp_path, runtime
     builder = dockerfile.Builder(DEVICE, ROOT, debian, tmp_path, {"RUNTIME": runtime})
     root = builder.build("device")
     user, environment = builder.users["device"], builder.environments["device"]
-    assert "usage: edge-vision" in builder.run(root, environment, *builder.commands["device"], "--help", user=user)
+    assert "Run a deployed model" in builder.run(root, environment, *builder.commands["device"], "--help", user=user)
     packages = builder.run(root, environment, "/opt/edge/bin/pip", "list", user=user)
     assert all(name in packages for name in (RUNTIMES[runtime], "paho-mqtt", "cryptography")), packages
     if runtime != "openvino":
