@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def load(folder: str | Path, threads: int = 1, delegate: str | None = None) -> Detector:
-    """The detector in a model folder, on `threads` CPU threads or on the accelerator of a delegate ("edgetpu");
-    ModelError when it is not usable."""
+    """The detector in a model folder, on `threads` CPU threads or on the accelerator of a delegate ("edgetpu",
+    "tensorrt"); ModelError when it is not usable."""
     found: Detector = importlib.import_module("edge.inference.detector").load(folder, threads, delegate)
     return found
 

@@ -30,11 +30,11 @@ def folder(tmp_path):
 
 
 def test_what_follows_from_the_table():
-    assert set(FORMATS) == {"edgetpu", "onnx", "openvino", "tflite"}
-    assert STORED == ("onnx", "openvino", "tflite") and DELEGATES == ("edgetpu",)
-    assert set(LIBRARIES) == {"ai-edge-litert", "tflite-runtime", "onnxruntime", "openvino"}
+    assert set(FORMATS) == {"edgetpu", "onnx", "openvino", "tensorrt", "tflite"}
+    assert STORED == ("onnx", "openvino", "tflite") and DELEGATES == ("edgetpu", "tensorrt")
+    assert set(LIBRARIES) == {"ai-edge-litert", "tflite-runtime", "onnxruntime", "openvino", "tensorrt"}
     assert RUNS["tflite-runtime"] == RUNS["ai-edge-litert"] == RUNS["edgetpu"] == ("tflite",)
-    assert RUNS["onnxruntime"] == ("onnx",) and set(RUNS) == {*LIBRARIES, *DELEGATES}
+    assert RUNS["onnxruntime"] == RUNS["tensorrt"] == ("onnx",) and set(RUNS) == {*LIBRARIES, *DELEGATES}
     for found in FORMATS.values():
         assert (found.stored_as or found.name) in STORED and len({library.pip for library in found.libraries}) > 0
     assert FORMATS["tflite"].pip("aarch64") == "ai-edge-litert" and FORMATS["edgetpu"].pip("armv7l") == "tflite-runtime"
@@ -76,7 +76,10 @@ def test_the_table_needs_no_numpy():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found["versions"]) == {"numpy", "opencv", *LIBRARIES} and found["delegates"] == {"edgetpu": False}
+    assert set(found["versions"]) == {"numpy", "opencv", *LIBRARIES} and found["delegates"] == {
+        "edgetpu": False,
+        "tensorrt": False,
+    }
 
 
 # delegates
@@ -91,7 +94,7 @@ def test_a_delegate_runs_the_file_compiled_for_it(folder):
     with pytest.raises(ModelError, match=r"edgetpu: libedgetpu\.so\.1 can't be used"):
         edge.load(folder, 1, "edgetpu")
     assert edge.load(folder).details["delegate"] in ("XNNPACK", None)
-    with pytest.raises(ModelError, match="no delegate 'edgetpu' for onnx; there are edgetpu"):
+    with pytest.raises(ModelError, match="no delegate 'edgetpu' for onnx; there are edgetpu, tensorrt"):
         edge.load(tiny_models.build() / "onnx", 1, "edgetpu")
 
 
@@ -138,7 +141,11 @@ class Engine:
         self.outputs = [Tensor("map", (1, 7, 7, 1), "float32")]
 
     @staticmethod
-    def build(library, source, target):
+    def maker(library, precision):
+        return f"json {library.__version__} {precision}"
+
+    @staticmethod
+    def build(library, source, target, precision):
         Engine.builds += 1
         target.write_bytes(source.read_bytes()[::-1])
 
@@ -165,16 +172,30 @@ def test_a_file_built_on_the_device_is_built_once_per_model_and_version(tmp_path
 def test_a_file_that_can_not_be_built_is_one_line(tmp_path, monkeypatch, error):
     class Failing(Engine):
         @staticmethod
-        def build(library, source, target):
+        def build(library, source, target, precision):
+            target.write_bytes(b"half")
             raise error
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     built = replace(FORMATS["tflite"], runtime=Failing, built_on_device=True, libraries=(Library("x", "json"),))
     monkeypatch.setitem(runtimes.FORMATS, "tflite", built)
     folder = shutil.copytree(tiny_models.build() / "int8", tmp_path / "model")
-    with pytest.raises(ModelError, match=r"model\.tflite: json can't build .* from it: ") as caught:
+    with pytest.raises(ModelError, match=r"model\.tflite: json can't build a TFLite file from it: ") as caught:
         edge.load(folder)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and list((tmp_path / "cache/edge-vision/built").iterdir()) == []
+
+
+def test_built_files_that_nobody_uses_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    built = replace(FORMATS["tflite"], runtime=Engine, built_on_device=True, libraries=(Library("x", "json"),))
+    (tmp_path / "source").write_bytes(b"the model")
+    old, used = (built.built(json, tmp_path / "source", digest, "float32") for digest in "ab")
+    for path in (old, used, part := old.with_name(".part.123")):
+        path.touch()
+        os.utime(path, (0, 0))
+    assert built.built(json, tmp_path / "source", "b", "float32") == used  # is used again
+    new = built.built(json, tmp_path / "source", "b", "int8")
+    assert not old.exists() and not part.exists() and set(used.parent.iterdir()) == {used, new}
 
 
 # a new one

@@ -185,6 +185,41 @@ def test_openvino_int8_has_the_grids_and_is_recorded_but_not_held(root):
     assert {f"{step:.5g}" for step in steps} == {f"{scale:.5g}" for scale in scales}
 
 
+def test_the_file_for_tensorrt_is_symmetric(root):
+    """What TensorRT takes: zero points of 0, Q/DQ pairs on activations and weights, float biases, on ranges that hold
+    those of the network. Its grids are other ones, so it is recorded but not held."""
+    detector, network = opened(root, "qat", "tensorrt")
+    assert detector.info.tensorrt.precision == "int8" and detector.info.format == "onnx"
+    graph = onnx.load(detector.info.path).graph
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes = {node.output[0]: node for node in graph.node}
+    pairs = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    for node in pairs:
+        assert values[node.input[2]].dtype == np.int8 and not values[node.input[2]].any()
+        assert node.op_type == "QuantizeLinear" or nodes[node.input[0]].op_type == "QuantizeLinear"
+    for conv in (node for node in graph.node if node.op_type == "Conv"):
+        assert [nodes[name].op_type for name in conv.input[:2]] == ["DequantizeLinear"] * 2
+        assert values[conv.input[2]].dtype == np.float32
+    scales = {f"{values[node.input[1]].item():.5g}" for node in pairs if values[node.input[1]].ndim == 0}
+    wanted = [np.abs(quant.range.numpy()).max() / 127 for quant in network.quant.values()]
+    assert len(scales) > 5
+    for scale in scales:  # the range [low, high] lies on the grid's steps, half a step at most beyond
+        assert any(abs(float(scale) / one - 1) < 0.01 for one in wanted), scale
+    images = pictures(8, 6)
+    found, integers = fidelity.device_outputs(detector, images), fidelity.simulated(network, images, ["score"])
+    plain, real = (opened(root, *how)[0] for how in (("qat", "onnx"), ("pruned", "onnx", "float32")))
+    maps = [np.stack([one.predict(image).raw_map for image in images]).ravel() for one in (detector, plain, real)]
+    ours, theirs = (np.corrcoef(map, maps[2])[0, 1] for map in maps[:2])  # with the float network
+    assert theirs > 0.8 and ours > theirs - 0.06 and np.corrcoef(found.ravel(), integers.ravel())[0, 1] > 0.8
+    assert 0 <= fidelity.check(detector, network, images, LIMITS)["within_1"] < 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_float_file_for_tensorrt_is_the_onnx_file(root, precision):
+    ours, theirs = (opened(root, "pruned", *how)[0].info for how in (("tensorrt", precision), ("onnx", "float32")))
+    assert ours.sha256 == theirs.sha256 and ours.tensorrt.precision == precision and set(ours.files) == {"model.onnx"}
+
+
 def test_changed_openvino_weights_are_noticed(root):
     detector, _ = opened(root, "pruned", "openvino", "float32")
     file = detector.info.folder / "model.bin"

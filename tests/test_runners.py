@@ -38,7 +38,7 @@ def project(tmp_path_factory):
         ({"python": None}, "transport: ssh needs ssh.host and python"),
         ({"ssh": {"host": "-oProxyCommand=x"}}, "x.yaml: ssh.host = '-oProxyCommand=x': "),
         ({"ssh": {"host": "pi", "port": 0}}, "x.yaml: ssh.port = 0: Input should be greater than or equal to 1"),
-        ({"runtime": ["tensorrt"]}, "x.yaml: runtime.0 = 'tensorrt': must be one of ai-edge-litert, tflite-runtime, "),
+        ({"runtime": ["ncnn"]}, "x.yaml: runtime.0 = 'ncnn': must be one of ai-edge-litert, tflite-runtime, "),
         ({"energy": {"source": "solar"}}, "x.yaml: energy.source = 'solar': "),
         ({"energy": {"source": "meter"}}, "source: meter needs either file or port"),
         ({"limits": {"run_s": 0}}, "x.yaml: limits.run_s = 0: Input should be greater than 0"),

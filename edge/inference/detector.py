@@ -143,7 +143,18 @@ def open_runtime(info: ModelInfo, threads: int, delegate: str | None) -> Runtime
         raise ModelError(f"threads = {threads}: must be at most {MOST_THREADS}")
     if delegate is not None and (delegate not in DELEGATES or FORMATS[delegate].stored_as != info.format):
         raise ModelError(f"{info.path}: no delegate {delegate!r} for {info.format}; there are {', '.join(DELEGATES)}")
-    return FORMATS[delegate or info.format].open(info.compiled(delegate), threads, info.sha256)
+    return FORMATS[delegate or info.format].open(
+        info.compiled(delegate), threads, info.sha256, info.precision(delegate)
+    )
+
+
+def prepare(info: ModelInfo, delegate: str | None = None) -> None:
+    """Imports the library, and has the device build the file that it runs where it hasn't yet, which may take minutes:
+    before anything is timed."""
+    form = FORMATS[delegate or info.format]
+    library = form.library()
+    if form.built_on_device:
+        form.built(library, info.compiled(delegate), info.sha256, info.precision(delegate))
 
 
 def picture_map(info: ModelInfo, raw_map: Floats, size: Size) -> Floats:
@@ -179,5 +190,6 @@ def _dequantized(spec: OutputSpec, values: Raw) -> Floats:
 
 
 def load(folder: str | Path, threads: int = 1, delegate: str | None = None) -> Detector:
-    """The detector in a model folder, on `threads` CPU threads or on the accelerator of a delegate ("edgetpu")."""
+    """The detector in a model folder, on `threads` CPU threads or on the accelerator of a delegate ("edgetpu",
+    "tensorrt")."""
     return Detector(open_model(folder), threads, delegate)

@@ -4,10 +4,13 @@ Standard library only: a device without numpy can still be asked what it has."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import platform
+import shutil
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +20,7 @@ from edge.arrays import Raw
 from edge.errors import ModelError, UserError, reason
 from edge.inference.names import taken
 
+KEEP_DAYS = 30  # as the folders of hardware_runners on a device; a choice
 INPUT_STEP = 1 / 255  # a sample's byte stands for [0, 1]; an int8 tensor holds the byte - 128
 
 
@@ -43,10 +47,14 @@ class Runtime(Protocol):
 
 
 class BuiltRuntime(Runtime, Protocol):
-    """One whose file `build` makes on the device."""
+    """One whose file `build` makes on the device, of a model in float32, float16 or int8; `maker` names all that the
+    result depends on besides the model: versions, the device, options."""
 
     @staticmethod
-    def build(library: ModuleType, source: Path, target: Path) -> None: ...
+    def maker(library: ModuleType, precision: str) -> str: ...
+
+    @staticmethod
+    def build(library: ModuleType, source: Path, target: Path, precision: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,17 @@ class Library:
 
 @dataclass(frozen=True)
 class Accelerator:
-    """What a format needs beside the Python package: a shared library, and how it gets onto the device."""
+    """What a format needs beside the Python package: a shared library, perhaps a program (in PATH or in `folder`), and
+    how they get onto the device."""
 
     library: str
     install: str
+    program: str = ""
+    folder: str = ""
+
+    def found_program(self) -> str | None:
+        """Where the program lies; None where it is not installed."""
+        return shutil.which(self.program) or shutil.which(self.program, path=self.folder)
 
 
 @dataclass(frozen=True)
@@ -103,11 +118,11 @@ class Format:
         kind = {"dtype": "int8", "zero_point": -128} if integer else {"dtype": "float32", "zero_point": 0}
         return {"layout": self.layout, "scale": INPUT_STEP, **kind}
 
-    def open(self, path: Path, threads: int, digest: str) -> Runtime:
+    def open(self, path: Path, threads: int, digest: str, precision: str = "float32") -> Runtime:
         """The runtime with the file at `path`, which has this digest; ModelError when it refuses the file, whatever it
-        raises: the libraries' errors share no base class."""
+        raises: the libraries' errors share no base class. `precision` is that of a file that the device builds."""
         library = self.library()
-        found = self.built(library, path, digest) if self.built_on_device else path
+        found = self.built(library, path, digest, precision) if self.built_on_device else path
         with taken(found) as name:
             try:
                 return self.runtime(library, Path(name), threads)
@@ -119,24 +134,38 @@ class Format:
                 runs = describe(library, None)["name"]
                 raise ModelError(f"{found}: not a model that {runs} runs: {reason(error)}") from None
 
-    def built(self, library: ModuleType, source: Path, digest: str) -> Path:
-        """The file that this device makes from a model's: once for each model and version of the library, and kept in
-        ~/.cache/edge-vision/built. ModelError when it can't be made."""
+    def built(self, library: ModuleType, source: Path, digest: str, precision: str) -> Path:
+        """The file that this device makes from a model's: once for each model and maker, and kept in
+        ~/.cache/edge-vision/built as long as it is used. ModelError when it can't be made."""
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-vision" / "built"
-        about = describe(library, None)
-        path = home / f"{digest[:16]}-{about['name']}-{about['version']}-{self.name}"
-        if not path.is_file():
+        runtime, name = cast("type[BuiltRuntime]", self.runtime), describe(library, None)["name"]
+        try:
+            maker = runtime.maker(library, precision)
+            path = home / f"{hashlib.sha256(f'{digest} {maker}'.encode()).hexdigest()[:32]}.{self.name}"
+            if path.is_file():
+                path.touch()
+                return path
+            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _forget(home)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
             try:
-                home.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_name(f".{path.name}.{os.getpid()}")
-                with taken(source) as name:
-                    cast("type[BuiltRuntime]", self.runtime).build(library, Path(name), temporary)
+                with taken(source) as readable:
+                    runtime.build(library, Path(readable), temporary, precision)
                 os.replace(temporary, path)
-            except UserError:
-                raise
-            except Exception as error:
-                raise ModelError(f"{source}: {about['name']} can't build {path} from it: {reason(error)}") from None
+            finally:
+                temporary.unlink(missing_ok=True)
+        except UserError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{source}: {name} can't build a {self.title} file from it: {reason(error)}") from None
         return path
+
+
+def _forget(folder: Path) -> None:
+    """Removes files that nobody has used for KEEP_DAYS, among them parts that a killed build left."""
+    for path in folder.iterdir():
+        if path.is_file() and path.stat().st_mtime < time.time() - KEEP_DAYS * 86400:
+            path.unlink(missing_ok=True)
 
 
 def describe(library: ModuleType, delegate: str | None) -> dict[str, str | None]:

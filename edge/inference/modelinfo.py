@@ -21,9 +21,10 @@ from edge.inference.modelspec import (
     RateThreshold,
     ScoreSpec,
     StateSpec,
+    TensorRTEngine,
     Validation,
 )
-from edge.inference.runtimes import STORED
+from edge.inference.runtimes import FORMATS, STORED
 from edge.tiling import Tiles
 
 SCHEMA = 2
@@ -56,6 +57,7 @@ class ModelInfo:
     quantization: Quantization | None
     validation: Validation | None
     edgetpu: EdgeTPUMapping | None
+    tensorrt: TensorRTEngine | None
     params: int
     macs: int
     made_by: dict[str, Any]
@@ -73,14 +75,19 @@ class ModelInfo:
         raise ModelError(f"{self.folder}: no threshold for a false-alarm rate of {rate:g}; it has {known}")
 
     def compiled(self, delegate: str | None) -> Path:
-        """The file to run: the model file, or the one compiled for `delegate`; ModelError when there is none, since a
-        delegate would leave all of the model file to the CPU."""
-        if delegate is None:
+        """The file to run: the model file, from which a device may build its own, or the one compiled for `delegate`;
+        ModelError when there is none, since a delegate would leave all of the model file to the CPU."""
+        part = getattr(self, delegate or "", None)
+        if delegate is None or (part and FORMATS[delegate].built_on_device):
             return self.path
-        name: str | None = getattr(getattr(self, delegate, None), "file", None)
+        name: str | None = getattr(part, "file", None)
         if not name:
             raise ModelError(f"{self.folder}: not compiled for {delegate}; build a variant of format {delegate}")
         return self.folder / name
+
+    def precision(self, delegate: str | None) -> str:
+        """In what the device builds the file for `delegate`."""
+        return self.tensorrt.precision if self.tensorrt and delegate == "tensorrt" else "float32"
 
     @property
     def own_files(self) -> dict[str, str]:
@@ -143,6 +150,7 @@ def _info(folder: Path, top: Fields) -> ModelInfo:
         quantization=top.optional("quantization", _quantization),
         validation=top.optional("validation", _validation),
         edgetpu=top.optional("edgetpu", _edgetpu),
+        tensorrt=top.optional("tensorrt", _tensorrt),
         params=params,
         macs=macs,
         made_by=top.optional("made_by", Fields.mapping) or {},
@@ -257,3 +265,7 @@ def _edgetpu(at: Fields) -> EdgeTPUMapping:
         how=at.choice("how", "compiled", "predicted"),
         cpu=at.objects("cpu", Fields.mapping),
     )
+
+
+def _tensorrt(at: Fields) -> TensorRTEngine:
+    return TensorRTEngine(at.choice("precision", *FORMATS["tensorrt"].precisions))

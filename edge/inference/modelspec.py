@@ -132,3 +132,10 @@ class EdgeTPUMapping:
     streamed_bytes: int | None
     min_runtime_version: int | None
     compiler: str | None
+
+
+@dataclass(frozen=True)
+class TensorRTEngine:
+    """What a device with TensorRT builds of the ONNX file: an engine in float32, float16 or int8."""
+
+    precision: str

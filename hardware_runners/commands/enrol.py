@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from edge.errors import UserError
-from edge.inference.runtimes import LIBRARIES, RUNS
+from edge.inference.runtimes import DELEGATES, LIBRARIES, RUNS
 from hardware_runners.commands import look
 from hardware_runners.runner import devices, transports
 from hardware_runners.runner.devices import Device
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         write(path, means(path, with_fingerprint(path.read_text(), found), tree))
         print(f"wrote the fingerprint in {path}")
         return 0
-    runtimes = [name for name in LIBRARIES if found["versions"][name]]
+    runtimes = [name for name in LIBRARIES if found["versions"][name] and name not in DELEGATES]
     variants = choose(arguments.variants, runtimes)
     plan = devices.plan()
     items = {f"{name}-{variant}": {"device": name, "variant": variant} for variant in variants}

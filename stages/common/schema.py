@@ -246,7 +246,7 @@ class Compile(Section):
 class Variant(Section):
     model: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,99}(/[a-z0-9][a-z0-9-]{0,99})?$")]  # below artifacts
     format: Text
-    precision: Literal["float32", "int8"]
+    precision: Literal["float32", "float16", "int8"]
     role: Literal["teacher", "student", "baseline"]
     step: Annotated[Text, Field(max_length=100)] | None = None  # of compression
 

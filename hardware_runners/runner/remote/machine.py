@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from edge.inference.formats import Accelerator
+
 CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 THERMAL = Path("/sys/class/thermal")
 INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}  # as Linux names them
@@ -70,6 +72,11 @@ def has_library(name: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def has_accelerator(wanted: Accelerator) -> bool:
+    """Whether an accelerator's library is there, and the program that it needs."""
+    return has_library(wanted.library) and not (wanted.program and wanted.found_program() is None)
 
 
 def cores() -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.inference.detector import Detector
+from edge.inference.detector import Detector, prepare
 from edge.inference.modelfile import open_model
 from edge.inference.modelinfo import ModelInfo
 from edge.inference.runtimes import FORMATS
@@ -24,8 +24,9 @@ def measure(folder: str, runs: int, warmup: int, threads: list[int], delegate: s
     of all its tiles."""
     info = open_model(folder)
     start = perf_counter_ns()
-    FORMATS[info.format].library()
+    FORMATS[delegate or info.format].library()
     import_ms = since(start)
+    prepare(info, delegate)
     found = [_block(info, runs, warmup, count, delegate) for count in threads]
     blocks, details = [block for block, _ in found], found[-1][1]
     return {

@@ -26,7 +26,7 @@ def probe() -> dict[str, Any]:
         "machine": described,
         "state": state,
         "versions": versions,
-        "delegates": {name: machine.has_library(found.library) for name, found in ACCELERATORS.items()},
+        "delegates": {name: machine.has_accelerator(found) for name, found in ACCELERATORS.items()},
         "energy": energy.found(),
         "free_mb": shutil.disk_usage(".").free / 2**20,
         "time": time.time(),
