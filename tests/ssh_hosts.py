@@ -30,6 +30,7 @@ UsePAM no
 PermitRootLogin prohibit-password
 PasswordAuthentication no
 AcceptEnv PYTHON*
+Subsystem sftp internal-sftp
 """
 
 

@@ -1,9 +1,10 @@
-"""The shared remote: another clone gets results instead of running, or one line. The whole graph: test_pipeline.py."""
+"""The shared remote, in a folder and over SSH: another clone gets results instead of running, or one line. The whole graph: test_pipeline.py."""
 
 import json
 import subprocess
 
 import pytest
+import ssh_hosts
 import toy
 from conftest import one_line
 
@@ -13,15 +14,33 @@ from experiments import shared
 GRAPH = "stages: {make: {cmd: cp a b, deps: [a], outs: [b]}}\n"
 
 
+def remote(kind: str, tmp_path, request) -> tuple[str, dict, dict | None]:
+    """Its address, the environment of who may use it, and that of who may not."""
+    if kind == "folder":
+        return str(tmp_path / "store"), {}, None
+    home = tmp_path / "home"
+    home.mkdir()
+    host = ssh_hosts.Host(tmp_path / "host", home, 0)
+    request.addfinalizer(host.close)
+    host.trust()
+    (tmp_path / "nobody/.ssh").mkdir(parents=True)
+    (tmp_path / "nobody/.ssh/known_hosts").write_text((home / ".ssh/known_hosts").read_text())
+    nobody = {"HOME": str(tmp_path / "nobody"), "SSH_AUTH_SOCK": ""}
+    return f"ssh://root@{host.address}:{host.port}{tmp_path}/store", {"HOME": str(home)}, nobody
+
+
 @pytest.mark.slow
-def test_a_clone_gets_what_another_made(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["folder", "ssh"])
+def test_a_clone_gets_what_another_made(kind, tmp_path, request, monkeypatch):
+    url, mine, nobody = remote(kind, tmp_path, request)
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     origin.mkdir()
     (origin / "dvc.yaml").write_text(GRAPH)
     (origin / "a").write_text("1")
     toy.git(origin, "init", "-q")
-    store = str(tmp_path / "store")
-    for command in (["init", "-q"], ["remote", "add", "--default", "store", store], ["repro", "-q"]):
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    for command in (["init", "-q"], ["remote", "add", "--default", "store", url], ["repro", "-q"]):
         done = toy.dvc(origin, *command)
         assert done.returncode == 0, done.stderr
     toy.git(origin, "add", "-A")
@@ -30,7 +49,14 @@ def test_a_clone_gets_what_another_made(tmp_path, monkeypatch):
     monkeypatch.chdir(clone)
     with pytest.raises(UserError, match=r"dvc pull failed: the remote doesn't hold what dvc\.lock names"):
         shared.pull("b")
-    assert toy.dvc(origin, "push", "--run-cache").returncode == 0
+    done = toy.dvc(origin, "push", "--run-cache")
+    assert done.returncode == 0, done.stderr
+    if nobody is not None:
+        with monkeypatch.context() as stranger:
+            for name, value in nobody.items():
+                stranger.setenv(name, value)
+            with pytest.raises(UserError, match="no access to the remote: credentials are missing or wrong"):
+                shared.pull("b")
     assert shared.reproduce() == {"ran": [], "restored": [], "unchanged": ["make"]}
     assert not (clone / "b").exists()
     shared.pull("b")
