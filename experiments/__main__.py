@@ -16,6 +16,7 @@ COMMANDS = {
     "supervised": "keep what supervised variants are worth at several thresholds, for git",
     "clips": "the table of a run on clips, beside the largest optical flow",
     "tier": "change the parameters to another tier: video",
+    "stores": "time the stores of labelled defects with many points",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }
 
