@@ -96,7 +96,7 @@ def measure(kind: str, points: int, dimension: int, folder: Path) -> dict:
         row["indexed_ms"], found = timed(store, queries, Filter(), False)
         hits = [len(set(a) & set(b)) for a, b in zip(exact, found, strict=True)]
         row["indexed_recall"] = sum(hits) / (K * QUERIES)
-        shard, drop = store._shard, needed("qdrant_edge", kind).UpdateOperation.delete_field_index
+        shard, drop = vars(store)["_shard"], needed("qdrant_edge", kind).UpdateOperation.delete_field_index
         shard.update(drop("product"))
         row["filtered_without_index_ms"], _ = timed(store, queries[: QUERIES // 10], one, True)
     store.close()

@@ -1,43 +1,18 @@
 """All stores of labelled defects in the same tests: neighbours equal those of brute force, whatever is asked for."""
 
-import hashlib
-
 import numpy as np
 import pytest
 from conftest import one_line
 from qdrant_client import QdrantClient
 from qdrant_rest import Qdrant
 from sklearn.neighbors import NearestNeighbors
+from stores_points import COUNT, MODEL, OTHER, PAYLOADS, TYPES, VECTORS, points
 
 from edge.errors import UserError
 from stages.defects.stores import server
 from stages.defects.stores.point import Filter, Model, instant
 from stages.defects.stores.table import STORES, open_store
 
-DIMENSION, COUNT = 16, 300
-MODEL = Model(hashlib.sha256(b"one").hexdigest(), DIMENSION)
-OTHER = Model(hashlib.sha256(b"another").hexdigest(), DIMENSION)
-TYPES = ("scratch", "hole", "Fleck, groß")
-
-
-def points(count=COUNT, seed=0):
-    rng = np.random.default_rng(seed)
-    vectors = rng.normal(size=(count, DIMENSION)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    payloads = []
-    for i in range(count):
-        found = {"type": TYPES[i % 3], "picture": f"set {seed}/{i // 2}.png", "box": [i % 2, 2, 3, 4], "score": 0.5}
-        if i % 5:  # some have none of these
-            found |= {
-                "product": f"p{i % 7}",
-                "line": f"line {i % 2}",
-                "time": f"2026-05-{1 + i % 28:02}T06:30:00+02:00",
-            }
-        payloads.append(found)
-    return vectors, payloads
-
-
-VECTORS, PAYLOADS = points()
 QUERIES = points(20, 1)[0]
 
 
