@@ -1,4 +1,4 @@
-"""Points in an embedded Qdrant (qdrant-edge-py): an index and filters for millions of points, without a server.
+"""Points in an embedded Qdrant (qdrant-edge-py): an index and filters for many points, without a server.
 
 `collection.json` names the model and the shard in use; a rebuild fills another shard and then renames a new
 `collection.json` into place. One process at a time.

@@ -7,6 +7,7 @@ A collection's name is an alias of the collection that holds the points: a rebui
 import ipaddress
 import logging
 import os
+import ssl
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ import numpy as np
 from edge.address import masked
 from edge.errors import UserError
 from edge.errors import reason as said
-from stages.common.textfile import short
+from stages.common.textfile import reason, short
 from stages.defects.stores.base import ALL, MOST, Missing, Store, batches, same_model
 from stages.defects.stores.extra import needed
 from stages.defects.stores.point import KEYWORDS, Filter, Found, Model, Payload
@@ -49,9 +50,10 @@ def connect(url: str) -> Any:
         raise UserError(f"QDRANT_URL {shown}: QDRANT_API_KEY would travel unencrypted; use https://")
     more: dict[str, Any] = {"trust_env": False} if _here(host) else {}
     if authority:
-        if not os.path.isfile(authority):
-            raise UserError(f"QDRANT_CA {short(authority)}: no such file; name the authority's certificate (PEM)")
-        more["verify"] = authority
+        try:
+            more["verify"] = ssl.create_default_context(cafile=authority)
+        except OSError as error:
+            raise UserError(f"QDRANT_CA {short(authority)}: can't be used: {reason(error)}; it must be PEM") from None
     logging.getLogger("httpx").setLevel(logging.WARNING)  # else every request is a line
     address = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}{parts.path.rstrip('/')}"
     options = {"api_key": key, "timeout": SECONDS, "check_compatibility": False, **more}
