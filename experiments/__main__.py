@@ -17,6 +17,7 @@ COMMANDS = {
     "clips": "the table of a run on clips, beside the largest optical flow",
     "ci_report": "bring the graph up to date from the shared remote and say what a pull request changed",
     "tier": "change the parameters to another tier: video",
+    "stores": "time the stores of labelled defects with many points",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }
 

@@ -18,6 +18,7 @@ from experiments import (
     provenance,
     ratios,
     shape,
+    stores,
     supervised,
     sweep,
 )
@@ -65,6 +66,7 @@ BLOCKS = {
     "banks": bank_table.markdown,
     "supervised": supervised.markdown,
     "clips": clips.markdown,
+    "stores": stores.markdown,
 }
 OPEN = re.compile(rf"<!-- ({'|'.join(BLOCKS)}):([\w.-]+) -->\n")
 BLOCK = re.compile(rf"({OPEN.pattern}).*?(<!-- /\2 -->)", re.DOTALL)
