@@ -17,7 +17,7 @@ FRAMES, CHANNELS = 4, 4
 
 
 def fitted(epochs: int, train) -> ConvLSTM:
-    settings = SimpleNamespace(channels=8, epochs=epochs, batch=8, lr=0.003)
+    settings = SimpleNamespace(channels=8, streaming=False, epochs=epochs, batch=8, lr=0.003)
     return ConvLSTM.fit(train, train[:4], settings, Run(0, "test", lambda *_, **__: None))
 
 
