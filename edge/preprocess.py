@@ -293,26 +293,18 @@ def resize(image: Image, height: int, width: int) -> Image:
 
 class Ring:
     """The sample that a model takes of a running video: the last `frames` frames [H, W], `step` apart; as long as too
-    few were seen, the first one stands in for those before it, and `filled` is False."""
+    few were seen, the first one stands in for those before it."""
 
     def __init__(self, frames: int, step: int):
         self._step, self._length = step, (frames - 1) * step + 1
         self._kept: deque[Image] = deque(maxlen=self._length)
-        self._seen = 0
 
     def push(self, frame: Image) -> None:
         self._kept.extend([frame] * (1 if self._kept else self._length))
-        self._seen = min(self._seen + 1, self._length)
 
     def clear(self) -> None:
         """Forgets all frames: the next one is the first."""
         self._kept.clear()
-        self._seen = 0
-
-    @property
-    def filled(self) -> bool:
-        """Whether every frame of the sample was seen at its own time."""
-        return self._seen == self._length
 
     def sample(self) -> Image:
         """uint8 [H, W, frames]"""

@@ -83,6 +83,16 @@ def test_a_supervised_kind_takes_no_tiles():
     one_line(caught)
 
 
+def test_a_state_sees_every_frame():
+    chosen = SimpleNamespace(stream=SimpleNamespace(kind="convlstm", settings={"streaming": True}))
+    params = SimpleNamespace(baselines=chosen, input=SimpleNamespace(geometry=Geometry(64, 64), step=2))
+    with pytest.raises(
+        UserError, match=r"stream\.settings\.streaming: a state sees every frame, but input\.step = 2"
+    ) as e:
+        fit(params, "stream")
+    one_line(e)
+
+
 def test_a_baseline_without_settings_is_refused_with_all_of_params():
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     tree["baselines"] = {"small": {"kind": "patchcore"}}

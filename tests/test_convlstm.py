@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import one_line
+from exporting import export
 from test_motion import moving
 
 from edge.errors import UserError
@@ -17,7 +18,7 @@ FRAMES, CHANNELS = 4, 4
 
 
 def fitted(epochs: int, train) -> ConvLSTM:
-    settings = SimpleNamespace(channels=8, epochs=epochs, batch=8, lr=0.003)
+    settings = SimpleNamespace(channels=8, streaming=False, epochs=epochs, batch=8, lr=0.003)
     return ConvLSTM.fit(train, train[:4], settings, Run(0, "test", lambda *_, **__: None))
 
 
@@ -96,6 +97,25 @@ def test_what_is_fast_is_badly_predicted_and_time_has_a_direction():
     order = [3, 0, 5, 1, 4, 2]
     assert np.median(scores(slow[..., order])) > normal.max()  # shuffled
     assert scores(np.repeat(slow[..., -1:], 6, 3)).max() < normal.max()  # a still picture is no anomaly
+
+
+@pytest.mark.slow
+def test_the_int8_file_knows_the_direction_of_time(tmp_path, monkeypatch):
+    """Reversed and shuffled clips have other scores; a picture that stands still is no anomaly by itself."""
+    monkeypatch.chdir(tmp_path)
+    detector = fitted(6, moving(40, 1.5, 64, 6))
+    _, device = export(detector, "tflite", "int8", tmp_path, moving(12, 3.0, 64, 6, seed=5))
+    slow, fast = moving(12, 1.5, 64, 6, seed=4), moving(12, 7.0, 64, 6, seed=4)
+
+    def scores(samples):
+        return np.array([device.judge(np.ascontiguousarray(sample)).score for sample in samples])
+
+    normal = scores(slow)
+    assert np.median(scores(fast)) > np.median(normal)
+    for samples in (slow, fast):
+        for order in ([5, 4, 3, 2, 1, 0], [3, 0, 5, 1, 4, 2]):
+            assert (scores(samples[..., order]) != scores(samples)).mean() > 0.8
+    assert np.median(scores(np.repeat(slow[..., -1:], 6, 3))) <= normal.max()
 
 
 def test_pictures_cannot_be_predicted():

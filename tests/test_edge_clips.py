@@ -3,20 +3,26 @@
 import csv
 import io
 import json
+import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import tiny_models
-from test_edge_samples import FRAMES, clips, frames, memory  # noqa: F401 (fixtures)
+from conftest import one_line
+from test_edge_samples import FRAMES, SIZE, clips, expected_maps, frames, memory  # noqa: F401 (fixtures)
 
 import edge
 from edge.__main__ import main
 from edge.app.trigger import Continuity
+from edge.errors import ModelError
 from edge.inference import scoring
+from edge.inference.modelfile import write_model
 from edge.inference.modelinfo import parse
 from edge.preprocess import Ring, resize, to_grey
 from stages.common.dataset import Item, Samples, sha256, write_index
+from stages.evaluate import __main__ as evaluate
 
 
 def test_streaming_equals_batch_to_the_bit(clips, here):  # noqa: F811
@@ -84,17 +90,26 @@ def test_a_ring_that_was_cleared_starts_again():
     ring = Ring(3, 2)
     for value in range(6):
         ring.push(np.full((1, 1), value))
-        assert ring.filled == (value >= 4)
+    assert ring.sample().ravel().tolist() == [1, 3, 5]
     ring.clear()
     ring.push(np.full((1, 1), 9))
-    assert not ring.filled and ring.sample().ravel().tolist() == [9, 9, 9]
+    assert ring.sample().ravel().tolist() == [9, 9, 9]
 
 
 def test_continuity_by_hand():
     whole = Continuity(3, 1.0)
-    found = [(whole.see(i, t), whole.state) for i, t in ((0, 0), (1, 0.1), (3, 0.3), (4, 0.4), (5, 0.5), (6, 2.0))]
+    notes = (0, 0), (1, 0.1), (3, 0.3), (4, 0.4), (5, 0.5), (6, 2.0), (7, 2.1)
+    found = [(whole.see(i, t), whole.begun, whole.state) for i, t in notes]
     assert found == [
-        (False, "whole"), (False, "whole"), (False, "gap"), (False, "gap"), (False, "whole"), (True, "whole"),
+        (False, False, "whole"), (False, False, "whole"), (False, True, "gap"), (False, True, "gap"),
+        (False, True, "whole"), (True, False, "whole"), (False, False, "whole"),
+    ]  # fmt: skip
+    whole.see(8, 2.2)
+    assert whole.begun
+    whole.left_out()
+    assert not whole.begun and whole.state == "gap"
+    assert [(whole.see(i, i / 10 - 5.8), whole.begun, whole.state) for i in (9, 10, 11)] == [
+        (False, True, "gap"), (False, True, "gap"), (False, True, "whole"),
     ]  # fmt: skip
 
 
@@ -143,3 +158,121 @@ def test_a_still_picture_is_a_clip_that_stands_still(clips):  # noqa: F811
     for _ in range(20):
         ring.push(to_grey(picture))
     assert edge.load(clips).judge(ring.sample()).score == 0  # of a model of change
+
+
+# a model with a state: one step a frame
+
+
+WARMUP = 3
+
+
+@pytest.fixture(scope="module")
+def remembering(memory, tmp_path_factory):  # noqa: F811
+    """The model of a fading memory, which sees the first frame WARMUP times more."""
+    folder = shutil.copytree(memory, tmp_path_factory.mktemp("remembering") / "model")
+    raw = json.loads((folder / "model.json").read_text())
+    write_model(folder, {**raw, "warmup": WARMUP})
+    return folder
+
+
+def expected_scores(pictures, warmup=WARMUP):
+    """Of a clip of RGB pictures [H, W, 3] of the model's size, by numpy."""
+    grey = [to_grey(picture)[..., None] for picture in pictures]
+    return [map.max() for map in expected_maps([grey[0]] * warmup + grey)[warmup:]]
+
+
+def test_a_state_goes_through_a_video_frame_by_frame(remembering, here):
+    shown = frames(12)
+    writer = cv2.VideoWriter("in.avi", cv2.VideoWriter_fourcc(*"FFV1"), 25, (SIZE, SIZE))
+    for picture in shown:
+        writer.write(picture[..., ::-1])
+    writer.release()
+    detector = edge.load(remembering)
+    for _ in range(2):  # the second time from a new start
+        with edge.stream(detector, "in.avi") as live:
+            found = list(live)
+        np.testing.assert_allclose([one.score for one in found], expected_scores(shown), atol=1e-5)
+        assert [one.clip for one in found] == ["starting"] * WARMUP + ["whole"] * (12 - WARMUP)
+        assert live.counts["starting"] == WARMUP
+
+
+class Shown(Scripted):
+    """A source of given pictures."""
+
+    def __init__(self, notes, pictures):
+        super().__init__(notes)
+        self.pictures = pictures
+
+    def frames(self, stop):
+        for (index, seconds), picture in zip(self.notes, self.pictures, strict=True):
+            yield index, seconds, picture
+
+
+def test_a_pause_resets_the_state_and_a_lost_frame_is_said(remembering):
+    times = [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]  # the fifth is lost
+    notes = [(i, i / 25) for i in times] + [(11 + i, 9 + i / 25) for i in range(5)]
+    shown = frames(len(notes))
+    stream = edge.app.stream.Stream(edge.load(remembering), Shown(notes, shown))
+    found = list(stream)
+    wanted = expected_scores(shown[:10]) + expected_scores(shown[10:])
+    np.testing.assert_allclose([one.score for one in found], wanted, atol=1e-5)
+    states = ["starting"] * 3 + ["whole"] * 2 + ["gap"] * 3 + ["whole"] * 2 + ["starting"] * 3 + ["whole"] * 2
+    assert [one.clip for one in found] == states
+    assert stream.counts["starting"] == 6 and stream.counts["with_gap"] == 3
+
+
+def test_a_frame_that_is_spared_is_a_gap_of_the_state(remembering):
+    notes, shown = [(i, i / 25) for i in range(12)], frames(12)
+    stream = edge.app.stream.Stream(edge.load(remembering), Shown(notes, shown), rate=12.5)
+    found = list(stream)
+    assert [one.fresh for one in found] == [i % 2 == 0 for i in range(12)]
+    fresh = [one.score for one in found if one.fresh]
+    np.testing.assert_allclose(fresh, expected_scores(shown[::2]), atol=1e-5)
+    assert {one.clip for one in found} == {"starting", "gap"}
+
+
+def test_each_camera_has_a_state_of_its_own(remembering):
+    notes, shown = [(i, i / 25) for i in range(9)], (frames(9), frames(9))
+    both = [edge.app.stream.Stream(edge.load(remembering), Shown(notes, pictures)) for pictures in shown]
+    for stream, pictures in zip(both, shown, strict=True):
+        np.testing.assert_allclose([one.score for one in stream], expected_scores(pictures), atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [-1, 256, 1.5, "3"])
+def test_a_warm_up_is_a_small_whole_number(remembering, tmp_path, value):
+    folder = shutil.copytree(remembering, tmp_path / "model")
+    raw = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**raw, "warmup": value}))
+    with pytest.raises(ModelError, match=r"warmup = .*must be a whole number of at least 0") as caught:
+        edge.load(folder)
+    one_line(caught)
+
+
+def test_a_model_with_a_state_judges_a_picture_as_a_clip_that_stands_still(remembering, here, capsys):
+    for i, picture in enumerate(frames(3)):
+        cv2.imwrite(f"{i}.png", picture[..., ::-1])
+    assert main(["predict", str(remembering), ".", "--csv"]) == 0
+    found = [float(row["score"]) for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    wanted = [expected_scores([cv2.imread(f"{i}.png")[..., ::-1]])[0] for i in range(3)]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_evaluate_judges_clips_frame_by_frame(remembering, here):
+    """The stage itself on two clips: the state goes on through a clip and begins anew with the next."""
+    shown = {"a": frames(9), "b": frames(9)}
+    items = []
+    for clip, pictures in shown.items():
+        for i, picture in enumerate(pictures):
+            path = here / f"data/test/{clip}{i:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), picture[..., ::-1])
+            label = int(i > 5)
+            items.append(Item(path.name, "test", label, "x" if label else "good", "", sha256(path), clip, clip, i))
+    write_index(here / "data/test", items[::-1])
+    shutil.copytree(remembering, here / "artifacts/models/memory")
+    settings = SimpleNamespace(aupro_fpr_limit=0.3, resolution="full", frames_per_second=25.0)
+    evaluate.run(SimpleNamespace(threads=1, evaluate=settings), "memory")
+    found = np.load(here / "artifacts/eval/memory.npz")
+    wanted = [score for pictures in shown.values() for score in expected_scores(pictures)]
+    np.testing.assert_allclose(found["score"], wanted, atol=1e-5)
+    assert found["clip"].tolist() == ["a"] * 9 + ["b"] * 9 and found["frame"].tolist() == [*range(9)] * 2

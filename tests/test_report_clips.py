@@ -13,6 +13,7 @@ from students import pictures
 from edge.errors import UserError
 from experiments import clips as table
 from stages.common.dataset import Item, read_index, sha256, write_index
+from stages.report import __main__ as report
 from stages.report import clips
 
 VARIANTS = {"small": SimpleNamespace(role="student")}
@@ -84,3 +85,18 @@ def test_the_table_holds_the_run_and_the_yardstick(scored, here):
     record = json.loads((here / "clips.json").read_text())
     assert list(record["methods"]) == [table.YARDSTICK, "small"]
     assert record["methods"][table.YARDSTICK]["frame_auc"]["micro"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("source", "category", "heading"),
+    [
+        ("ucsd", "ped1", "ucsd ped1"),
+        ("ucsd", "ped2", "ucsd ped2"),
+        ("ucsd", "bottle", "ucsd"),  # the one that was there
+        ("mvtec", "bottle", "mvtec bottle"),
+        ("synthetic_clips", "bottle", "synthetic_clips"),
+        ("avenue", "bottle", "avenue"),
+    ],
+)
+def test_a_dataset_is_named_with_its_part(source, category, heading):
+    assert report.named(source, category) == heading

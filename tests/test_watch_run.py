@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,14 @@ import numpy as np
 import pytest
 import sites
 import tiny_models
-from conftest import ROOT
+from conftest import ROOT, one_line
 
 import edge
 from edge.__main__ import main
+from edge.errors import ModelError
 from edge.event import from_json
+from edge.inference.modelfile import write_model
+from edge.watch.eyes import check_models
 from edge.watch.rules_state import zone_score
 from edge.watch.runner import run
 from edge.watch.site import read_site
@@ -334,6 +338,20 @@ def test_an_anomaly_model_gives_score_threshold_and_model(site):
     _, watcher = watched(read_site("site.json"), Inputs())
     assert 5 <= watcher.eyes.counts["anomaly"] < 75  # while nothing moves, every two seconds
     assert events[0].model.name == raw["name"] and events[0].model.sha256 in raw["files"].values()
+
+
+def test_a_model_with_a_state_is_refused(site):
+    """It would have to see every frame."""
+    folder = shutil.copytree(tiny_models.build() / "float", site / "model")
+    grid = {"dtype": "float32", "scale": 1.0, "zero_point": 0}
+    state = {"input": "memory", "output": "next", "shape": [1, 4], **grid}
+    write_model(folder, json.loads((folder / "model.json").read_text()) | {"state": [state]})
+    camera = {"name": "cam", "source": "in.avi", "anomaly": "scene"}
+    models = [{"name": "scene", "folder": "model"}]
+    sites.write(site, sites.small(cameras=[camera], models=models, rules=[{"rule": "anomaly"}]))
+    with pytest.raises(ModelError, match=r"cameras\.0: the model scene has a state, which has to see every") as caught:
+        check_models(read_site("site.json"))
+    one_line(caught)
 
 
 def test_frames_that_the_guard_withholds_are_counted_and_not_seen(site, monkeypatch):

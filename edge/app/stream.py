@@ -31,8 +31,9 @@ PAUSE = 1.0  # seconds without a frame after which a clip begins anew: a choice;
 class Frame:
     """One guarded frame, uint8 [H, W, 3] RGB, and the latest verdict; `fresh` is False when the model was spared.
 
-    clip: of a model of several frames, whether the sample has them all: "whole"; "starting": too few were seen yet, the
-    first one stands in; "gap": some of those between them were lost. Empty for a model of pictures.
+    clip: of a model of several frames, or with a state, whether it saw them all: "whole"; "starting": too few were seen
+    yet, the first one stands in; "gap": some of those between them were lost, or spared where there is a state. Empty
+    for a model of pictures.
     """
 
     index: int
@@ -79,7 +80,8 @@ class Stream:
         self._stop = threading.Event()
         self._error: Exception | None = None
         self._counts = {"inferred": 0, "skipped_by_rate": 0, "skipped_by_motion": 0, "out": 0}
-        self._counts |= {"starting": 0, "with_gap": 0} if detector.info.input.frames > 1 else {}
+        self._clips = detector.info.input.frames > 1 or bool(detector.info.state)
+        self._counts |= {"starting": 0, "with_gap": 0} if self._clips else {}
         steps = (self._capture, self._captured), (self._infer, self._judged)
         self._threads = [threading.Thread(target=self._run, args=step, daemon=True) for step in steps]
         for thread in self._threads:
@@ -143,7 +145,7 @@ class Stream:
         ring = Ring(spec.frames, spec.step) if spec.color == "grey" else None
         times: deque[float] = deque(maxlen=WINDOW)
         detector.reset()
-        whole = Continuity((spec.frames - 1) * spec.step + 1, max(PAUSE, 3 / self.source.fps))
+        whole = Continuity(detector.info.reach, max(PAUSE, 3 / self.source.fps))
         for index, seconds, image in self._captured:
             if whole.see(index, seconds):
                 detector.reset()
@@ -158,10 +160,12 @@ class Stream:
                 prediction = detector.judge(sample, (image.shape[0], image.shape[1]))
                 self._counts["inferred"] += 1
                 times.append(perf_counter())
+            elif detector.info.state:
+                whole.left_out()
             alarm = self._alarm(prediction.is_defect) if fresh else self._alarm.active
             span = times[-1] - times[0]
             fps = (len(times) - 1) / span if span else 0.0
-            clip = "" if spec.frames == 1 or not ring else whole.state if ring.filled else "starting"
+            clip = "" if not self._clips else whole.state if whole.begun else "starting"
             if clip in ("starting", "gap"):
                 self._counts["starting" if clip == "starting" else "with_gap"] += 1
             target.put(Frame(index, seconds, image, prediction, alarm, fresh, fps, clip))

@@ -82,17 +82,28 @@ class Continuity:
         self._span, self._pause = span, pause
         self._last: tuple[int, float] | None = None
         self._since = span  # frames since one was missing
+        self._seen = 0  # frames of the clip
 
     def see(self, index: int, seconds: float) -> bool:
         """Takes note of a frame; True where a new clip begins after a pause."""
         last, self._last = self._last, (index, seconds)
+        self._seen = min(self._seen + 1, self._span)
         if last is None:
             return False
         if seconds - last[1] > self._pause:
-            self._since = self._span
+            self._since, self._seen = self._span, 1
             return True
         self._since = 1 if index > last[0] + 1 else min(self._since + 1, self._span)
         return False
+
+    def left_out(self) -> None:
+        """The frame that was seen last is none that the clip is made of."""
+        self._since, self._seen = 0, self._seen - 1
+
+    @property
+    def begun(self) -> bool:
+        """Whether the clip reaches back as far as it should."""
+        return self._seen >= self._span
 
     @property
     def state(self) -> str:

@@ -56,7 +56,8 @@ class Detector:
     """A deployed model with its runtime; ModelError when the folder or the runtime is not usable.
 
     `predict` takes a sample of any size; what is in a hurry or measures calls the steps: `resize`, `judge` (`tensors`,
-    `invoke_all`, score). A model with state goes on from the sample before; `reset` starts anew.
+    `invoke_all`, score). A model with state goes on from the sample before; `reset` starts anew. Then the first sample
+    is seen `warmup` times more: it stands in for those that were before it.
     """
 
     def __init__(self, info: ModelInfo, threads: int = 1, delegate: str | None = None):
@@ -70,6 +71,7 @@ class Detector:
         """Forgets the samples seen: every state is zero again."""
         zero: list[Raw] = [np.full(state.shape, state.zero_point, state.dtype) for state in self.info.state]
         self._states = [zero] * self.info.input.tiles.count
+        self._waiting = [self.info.warmup] * self.info.input.tiles.count
 
     def predict(self, sample: Image) -> Prediction:
         """The verdict on a sample, uint8 [H, W, 3] RGB or [H, W, frames] grey: fitted to the model's input."""
@@ -118,9 +120,15 @@ class Detector:
 
     def invoke(self, tensor: Raw, tile: int = 0) -> list[Raw]:
         """The raw outputs for a prepared tensor, in the order of model.json; the state of that tile moves on."""
-        places = self.places
         if not self.info.state:
-            return self._run([tensor], places.outputs)
+            return self._run([tensor], self.places.outputs)
+        while self._waiting[tile]:
+            self._waiting[tile] -= 1
+            self._step(tensor, tile)
+        return self._step(tensor, tile)
+
+    def _step(self, tensor: Raw, tile: int) -> list[Raw]:
+        places = self.places
         feeds = dict(zip(places.state_inputs, self._states[tile]))  # noqa: B905 (strict needs Python 3.10)
         feeds[places.input] = tensor
         found = self._run([feeds[i] for i in sorted(feeds)], [*places.outputs, *places.state_outputs])

@@ -33,6 +33,7 @@ MOST_SMOOTH = 255  # pixels, a choice; the least that is too large for OpenCV's 
 MOST_SIGMA = 1000.0  # pixels, a choice: beyond it every map is flat, and the kernel takes seconds
 MOST_CLIP_BYTES = 1 << 30  # a choice: the frames of a clip are kept at the model's size
 MOST_TILES = 64  # along a side, a choice: each is an inference
+MOST_WARMUP = 255  # a choice: so many inferences come before the first verdict
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ class ModelInfo:
     params: int
     macs: int
     made_by: dict[str, Any]
+    warmup: int = 0  # how often a state that is zero sees the first sample before its verdict
+
+    @property
+    def reach(self) -> int:
+        """How many frames of a video lie behind a verdict, its own included; 1 for a model of pictures."""
+        return max((self.input.frames - 1) * self.input.step, self.warmup) + 1
 
     def output(self, meaning: str) -> OutputSpec | None:
         """The output of that meaning."""
@@ -154,6 +161,7 @@ def _info(folder: Path, top: Fields) -> ModelInfo:
         params=params,
         macs=macs,
         made_by=top.optional("made_by", Fields.mapping) or {},
+        warmup=top.whole("warmup", 0, MOST_WARMUP) if "warmup" in top.values else 0,
     )
 
 

@@ -121,8 +121,11 @@ def check_models(site: Site) -> None:
         for task, name in (("detection", camera.objects), ("pose", camera.pose)):
             if name not in (None, MOTION):
                 _task(site, str(name), task)
-        if camera.anomaly is not None:
-            open_model(site.models[camera.anomaly].folder)
+        if camera.anomaly is not None and open_model(site.models[camera.anomaly].folder).state:
+            raise ModelError(
+                f"{where}: the model {camera.anomaly} has a state, which has to see every frame; a watch looks where "
+                "something moves and there is time: take one of the clip as a whole"
+            )
         known = classes_of(site, camera)
         for rule in site.rules_of(camera):
             for label in rule.common.objects:

@@ -31,6 +31,11 @@ def fit(params, name: str) -> None:
             "may be good; leave out input.tiles, or this baseline and its variants"
         )
     settings = check(kind.Settings, chosen.settings, f"params.yaml: {where}.settings")
+    if getattr(settings, "streaming", False) and params.input.step != 1:
+        raise UserError(
+            f"params.yaml: {where}.settings.streaming: a state sees every frame, but input.step = {params.input.step}; "
+            "set 1, or streaming: false"
+        )
     prepare(params.seed, params.threads)
     good, bad = ((0,), (1,)) if kind.supervised else (None, None)
     train, val = (load_samples(DATA, read_index(DATA, split, good), params.input) for split in ("train", "val"))

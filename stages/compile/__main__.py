@@ -51,7 +51,8 @@ def compile_variant(params, name: str) -> None:
         if build.quantized:
             images = samples[: p.fidelity.images]
             info["quantization"]["fidelity"] = fidelity.check(detector, build.quantized, images, p.fidelity)
-        found = validate(detector, val, p, params.seed, len({item.group for item in items}), labelled)
+        begins = [not i or item.clip != items[i - 1].clip for i, item in enumerate(items)]
+        found = validate(detector, val, p, params.seed, len({item.group for item in items}), labelled, begins)
         print(f"{name}: threshold {found['threshold']['value']:.4g}: {found['threshold']['method']}")
         write_model(folder, info | found)
 
@@ -65,7 +66,8 @@ def write(build: Build, params) -> dict:
     form, spec, p = FORMATS[build.format], params.input, params.compile
     geometry, cost = spec.geometry, build.cost()
     sample = {"height": geometry.height, "width": geometry.width}
-    sample |= {"color": spec.color, "frames": spec.frames, "step": spec.step, "resize": geometry.fit}
+    frames, step = (1, 1) if build.states else (spec.frames, spec.step)  # a state has seen those before
+    sample |= {"color": spec.color, "frames": frames, "step": step, "resize": geometry.fit}
     if spec.depth:
         sample["depth"] = spec.depth
     if geometry.tiles.count > 1:
@@ -78,12 +80,13 @@ def write(build: Build, params) -> dict:
         "format": form.stored_as or form.name,
         "input": {**sample, **form.input_fields(build.precision)},
         "outputs": build.outputs(form.integer_io),
-        "state": [],
+        "state": build.state(form),
         "score": {"rule": build.export.score_rule, "smooth": build.export.smooth or p.smooth, "sigma": p.map_sigma},
         "threshold": {"value": 0.0, "method": "not set yet"},
         "quantization": build.quantization(),
         "cost": cost,
         "made_by": {tool: version(tool) for tool in TOOLS},
+        **({"warmup": build.warmup} if build.states else {}),
         **more,
     }
     write_model(build.folder, info)

@@ -1,6 +1,6 @@
 """What every exporter reads of one variant: the detector's network in float, ONNX and int8, with cost and outputs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -8,8 +8,10 @@ import numpy as np
 import onnx
 
 from edge.errors import UserError
+from edge.inference.formats import Format
 from stages.compile import onnx_export
 from stages.detectors.base import Detector, Export
+from stages.graph import streaming
 from stages.graph.batchnorm import fold
 from stages.graph.bias_correction import calibrated, how
 from stages.graph.network import Network
@@ -34,6 +36,7 @@ class Build:
     folder: Path
     work: Path
     edgetpu_compiler: str | None = None
+    renamed: dict[str, str] = field(default_factory=dict)  # the file's names of the tensors that nodes write
 
     @cached_property
     def export(self) -> Export:
@@ -57,6 +60,7 @@ class Build:
         """The float network as an ONNX file with fixed shapes, from which every other format is converted."""
         path = self.work / "model.onnx"
         _, *size, channels = self.samples.shape
+        channels = self.network.channels if self.states else channels
         onnx_export.export(self.export.module, tuple(size), path, list(self.export.outputs), channels)
         return path
 
@@ -85,15 +89,42 @@ class Build:
         """The outputs as model.json lists them; `integer_io`: a quantized file returns int8 on the network's grids."""
         found = []
         for value in self.graph.graph.output:
+            if value.name not in self.export.outputs:  # of a state
+                continue
             sides = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
             channels, height, width = (1,) * (3 - len(sides)) + tuple(sides)
-            kind = {"dtype": "float32", "scale": 1.0, "zero_point": 0}
-            if integer_io and self.quantized is not None:
-                scale, zero = self.quantized.quantizer(value.name).scale_zero
-                kind = {"dtype": "int8", "scale": scale, "zero_point": zero}
             shape = {"height": height, "width": width, "channels": channels}
+            kind = self._grid(value.name, integer_io)
             found.append({"name": value.name, "meaning": self.export.outputs[value.name], **shape, **kind})
         return found
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The states of the network, and of each the node that gives its next value."""
+        return self.network.states if isinstance(self.export.module, Network) else {}
+
+    @property
+    def warmup(self) -> int:
+        """How often a device gives the first frame of a clip once more: that clips begin alike in training."""
+        return streaming.warmup(self.network, self.samples.shape[3]) if self.states else 0
+
+    def state(self, form: Format) -> list[dict]:
+        """The states as model.json lists them, of a file of that format."""
+        found = []
+        for name, following in self.states.items():
+            shapes = {value.name: value.type.tensor_type.shape.dim for value in self.graph.graph.input}
+            one, channels, *sides = [d.dim_value for d in shapes[name]]
+            shape = [one, *sides, channels] if form.layout == "nhwc" else [one, channels, *sides]
+            names = {key: self.renamed.get(node, node) for key, node in (("input", name), ("output", following))}
+            found.append({**names, "shape": shape, **self._grid(following, form.integer_io)})
+        return found
+
+    def _grid(self, node: str, integer_io: bool) -> dict:
+        """Type and grid of an input or output of the file."""
+        if not integer_io or self.quantized is None:
+            return {"dtype": "float32", "scale": 1.0, "zero_point": 0}
+        scale, zero = self.quantized.quantizer(node).scale_zero
+        return {"dtype": "int8", "scale": scale, "zero_point": zero}
 
     def quantization(self) -> dict | None:
         """How the file is quantized and where the int8 ranges come from, for model.json; None for a float file."""

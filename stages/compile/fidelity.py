@@ -7,6 +7,7 @@ from edge.errors import UserError
 from edge.inference import kernels
 from edge.inference.detector import Detector
 from stages.common.metrics import difference
+from stages.graph import streaming
 from stages.graph.quantize import QuantNetwork
 
 # the fraction of outputs at most one step apart. onnxruntime's requantization rounds differently from XNNPACK's, which
@@ -24,12 +25,22 @@ def compared(detector: Detector) -> list[str]:
 
 def simulated(model: QuantNetwork, images: np.ndarray, outputs: list[str]) -> np.ndarray:
     """The int8 `outputs` of the simulated integer network, one after the other in NHWC order [N, values], for uint8
-    images [N, H, W, C]."""
-    batches = []
+    images [N, H, W, C]; of a network with states those of every frame of these clips."""
+    batches, before = [], streaming.warmup(model.network, images.shape[3])
     for i in range(0, len(images), 8):
-        found = model.integers(torch.from_numpy(images[i : i + 8]).permute(0, 3, 1, 2))
-        batches.append(torch.cat([found[name].permute(0, 2, 3, 1).flatten(1) for name in outputs], 1))
+        clips = torch.from_numpy(images[i : i + 8]).permute(0, 3, 1, 2)
+        steps = list(streaming.steps(model.integers, model.network, clips))[before:]
+        values = [found[name].permute(0, 2, 3, 1).flatten(1) for found in steps for name in outputs]
+        batches.append(torch.cat(values, 1))
     return torch.cat(batches).numpy()
+
+
+def started(detector: Detector, clip: np.ndarray) -> list[np.ndarray]:
+    """What a detector is given of a clip [H, W, C], one after the other: all of it, or, after a reset, each frame."""
+    if not detector.info.state:
+        return [clip]
+    detector.reset()
+    return np.split(clip, clip.shape[2] // detector.info.input.channels, axis=2)
 
 
 def device_outputs(detector: Detector, images: np.ndarray) -> np.ndarray:
@@ -40,8 +51,8 @@ def device_outputs(detector: Detector, images: np.ndarray) -> np.ndarray:
     places = [i for i, output in enumerate(info.outputs) if output.name in names]
     found = []
     for image in images:
-        raw = detector.invoke(detector.prepare(image))
-        found.append(np.concatenate([raw[i].reshape(-1) for i in places]))
+        raws = [detector.invoke(detector.prepare(sample)) for sample in started(detector, image)]
+        found.append(np.concatenate([raw[i].reshape(-1) for raw in raws for i in places]))
     values, grid = np.stack(found), info.quantization.output
     return values if values.dtype == np.int8 else np.rint(values / np.float32(grid.scale)) + grid.zero_point
 

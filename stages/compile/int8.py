@@ -47,7 +47,7 @@ def check_grids(path: Path, model: QuantNetwork, names: dict[str, str]) -> None:
     interpreter = open_interpreter(path)
     tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
     produced = {int(i) for op in operations(interpreter) for i in op["outputs"]}
-    produced.add(int(interpreter.get_input_details()[0]["index"]))
+    produced |= {int(entry["index"]) for entry in interpreter.get_input_details()}
     placed = set()
     for index in produced:
         tensor = tensors[index]

@@ -1,6 +1,7 @@
 """Float ONNX to int8 ONNX in QDQ form (QuantizeLinear, DequantizeLinear), on the same grids as the int8 TFLite file."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from stages.graph.quantize import QuantNetwork
 class _Blank:
     """The calibration data that onnxruntime demands: one blank picture, since every range is given."""
 
-    def __init__(self, entry: onnx.ValueInfoProto):
-        shape = [d.dim_value for d in entry.type.tensor_type.shape.dim]
-        self.pictures = iter([{entry.name: np.zeros(shape, np.float32)}])
+    def __init__(self, entries: Iterable[onnx.ValueInfoProto]):
+        shapes = {entry.name: [d.dim_value for d in entry.type.tensor_type.shape.dim] for entry in entries}
+        self.pictures = iter([{name: np.zeros(shape, np.float32) for name, shape in shapes.items()}])
 
     def get_next(self):
         return next(self.pictures, None)
@@ -24,7 +25,7 @@ class _Blank:
 def tensor_nodes(graph: onnx.ModelProto, model: QuantNetwork) -> dict[str, str]:
     """The node of the network that writes each tensor of the exported graph; UserError where a node has none."""
     names = {node.name for node in model.network.nodes}
-    found = {"image": "input"}
+    found = {"image": "input"} | {name: name for name in model.network.states}
     for op in graph.graph.node:
         for tensor in op.output:
             name = tensor.split("/")[1] if tensor.startswith("/") else tensor
@@ -59,7 +60,7 @@ def quantize(float_path: Path, path: Path, model: QuantNetwork, symmetric: bool 
     quantize_static(
         float_path,
         path,
-        _Blank(graph.graph.input[0]),
+        _Blank(graph.graph.input),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,

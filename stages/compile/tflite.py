@@ -59,26 +59,43 @@ def operations(interpreter) -> list[dict]:
     return [op for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
 
 
+def sample_first(interpreter, network: Network) -> list[dict]:
+    """The inputs of a file: the sample, and the states in the order of the network, whose names they keep."""
+    entries = interpreter.get_input_details()
+    states = {entry["name"]: entry for entry in entries if entry["name"] in network.states}
+    others = [entry for entry in entries if entry["name"] not in states]
+    if len(others) != 1 or len(states) < len(network.states):
+        raise UserError(f"the converter renamed the inputs to {', '.join(entry['name'] for entry in entries)}")
+    return [*others, *(states[name] for name in network.states)]
+
+
 def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, str]:
     """The node of the network (batch norm folded) that each computed tensor of a float TFLite file has the values of.
 
     Values catch what names can't: onnx2tf renames tensors and may silently give one a wrong layout.
-    image: float32 [1, H, W, C] in 0..1. UserError when a tensor is no node's, or a node is missing.
+    image: float32 [1, H, W, C] in 0..1; states get noise. UserError when a tensor is no node's, or a node is missing.
     """
     interpreter = open_interpreter(path)
     tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
-    entry, leaves = interpreter.get_input_details()[0], interpreter.get_output_details()
-    interpreter.set_tensor(entry["index"], image)
+    entries, leaves = sample_first(interpreter, student), interpreter.get_output_details()
+    given = {"input": torch.from_numpy(image).permute(0, 3, 1, 2)}
+    noise = torch.Generator().manual_seed(0)
+    given |= {
+        name: torch.rand(zero.shape, generator=noise) * 2 - 1
+        for name, zero in zip(student.states, student.zeros(given["input"]), strict=True)
+    }
+    for entry, value in zip(entries, given.values(), strict=True):
+        interpreter.set_tensor(entry["index"], np.ascontiguousarray(value.permute(0, 2, 3, 1).numpy()))
     interpreter.invoke()
     with torch.inference_mode():
-        values = student.activations(torch.from_numpy(image).permute(0, 3, 1, 2))
+        values = student.continued(given)
     values = {name: value.permute(0, 2, 3, 1).numpy() for name, value in values.items()}
     sizes = {name: float(np.abs(value).max()) for name, value in values.items()}
     for node in student.nodes:  # a small difference of large terms has their rounding errors
         if student.ops[node.name].cancels:
             sizes[node.name] = max(sizes[name] for name in (node.name, *node.inputs))
     helpers = {name for op in student.ops.values() for name in op.helpers}
-    matched = {entry["name"]: "input"}
+    matched = {entry["name"]: name for entry, name in zip(entries, given, strict=True)}
     for op in operations(interpreter):
         for index in op["outputs"]:
             found = interpreter.get_tensor(index)
@@ -92,8 +109,8 @@ def match_tensors(path: Path, student: Network, image: np.ndarray) -> dict[str, 
                 )
             matched[tensors[index]["name"]] = closest
     missing = set(values) - set(matched.values())
-    if missing or {matched[leaf["name"]] for leaf in leaves} != set(student.heads):
-        raise UserError(f"{path.name}: the converted file lacks {sorted(missing) or student.heads}")
+    if missing or {matched[leaf["name"]] for leaf in leaves} != set(student.results):
+        raise UserError(f"{path.name}: the converted file lacks {sorted(missing) or student.results}")
     return matched
 
 

@@ -106,6 +106,10 @@ class Detector(ABC):
         for a kind that has none."""
         return None
 
+    def run(self, module: nn.Module, images: torch.Tensor) -> Any:
+        """The outputs of what is exported for samples float [N, C, H, W] in 0..1."""
+        return module(images)
+
     def save(self, folder: Path) -> None:
         """Writes the detector, its kind and a manifest of all files into `folder`."""
         settings = self.write(folder)
@@ -119,7 +123,7 @@ class Detector(ABC):
         module, place = export.quantized or export.module, list(export.outputs.values()).index(MAP)
         maps = []
         for i in range(0, len(samples), BATCH):
-            outputs = module(to_tensor(samples[i : i + BATCH]))
+            outputs = self.run(module, to_tensor(samples[i : i + BATCH]))
             maps.append((outputs if isinstance(outputs, torch.Tensor) else outputs[place]).flatten(1, -3).squeeze(1))
         return torch.cat(maps)
 

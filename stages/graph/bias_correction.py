@@ -7,6 +7,7 @@ EfficientNet-Lite0 the first depthwise layer alone changed the patch embeddings 
 
 import torch
 
+from stages.graph import streaming
 from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
 
@@ -31,11 +32,13 @@ def how(count: int, defects: str = "half with defects") -> str:
 def correct_biases(model: QuantNetwork, images: torch.Tensor) -> None:
     """Changes the biases of a calibrated network in place, from the first layer to the last, so that the output of each
     convolution, before its activation function, has the mean of the float network's over `images`, float [N, C, H, W]
-    in 0..1; the ranges stay as they are."""
+    in 0..1, of a network with states clips; the ranges stay as they are."""
     network = model.network
-    wanted = {"input": images}
-    found = {"input": model.quant["input"](images.clone())}
+    wanted = streaming.drawn(network, images)
+    found = {name: model.quantizer(name)(value.clone()) for name, value in wanted.items()}
     for i, node in enumerate(network.nodes):
+        if node.name in wanted:
+            continue
         op, inputs = network.ops[node.name], [found[name] for name in node.inputs]
         floats = [wanted[name] for name in node.inputs]
         wanted[node.name] = op(*floats)

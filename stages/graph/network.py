@@ -13,7 +13,7 @@ from stages.common import manifest
 from stages.graph.node import Node
 from stages.graph.operations import KINDS
 
-__all__ = ["Network", "Node", "cost", "nodes_channels"]
+__all__ = ["Network", "Node", "cost", "nodes_channels", "states"]
 
 
 def _channels(nodes: Sequence[Node], channels: int) -> dict[str, int]:
@@ -30,7 +30,15 @@ def _channels(nodes: Sequence[Node], channels: int) -> dict[str, int]:
         kind.check(node, [known[name] for name in node.inputs])
         found[node.name] = kind.channels(node, [found[name] for name in node.inputs])
         known[node.name] = node
+    for name, following in states(nodes).items():
+        if found.get(following) != found[name]:
+            raise UserError(f"layer {name}: its next value {following} is no layer of {found[name]} channels")
     return found
+
+
+def states(nodes: Sequence[Node]) -> dict[str, str]:
+    """The nodes that are states, and of each the node that gives its next value."""
+    return {node.name: node.options["next"] for node in nodes if node.kind == "state"}
 
 
 def nodes_channels(nodes: Sequence[Node], name: str, channels: int = 3) -> int:
@@ -52,7 +60,10 @@ def cost(nodes: Sequence[Node], height: int, width: int, channels: int = 3) -> d
 
 
 class Network(nn.Module):
-    """Runs its nodes in order: images [N, channels, H, W] in 0..1 to its heads, the outputs that no node takes."""
+    """Runs its nodes in order: images [N, channels, H, W] in 0..1 to its heads, the outputs that no node takes.
+
+    One with states also takes them, in their order (none: zero), and returns their next values behind its heads.
+    """
 
     def __init__(self, nodes: Sequence[Node], channels: int = 3):
         super().__init__()
@@ -62,9 +73,23 @@ class Network(nn.Module):
 
     @property
     def heads(self) -> list[str]:
-        """Names of the nodes that no other node takes."""
-        used = {name for node in self.nodes for name in node.inputs}
+        """Names of the nodes that no other node takes, and that are no state's next value."""
+        used = {name for node in self.nodes for name in node.inputs} | set(self.states.values())
         return [n.name for n in self.nodes if n.name not in used]
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The nodes that are states, and of each the node that gives its next value."""
+        return states(self.nodes)
+
+    @property
+    def results(self) -> list[str]:
+        """Names of the nodes whose values are outputs: the heads, then the next values of states."""
+        return [*self.heads, *self.states.values()]
+
+    def zeros(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The states before the first of such images."""
+        return [self.ops[name](images) for name in self.states]
 
     @property
     def layers(self) -> dict[str, nn.Conv2d]:
@@ -88,12 +113,12 @@ class Network(nn.Module):
                 values[node.name] = self.ops[node.name](*[values[name] for name in node.inputs])
         return values
 
-    def forward(self, images: torch.Tensor):
-        return self.outputs(self.activations(images))
+    def forward(self, images: torch.Tensor, *given: torch.Tensor):
+        return self.outputs(self.continued({"input": images, **dict(zip(self.states, given, strict=bool(given)))}))
 
     def outputs(self, values: dict[str, torch.Tensor]):
-        """The heads among the activations: a tensor if there is one, else a list in the order of the nodes."""
-        found = [values[name] for name in self.heads]
+        """The results among the activations: a tensor if there is one, else a list."""
+        found = [values[name] for name in self.results]
         return found[0] if len(found) == 1 else found
 
     def save(self, folder: Path) -> None:

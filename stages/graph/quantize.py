@@ -3,15 +3,18 @@ XNNPACK's kernels."""
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from stages.common import manifest
+from stages.graph import streaming
 from stages.graph.grids import FakeQuant
 from stages.graph.network import Network
 
+NONE: Mapping[str, torch.Tensor] = {}
 INPUT_RANGE = (0.0, 1.0)  # scale 1/255, zero point -128: the int8 input is the picture's uint8 - 128
 
 
@@ -30,7 +33,9 @@ class QuantNetwork(nn.Module):
         readers = Counter(name for node in folded.nodes for name in set(node.inputs))
         for node in folded.nodes:
             op, alone = folded.ops[node.name], [name for name in node.inputs if readers[name] == 1]
-            if op.keeps_grid:
+            if node.name in folded.states:
+                self.source[node.name] = folded.states[node.name]
+            elif op.keeps_grid:
                 self.source[node.name] = node.inputs[0]
             else:
                 self.quant[node.name] = FakeQuant(op.limit, op.fixed_range)
@@ -66,11 +71,13 @@ class QuantNetwork(nn.Module):
         return self.network.outputs(self.activations(images))
 
     @torch.no_grad()
-    def integers(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    def integers(self, images: torch.Tensor, given: Mapping[str, torch.Tensor] = NONE) -> dict[str, torch.Tensor]:
         """The int8 tensors that TFLite's XNNPACK kernels compute for uint8 images [N, channels, H, W], exactly: the
-        integers in float64, requantization included."""
-        values = {"input": images.double() - 128}
+        integers in float64, requantization included. given: the integers of states that are not zero."""
+        values = {"input": images.double() - 128, **given}
         for node in self.network.nodes:
+            if node.name in given:
+                continue
             inputs, grids = [values[name] for name in node.inputs], [self.quantizer(n).scale_zero for n in node.inputs]
             found = self.network.ops[node.name].simulate(inputs, grids, self.quantizer(node.name).scale_zero)
             values[node.name] = found.clamp(-128, 127)
@@ -83,16 +90,16 @@ class QuantNetwork(nn.Module):
     @classmethod
     def calibrated(cls, folded: Network, images: torch.Tensor, learned: "QuantNetwork | None" = None) -> "QuantNetwork":
         """Post-training quantization by min-max calibration: the range of a tensor is from its smallest to its largest
-        value over `images`, float [N, channels, H, W] in 0..1.
+        value over `images`, float [N, channels, H, W] in 0..1; of a network with states they are clips [N, T, H, W].
 
         learned: a trained network that is part of this one; its ranges are kept where nodes have the same weights.
         """
         model = cls(folded)
         with torch.inference_mode():
             for batch in images.split(16):
-                values = folded.activations(batch)
-                for name, quant in model.quant.items():
-                    quant.widen(values[model.seen.get(name, name)])
+                for values in streaming.steps(streaming.run(folded), folded, batch):
+                    for name, quant in model.quant.items():
+                        quant.widen(values[model.seen.get(name, name)])
         if learned is not None:
             for name, quant in learned.quant.items():
                 ops = [net.ops[name] if name in net.ops else nn.Identity() for net in (learned.network, folded)]

@@ -20,7 +20,8 @@ from stages.report import (
 )
 
 OUT = Path("reports")
-WITH_CATEGORY = ("mvtec", "visa", "btad", "dagm")  # the sources of which data.category is a part
+# the sources of which data.category is a part, and which (None: every one); of ucsd it may be found by itself
+WITH_CATEGORY = dict.fromkeys(("mvtec", "visa", "btad", "dagm")) | {"ucsd": ("ped1", "ped2")}
 
 
 def run(params) -> None:
@@ -29,8 +30,7 @@ def run(params) -> None:
     variants = params.variants
     evals = {name: summary.read_json(f"artifacts/eval/{name}.json") for name in variants}
     benches = summary.read_benches(variants)
-    source = params.data.source
-    dataset = f"{source} {params.data.category}" if source in WITH_CATEGORY else source
+    dataset = named(params.data.source, params.data.category)
     results = summary.results(evals, benches, dataset)
     this = ablation.record(params, evals, results, benches)
     judged = len(this["steps"]) > 1 and all(step["image_auroc"] is not None for step in this["steps"].values())
@@ -68,6 +68,12 @@ def run(params) -> None:
     for name, content in (("report.md", page.render("report.md.j2", context)), ("index.html", html)):
         with atomic.file(OUT / name) as temporary:
             temporary.write_text(content)
+
+
+def named(source: str, category: str) -> str:
+    """What the dataset is called, with the category where there is more than one."""
+    known = WITH_CATEGORY.get(source, ())
+    return f"{source} {category}" if known is None or category in known else source
 
 
 def describe(dataset: str, frames: int, evals: dict, benches: dict) -> str:

@@ -13,6 +13,7 @@ NODES_ONLY = True
 def write(build: Build) -> dict:
     float_path, path = tflite.to_tflite(build.float_onnx, build.work), build.folder / "model.tflite"
     names = tflite.match_tensors(float_path, build.network, probe(build).astype(np.float32) / 255)
+    build.renamed = {node: tensor for tensor, node in names.items()}
     if build.quantized is None:
         shutil.copy(float_path, path)
     else:
@@ -22,6 +23,7 @@ def write(build: Build) -> dict:
 
 def probe(build: Build) -> np.ndarray:
     """A sample [1, S, S, C] that tells the tensors apart: of a clip noise, since equal frames give equal tensors."""
-    if build.samples.shape[3] == 3:
+    channels = build.network.channels
+    if channels == build.samples.shape[3] == 3:
         return build.samples[:1]
-    return np.random.default_rng(0).integers(0, 256, build.samples[:1].shape, np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (*build.samples[:1].shape[:3], channels), np.uint8)
