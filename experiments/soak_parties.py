@@ -68,7 +68,8 @@ class Store:
         self.stored: dict[str, int] = {}  # the number in its event of each message
         self.again = self.unreadable = 0
         self._subscribed = threading.Event()
-        self._client = client = paho.Client(paho.CallbackAPIVersion.VERSION2, "store", protocol=paho.MQTTv5)
+        client: Any = paho.Client(paho.CallbackAPIVersion.VERSION2, "store", protocol=paho.MQTTv5)
+        self._client = client
         client.on_connect = lambda *_: client.subscribe("edge-vision/+/events", 1)
         client.on_subscribe = lambda *_: self._subscribed.set()
         client.on_message = self._take
