@@ -15,6 +15,7 @@ COMMANDS = {
     "kernels": "score int8 files on other kernels than XNNPACK's, here and on devices",
     "supervised": "keep what supervised variants are worth at several thresholds, for git",
     "clips": "the table of a run on clips, beside the largest optical flow",
+    "detector": "a published YOLOX detector as int8 TFLite, and its accuracy against the float file",
     "soak": "loop a video through `edge watch` with everything on: memory, frames, clips and events over an hour",
     "tier": "change the parameters to another tier: video",
     "readme": "fill the tables of README.md and docs/ from reports/published",
