@@ -85,8 +85,11 @@ def test_replay_as_json_is_cloudevents(site, capsys):
     assert first.time.date() == datetime(2026, 6, 3).date() and first.context["slot"] == "20-24"
     (thing,) = first.objects
     assert thing.label == "motion" and thing.box[0] < 0.4 and 0.3 < thing.box[1] < 0.4 and thing.track
-    frames = json.loads(last)["summary"]["frames"]
+    summary = json.loads(last)["summary"]
+    frames = summary["frames"]
     assert frames["in"] == frames["judged"] + frames["spared"] == 150
+    (context,) = summary["contexts"].values()  # 22:00 is a twelfth of a turn before midnight
+    assert context["vector"][:2] == [-0.5, 0.866] and context["vector"][4:] == [0.0] and len(context["vector"]) == 5
 
 
 def test_replay_is_the_same_every_time(site, capsys):

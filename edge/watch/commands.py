@@ -233,4 +233,4 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     for key in ("frames", "looks", "events"):
         yield f"{key:<18} " + ", ".join(f"{k} {v}" for k, v in summary[key].items())
     for name, figures in summary["contexts"].items():
-        yield f"{name:<18} " + ", ".join(f"{k} {v}" for k, v in figures.items())
+        yield f"{name:<18} " + ", ".join(f"{k} {v}" for k, v in figures.items() if k != "vector")
