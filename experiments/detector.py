@@ -26,7 +26,6 @@ from edge.watch.models import TaskModel, open_task
 from edge.watch.objects import Yolox
 from edge.watch.tracker import Detection, overlaps
 from experiments import provenance
-from experiments.detector_int8 import quantize
 from stages.common import atomic
 from stages.report.formatting import markdown_list, markdown_table
 from stages.report.summary import read_json
@@ -183,6 +182,8 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
+    from experiments.detector_int8 import quantize  # torch, which the pages that `markdown` fills need not have
+
     file, folder = Path(arguments.file), Path(arguments.folder)
     output = Path(arguments.output) if arguments.output else None
     for path in (folder, output):
