@@ -16,7 +16,9 @@ COMMANDS = {
     "supervised": "keep what supervised variants are worth at several thresholds, for git",
     "clips": "the table of a run on clips, beside the largest optical flow",
     "ci_report": "bring the graph up to date from the shared remote and say what a pull request changed",
-    "tier": "change the parameters to another tier: video",
+    "detector": "a published YOLOX detector as int8 TFLite, and its accuracy against the float file",
+    "soak": "loop a video through `edge watch` with everything on: memory, frames, clips and events over an hour",
+    "tier": "change the parameters to another tier: methods, video",
     "stores": "time the stores of labelled defects with many points",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,23 @@ def here(tmp_path, monkeypatch) -> Path:
 def one_line(caught) -> str:
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.fixture(scope="session")
+def opencv4(tmp_path_factory):
+    """Runs a script of the tests with OpenCV 4, whose Haar cascades OpenCV 5 left out, in an environment of its own."""
+    folder = tmp_path_factory.mktemp("opencv4")
+    python = folder / "env" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+    install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "opencv-python-headless<5"]
+    subprocess.run(install, check=True)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment["PYTHONPATH"] = str(ROOT)
+
+    def run(script, *arguments):
+        return subprocess.run([python, script, *arguments], env=environment, capture_output=True, text=True)
+
+    return run
 
 
 @pytest.fixture

@@ -90,10 +90,10 @@ def found_again(image, faces, detectors) -> list[bool]:
     """Whether any detector sees each face: a box whose overlap (IoU) with it is at least 0.3."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     boxes = [b for d in detectors for b in d.detectMultiScale(grey, 1.05, 3)]
-    return [any(_overlap(face, box) >= 0.3 for box in boxes) for face in faces]
+    return [any(overlap(face, box) >= 0.3 for box in boxes) for face in faces]
 
 
-def _overlap(a, b) -> float:
+def overlap(a, b) -> float:
     w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     both = max(0, w) * max(0, h)

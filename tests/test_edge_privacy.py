@@ -2,9 +2,6 @@
 
 import ast
 import json
-import os
-import subprocess
-import sys
 
 import cv2
 import face_identity
@@ -378,16 +375,9 @@ def test_only_black_hides_who_it_is(assets):
 
 @pytest.mark.slow
 @pytest.mark.assets
-def test_a_second_detector_finds_no_hidden_face(assets, tmp_path):
+def test_a_second_detector_finds_no_hidden_face(assets, opencv4):
     """Haar cascades, which OpenCV 5 left out, in an environment with OpenCV 4; `edge` runs with both."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
-    python = tmp_path / "env" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "opencv-python-headless<5"]
-    subprocess.run(install, check=True)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    command = [python, ROOT / "tests" / "face_variants.py", assets, "--second", "as it is", "half size"]
-    environment["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = opencv4(ROOT / "tests" / "face_variants.py", assets, "--second", "as it is", "half size")
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout)
     assert counts["hidden faces"] == 10 and counts["before"] >= 7

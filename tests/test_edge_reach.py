@@ -51,7 +51,22 @@ def model():
         ("http://[::1", "http://[::1: no address that can be opened: Invalid IPv6 URL"),
         ("rtsp://user:secret@[::1/a", "rtsp://***@[::1/a: no address that can be opened: Invalid IPv6 URL"),
         ("https://a\u2100b/x.mp4", "invalid characters"),
-        ("rtps://127.0.0.1:9/", "camera or stream is not reachable, or of a kind that OpenCV does not read"),
+        (
+            "http://300.1.1.1/x.mp4",
+            "no address that can be opened: 300.1.1.1 is no IPv4 address",
+        ),
+        ("rtsp://a..b/x", "rtsp://a..b/x: no address that can be opened: "),
+        ("rtsp://10.0.0.5:99999/x", "no address that can be opened: Port out of range 0-65535"),
+        ("rtsp://10.0. 0.5/x", "no address that can be opened: a host's name has"),
+        ("rtsp://10.0.0\n.5/x", "no address that can be opened: it has a control character"),
+        ("rtsp:///x", "rtsp:///x: an address without a host; must be rtsp://HOST[:PORT][/PATH]"),
+        ("udp://239.0.0.1", "udp://239.0.0.1: an address without a port"),
+        (
+            "rtps://127.0.0.1:9/",
+            "rtps://127.0.0.1:9/: no address of a stream that OpenCV reads; must begin with",
+        ),
+        ("rtsp://127.0.0.1:9/", "camera or stream is not reachable, or of a kind that OpenCV does not read"),
+        ("http://127.0.0.1:9/mail@", "camera or stream is not reachable, or of a kind that OpenCV does not read"),
         ("file:///none.mp4", "file:///none.mp4: no such video file"),
     ],
 )

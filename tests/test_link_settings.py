@@ -29,6 +29,10 @@ def wrong(tmp_path, device="gate-1", **values):
         ({"address": "mqtts://"}, "address = mqtts://: must be mqtts://HOST"),
         ({"address": "mqtts://b:99999"}, "address = mqtts://b:99999: not an address"),
         ({"address": "mqtts://b:0"}, "address = "),
+        (
+            {"address": "mqtts://300.1.1.1"},
+            "address = mqtts://300.1.1.1: not an address (300.1.1.1 is no IPv4 address)",
+        ),
         ({"address": "mqtts://[::1"}, "address = mqtts://[::1: not an address"),
         ({"address": "mqtts://b/x"}, "address = mqtts://b/x: must be"),
         ({"address": "https://b/?token=geheim"}, "address = https://b/?token=***: must be"),

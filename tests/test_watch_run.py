@@ -89,8 +89,11 @@ def test_replay_as_json_is_cloudevents(site, capsys):
     assert first.time.date() == datetime(2026, 6, 3).date() and first.context["slot"] == "20-24"
     (thing,) = first.objects
     assert thing.label == "motion" and thing.box[0] < 0.4 and 0.3 < thing.box[1] < 0.4 and thing.track
-    frames = json.loads(last)["summary"]["frames"]
+    summary = json.loads(last)["summary"]
+    frames = summary["frames"]
     assert frames["in"] == frames["judged"] + frames["spared"] == 150
+    (context,) = summary["contexts"].values()  # 22:00 is a twelfth of a turn before midnight
+    assert context["vector"][:2] == [-0.5, 0.866] and context["vector"][4:] == [0.0] and len(context["vector"]) == 5
 
 
 def test_replay_is_the_same_every_time(site, capsys):
@@ -175,13 +178,59 @@ def test_watch_ends_after_so_long_and_ends_its_events(site):
     assert balanced(figures["cameras"]["cam"]["frames"])
 
 
-@pytest.mark.parametrize("source", ["no.avi", "file://{folder}/no.avi"])
-def test_a_file_that_is_not_there_is_an_error(site, capsys, source):
-    """It will not come, unlike a camera."""
-    sites.write(site, sites.small(cameras=[{"name": "cam", "source": source.format(folder=site), "objects": "motion"}]))
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("no.avi", "no.avi: no such video file"),
+        ("file://{folder}/no.avi", "no.avi: no such video file"),
+        (".", "a folder; give a video file"),
+        ("/dev/null", "/dev/null: a device, but no camera"),
+        ("/dev/null/x", "/dev/null/x: no such video file"),
+        ("rtps://10.0.0.5/live", "no address of a stream that OpenCV reads"),
+        ("rtsp://", "an address without a host"),
+        ("rtsp://user:secret@[::1/live", "rtsp://***@[::1/live'"),
+        ("http://10.0.0.5:port/", "no address that can be opened"),
+        ("bad.avi", "bad.avi: not a video that OpenCV reads"),
+        ("empty.avi", "empty.avi: an empty file"),
+    ],
+)
+def test_a_source_that_can_never_work_is_one_line_at_the_start(site, capsys, source, message):
+    """Also where another camera works: it will not come, unlike a camera that is offline."""
+    (site / "bad.avi").write_bytes(b"nothing")
+    (site / "empty.avi").touch()
+    source = source.format(folder=site)
+    cameras = [
+        {"name": "cam", "source": "in.avi", "objects": "motion", "loop": True},
+        {"name": "two", "source": source, "objects": "motion"},
+    ]
+    zones = [{**sites.SMALL["zones"][0], "camera": "cam"}]
+    sites.write(site, sites.small(cameras=cameras, zones=zones))
+    began = time.monotonic()
     assert main(["watch", "site.json", "--seconds", "20"]) == 1
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "no.avi: no such video file" in err
+    assert err.count("\n") == 1 and message in err and "secret" not in err and time.monotonic() - began < 5
+    if source.endswith(("bad.avi", "empty.avi")):  # which have to be opened
+        return
+    assert "site.json: cameras.1.source" in err
+    assert main(["check", "site.json"]) == 1
+    assert capsys.readouterr().err == err
+
+
+@pytest.mark.parametrize("source", ["rtsp://127.0.0.1:9/x", "/dev/video77", 77, "http://nowhere.invalid/x.mjpg"])
+def test_a_source_that_may_come_is_tried_again_and_said(site, capsys, source):
+    sites.write(site, sites.small(cameras=[{"name": "cam", "source": source, "objects": "motion"}]))
+    assert main(["check", "site.json"]) == 0
+    assert main(["watch", "site.json", "--seconds", "1.5", "--json"]) == 0
+    out, err = capsys.readouterr()
+    stats = json.loads(out.splitlines()[-1])["stats"]["cameras"]["cam"]
+    assert stats["state"] == "not there" and stats["frames"]["not_opened"] >= 1 and "; trying again" in err
+
+
+def test_a_file_of_what_was_learned_that_cant_be_written_is_said_at_the_start(site, capsys):
+    sites.write(site, sites.small(context={"learn": True, "file": "nowhere/learned.json"}))
+    assert main(["watch", "site.json", "--seconds", "20"]) == 1
+    err = capsys.readouterr().err
+    assert "nowhere/learned.json: can't be written" in err and err.count("\n") == 1
 
 
 def test_a_camera_that_is_not_there_is_tried_again_while_the_other_goes_on(site, capsys):
@@ -190,9 +239,11 @@ def test_a_camera_that_is_not_there_is_tried_again_while_the_other_goes_on(site,
         {"name": "off", "source": "rtsp://127.0.0.1:9/x", "objects": "motion"},
     ]
     zones = [{**sites.SMALL["zones"][0], "camera": "cam"}]
-    events, figures, _ = played(seconds=5.5, cameras=cameras, zones=zones)
+    events, figures, reports = played(seconds=5.5, cameras=cameras, zones=zones, stats=2)
     assert [event.phase for event in events] == ["new", "end"]
     assert figures["cameras"]["off"]["frames"]["not_opened"] >= 2
+    assert {report["cameras"]["off"]["state"] for report in reports} == {"not there"}
+    assert reports[0]["cameras"]["cam"]["state"] == "watching"
     out = capsys.readouterr().out
     assert out.count("camera off: ") == 1 and "trying again" in out
 

@@ -9,7 +9,7 @@ import sys
 from glob import glob
 from urllib.parse import unquote, urlsplit
 
-from edge.address import masked
+from edge.address import check_host, masked
 from edge.errors import UserError
 from edge.inference.names import is_utf8
 
@@ -22,6 +22,18 @@ KINDS = (
     (stat.S_ISFIFO, "a pipe; give a video file or an address"),
     (stat.S_ISSOCK, "a socket; give a video file or an address"),
 )
+# the protocols of FFmpeg that OpenCV reads video by, and what an address of each can't do without
+STREAMS = {
+    **dict.fromkeys(("rtsp", "rtsps", "http", "https", "ftp", "mmsh", "mmst", "ipfs", "ipns"), "host"),
+    **dict.fromkeys(("rtmp", "rtmps", "rtmpe", "rtmpt", "rtmpts", "rtmpte"), "host"),
+    **dict.fromkeys(("udp", "udplite", "rtp", "srtp", "srt", "rist", "tcp", "tls"), "port"),
+    "unix": "path",
+}
+COMMON = "rtsp, rtmp, http, https, srt, rtp or udp"
+
+
+class NotThere(UserError):
+    """A camera or stream that can't be opened now and may come, unlike a wrong address: worth another try."""
 
 
 def is_camera(where: str) -> bool:
@@ -50,22 +62,47 @@ def check(where: str, given: str) -> None:
         if len(where) > len(str(MOST_CAMERAS)) or int(where) > MOST_CAMERAS:
             raise UserError(f"{where}: a camera's number is at most {MOST_CAMERAS}")
     elif "://" in where:
-        if not is_utf8(where):
-            raise UserError(f"{given}: an address must be UTF-8; write other bytes as %XX")
-        try:
-            urlsplit(masked(where))
-        except ValueError as error:
-            raise UserError(f"{given}: no address that can be opened: {error}") from None
+        check_address(where, given)
     else:
         _check_file(where, given)
+
+
+def check_address(where: str, given: str) -> None:
+    """UserError, about what was `given`, for an address at which there can never be a video."""
+    if not is_utf8(where):
+        raise UserError(f"{given}: an address must be UTF-8; write other bytes as %XX")
+    plain = masked(where)  # a password may hold what would end the host; a path may hold what looks like a password
+    why = _fault(plain)
+    if why and _fault(where):
+        raise UserError(f"{given}: {why}")
+
+
+def _fault(address: str) -> str:
+    """Why there can never be a video at an address, "" where there may be."""
+    try:
+        if any(ord(letter) < 32 for letter in address):  # which urlsplit would take away
+            raise ValueError("it has a control character")
+        parts = urlsplit(address)
+        found = {"host": parts.hostname, "port": parts.port, "path": parts.path}
+        if parts.hostname:
+            check_host(parts.hostname)
+    except ValueError as error:  # UnicodeError too
+        return f"no address that can be opened: {error}"
+    scheme = parts.scheme.rpartition("+")[2]  # hls+https
+    if scheme not in STREAMS:
+        return f"no address of a stream that OpenCV reads; must begin with {COMMON}, and ://"
+    if not found[STREAMS[scheme]]:
+        return f"an address without a {STREAMS[scheme]}; must be {scheme}://HOST[:PORT][/PATH]"
+    return ""
 
 
 def _check_file(path: str, given: str) -> None:
     try:
         mode = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        what = "device; is the camera plugged in?" if path.startswith("/dev/") else "video file"
-        raise UserError(f"{given or repr(given)}: no such {what}") from None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.startswith("/dev/") and isinstance(error, FileNotFoundError):
+            raise NotThere(f"{given}: no such device; is the camera plugged in?") from None
+        raise UserError(f"{given or repr(given)}: no such video file") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{given}: can't be opened: {getattr(error, 'strerror', None) or error}") from None
     for is_kind, what in KINDS:
@@ -73,29 +110,32 @@ def _check_file(path: str, given: str) -> None:
             raise UserError(f"{given}: {what}")
 
 
-def why(where: str) -> str:
-    """What may be the reason that OpenCV did not open a source that `check` let pass."""
+def failure(where: str, given: str) -> UserError:
+    """The likely reason that OpenCV did not open a source that `check` let pass: NotThere where that may get better."""
     if is_camera(where):
-        return _why_camera(f"/dev/video{int(where)}")
+        return _camera_failure(f"/dev/video{int(where)}", given)
     if "://" in where:
-        return "camera or stream is not reachable, or of a kind that OpenCV does not read"
+        return NotThere(f"{given}: camera or stream is not reachable, or of a kind that OpenCV does not read")
     try:
         with open(where, "rb") as stream:
-            return "not a video that OpenCV reads" if stream.read(1) else "an empty file"
+            why = "not a video that OpenCV reads" if stream.read(1) else "an empty file"
     except OSError as error:
-        return f"can't be opened: {error.strerror}"
+        why = f"can't be opened: {error.strerror}"
+    return UserError(f"{given}: {why}")
 
 
-def _why_camera(device: str) -> str:
+def _camera_failure(device: str, given: str) -> UserError:
     if sys.platform != "linux":
-        return "this camera is not reachable"
+        return NotThere(f"{given}: this camera is not reachable")
     if not os.path.exists(device):
         others = sorted(glob("/dev/video*"))
-        return f"no camera is plugged in as {device}" + (f"; there are {', '.join(others)}" if others else "")
+        more = f"; there are {', '.join(others)}" if others else ""
+        return NotThere(f"{given}: no camera is plugged in as {device}{more}")
     try:
         os.close(os.open(device, os.O_RDWR | os.O_NONBLOCK))
     except PermissionError:
-        return f"no permission for {device}; add the user to the group that it belongs to (video)"
+        why = f"no permission for {device}; add the user to the group that it belongs to (video)"
+        return UserError(f"{given}: {why}")
     except OSError as error:
-        return f"{device} can't be opened: {error.strerror}"
-    return f"{device} is in use by another program, or no camera that OpenCV reads"
+        return NotThere(f"{given}: {device} can't be opened: {error.strerror}")
+    return NotThere(f"{given}: {device} is in use by another program, or no camera that OpenCV reads")

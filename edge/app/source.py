@@ -90,14 +90,16 @@ class Source:
         self.guard, self.loop, self._open = guard, loop, open
         self.remote = is_camera(self.where) or "://" in self.where
         self.counts = {"in": 0, "corrupt": 0, "withheld": 0, "reconnects": 0}
+        self.lost = False  # a live source that vanished and is not back yet
         reach.check(self.where, given)
         try:
             self._capture = self._open(self.where)
             fine = self._capture.isOpened()
         except cv2.error as error:
-            raise UserError(f"{given}: can't be opened: {reason(error)}") from None
+            kind = reach.NotThere if self.remote else UserError
+            raise kind(f"{given}: can't be opened: {reason(error)}") from None
         if not fine:
-            raise UserError(f"{given}: {reach.why(self.where)}")
+            raise reach.failure(self.where, given)
         self.live = is_live(self.where, self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.realtime = realtime or self.live
         fps = self._capture.get(cv2.CAP_PROP_FPS)
@@ -190,11 +192,13 @@ class Source:
     def _reconnect(self, stop: threading.Event) -> None:
         pause, longest = BACKOFF
         self._capture.release()
+        self.lost = True
         while not stop.wait(pause):
             with suppress(cv2.error):
                 self._capture = self._open(self.where)
                 if self._capture.isOpened():
                     self.counts["reconnects"] += 1
+                    self.lost = False
                     return
             self._capture.release()
             pause = min(2 * pause, longest)

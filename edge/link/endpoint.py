@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edge.address import masked
+from edge.address import check_host, masked
 from edge.errors import UserError, reason
 from edge.link.secretfile import read_secret
 
@@ -53,7 +53,7 @@ def endpoint(address: str) -> Endpoint:
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port
-        host.encode("idna")
+        check_host(host)
     except ValueError as error:  # UnicodeError too
         raise UserError(f"{shown}: not an address ({reason(error)}); must be {ALLOWED}") from None
     if len(address) > LONGEST or not address.isascii() or not address.isprintable() or " " in address:

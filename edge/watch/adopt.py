@@ -70,7 +70,7 @@ def adopt(kind: str, file: Path, folder: Path) -> Path:
     try:
         temporary.mkdir(parents=True)
         shutil.copyfile(file, temporary / form.files[0])
-        layout, height, width, dtype = _input(form, temporary / form.files[0], file)
+        layout, height, width, dtype, grid = _input(form, temporary / form.files[0], file)
         about = {key: value for key, value in KINDS[kind].items() if key != "input"}
         shape = {"height": height, "width": width, "layout": layout, "dtype": dtype}
         info = write_folder(
@@ -80,7 +80,7 @@ def adopt(kind: str, file: Path, folder: Path) -> Path:
                 "name": file.stem.replace(" ", "-"),
                 "format": form.name,
                 "file": form.files[0],
-                "input": {**shape, **KINDS[kind]["input"]},
+                "input": {**shape, **KINDS[kind]["input"], **grid},
             },
             parse,
         )
@@ -104,18 +104,23 @@ def _format(file: Path) -> Format:
     raise UserError(f"{file}: must end in .onnx or .tflite")
 
 
-def _input(form: Format, path: Path, given: Path) -> tuple[str, int, int, str]:
-    """Layout, height, width and type of a file's only input; UserError for one that takes no picture."""
+def _input(form: Format, path: Path, given: Path) -> tuple[str, int, int, str, dict[str, float]]:
+    """Layout, height, width and type of a file's only input, and `mean` and `scale` that bring pixels to the grid of an
+    int8 one; UserError for one that takes no picture."""
     try:
         runtime = form.open(path, 1, sha256([path]))
     except ModelError as error:
         raise ModelError(str(error).replace(str(path), str(given))) from None
     shapes = [(tensor.shape, tensor.dtype) for tensor in runtime.inputs]
+    grid: dict[str, float] = {}
+    if shapes and shapes[0][1] == "int8" and runtime.inputs[0].scale:
+        step = float(runtime.inputs[0].scale)
+        grid = {"mean": -step * (runtime.inputs[0].zero_point or 0), "scale": 1 / step}
     shape, dtype = shapes[0] if len(shapes) == 1 else ((), "")
     if len(shape) == 4 and shape[0] == 1 and all(isinstance(side, int) for side in shape):
         _, a, b, c = (int(str(side)) for side in shape)
         if c == 3:
-            return "nhwc", a, b, dtype
+            return "nhwc", a, b, dtype, grid
         if a == 3:
-            return "nchw", b, c, dtype
+            return "nchw", b, c, dtype, grid
     raise UserError(f"{given}: takes {shapes}; must take one picture [1, height, width, 3] or [1, 3, height, width]")

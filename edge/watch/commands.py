@@ -23,15 +23,18 @@ from edge.watch.eyes import check_models
 from edge.watch.language import to_rule
 from edge.watch.phrases import Known
 from edge.watch.recorder import Recorder
+from edge.watch.runner import check_sources
 from edge.watch.runner import run as run_all
 from edge.watch.site import Camera, Site, read_site
 from edge.watch.watcher import Inputs
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    check = commands.add_parser("check", help="check every field of a site.json, and its model folders")
+    check = commands.add_parser("check", help="check every field of a site.json, its model folders and cameras")
     check.add_argument("site", help="the site.json")
-    check.add_argument("--no-models", action="store_true", help="don't look into the model folders")
+    check.add_argument(
+        "--no-models", action="store_true", help="look neither into the model folders nor for the cameras' files"
+    )
     check.set_defaults(run=run_check)
 
     watch = commands.add_parser("watch", help="watch the cameras of a site.json and report events")
@@ -82,6 +85,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     site = read_site(arguments.site)
     if not arguments.no_models:
         check_models(site)
+        check_sources(site)
     counts = (len(site.cameras), "cameras"), (len(site.zones), "zones"), (len(site.rules), "rules")
     print(f"{shown(arguments.site)}: " + ", ".join(f"{n} {what if n != 1 else what[:-1]}" for n, what in counts))
     return 0
@@ -229,4 +233,4 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     for key in ("frames", "looks", "events"):
         yield f"{key:<18} " + ", ".join(f"{k} {v}" for k, v in summary[key].items())
     for name, figures in summary["contexts"].items():
-        yield f"{name:<18} " + ", ".join(f"{k} {v}" for k, v in figures.items())
+        yield f"{name:<18} " + ", ".join(f"{k} {v}" for k, v in figures.items() if k != "vector")

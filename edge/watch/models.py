@@ -133,6 +133,11 @@ class TaskModel:
             raise ModelError(f"{info.path}: takes {has}, but model.json says {spec.dtype} {list(shape)}")
 
     def run(self, frame: Image) -> tuple[list[NDArray[Any]], tuple[float, float]]:
+        tensor, share = self.prepare(frame)
+        return self._invoke(tensor), share
+
+    def prepare(self, frame: Image) -> tuple[NDArray[Any], tuple[float, float]]:
+        """The tensor of a frame, and the share of it that the frame takes up."""
         spec, (height, width) = self.info.input, frame.shape[:2]
         share = (1.0, 1.0)
         target = (spec.width, spec.height)
@@ -148,7 +153,7 @@ class TaskModel:
             small = padded
         if spec.color == "bgr":
             small = small[..., ::-1]
-        return self._invoke(self._tensor(small)), share
+        return self._tensor(small), share
 
     def _tensor(self, picture: Image) -> NDArray[Any]:
         spec = self.info.input

@@ -31,7 +31,8 @@ class Finder(Protocol):
 
 class Yolox:
     """A detector whose output is [1, N, 5 + classes] on the grids of YOLOX (Ge et al., 2021): offsets to the cell,
-    logarithms of the size in strides, objectness and class scores, both already between 0 and 1."""
+    logarithms of the size in strides, objectness and class scores, both already between 0 and 1. An int8 file has two
+    outputs, [1, N, 4] and [1, N, 1 + classes], each with a grid of its own."""
 
     def __init__(self, model: TaskModel):
         self.model, self.classes = model, model.info.classes
@@ -43,17 +44,21 @@ class Yolox:
             cells.append(np.stack([x.ravel(), y.ravel()], 1))
             strides.append(np.full(rows * columns, stride))
         self._cells, self._strides = np.concatenate(cells), np.concatenate(strides)[:, None]
-        shape = tuple(model.runtime.outputs[0].shape)
-        wanted = (1, len(self._cells), 5 + len(self.classes))
-        if len(model.runtime.outputs) != 1 or shape != wanted:
+        shapes = [tuple(tensor.shape) for tensor in model.runtime.outputs]
+        count, scores = len(self._cells), 1 + len(self.classes)
+        boxes = [(1, count, 4), (1, count, scores)]
+        if shapes != [(1, count, 4 + scores)] and sorted(map(str, shapes)) != sorted(map(str, boxes)):
+            given = " and ".join(str(list(shape)) for shape in shapes)
             raise ModelError(
-                f"{model.info.path}: gives {list(shape)}, but YOLOX of this input and {len(self.classes)} classes "
-                f"gives {list(wanted)}"
+                f"{model.info.path}: gives {given}, but YOLOX of this input and {len(self.classes)} classes gives "
+                f"{[1, count, 4 + scores]}, or {list(boxes[0])} and {list(boxes[1])}"
             )
+        self._boxes_first = shapes[0][2] != scores
 
     def __call__(self, frame: Image, size: float = 1.0) -> list[Detection]:
-        (output,), (width, height) = self.model.run(frame)
-        return self.decode(np.asarray(output[0], np.float32), width, height)
+        outputs, (width, height) = self.model.run(frame)
+        parts = outputs if self._boxes_first else outputs[::-1]
+        return self.decode(np.concatenate([part[0] for part in parts], 1, dtype=np.float32), width, height)
 
     def decode(self, output: NDArray[np.float32], width: float, height: float) -> list[Detection]:
         """The boxes of an output [N, 5 + classes]; the frame takes up this share of the input."""

@@ -24,6 +24,7 @@ from edge.watch.watcher import Watcher
 class Figures:
     """What happened in one context."""
 
+    vector: list[float] = field(default_factory=list)  # of the context, at its first frame
     judged: int = 0
     objects: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
@@ -33,7 +34,7 @@ class Figures:
     hits: Counter[str] = field(default_factory=Counter)  # tp, fp, fn, tn of judged frames, with a truth file
 
     def summary(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"judged": self.judged, "events": dict(self.events)}
+        found: dict[str, Any] = {"judged": self.judged, "events": dict(self.events), "vector": self.vector}
         if self.objects:
             found["objects_per_frame"] = {k: round(n / self.judged, 3) for k, n in sorted(self.objects.items())}
         if self.highest is not None:
@@ -80,7 +81,10 @@ class Replay:
     def _figures(self, when: datetime) -> Figures:
         context = self.site.contexts.at(when)
         key = " ".join(part for part in (context.weekday, context.slot, context.state) if part)
-        return self.contexts.setdefault(key, Figures())
+        if key not in self.contexts:
+            vector = context.vector(tuple(self.watcher.zones), tuple(self.site.contexts.states))
+            self.contexts[key] = Figures([round(value, 4) for value in vector])
+        return self.contexts[key]
 
     def _seen(self, scene: Scene) -> None:
         figures = self._figures(scene.when)

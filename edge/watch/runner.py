@@ -11,12 +11,13 @@ from glob import glob
 from typing import Any
 
 from edge.address import masked
+from edge.app import reach
 from edge.app.buffer import Buffer
-from edge.app.reach import is_camera, local_file
+from edge.app.reach import NotThere, local_file
 from edge.app.source import Source
 from edge.app.stream import LIVE_QUEUE
 from edge.arrays import Image
-from edge.errors import UserError, reason
+from edge.errors import ModelError, UserError, reason
 from edge.event import UTC, Event, Sink
 from edge.watch.site import Camera, Site
 from edge.watch.watcher import ClipRecorder, Inputs, Watcher
@@ -36,8 +37,8 @@ class LockedSink:
 
 
 class CameraRun:
-    """One camera from its first frame to its last. A live one that can't be opened is tried again and again; a file is
-    played at its own speed. `error` is what ended it."""
+    """One camera from its first frame to its last. One that is not there now is tried again and again; a file is played
+    at its own speed. `error` is what ended it."""
 
     def __init__(self, site: Site, camera: Camera, watcher: Watcher, say: Callable[[str], None]):
         self.camera, self.watcher, self.say = camera, watcher, say
@@ -71,7 +72,18 @@ class CameraRun:
         source = self.source.counts if self.source else {"in": 0, "corrupt": 0, "withheld": 0, "reconnects": 0}
         seconds = max(time.monotonic() - self._began, 1e-6)
         frames = {**source, **watched.pop("frames"), "dropped": self._frames.dropped, "not_opened": self.failed}
-        return {"fps": round(frames["in"] / seconds, 2), "frames": frames, **watched}
+        return {"state": self.state, "fps": round(frames["in"] / seconds, 2), "frames": frames, **watched}
+
+    @property
+    def state(self) -> str:
+        """What it does: "not there" and "lost" cameras are tried again until they are."""
+        if self.error is not None:
+            return "failed"
+        if self.source is None:
+            return "not there" if self.failed else "opening"
+        if not self._threads[1].is_alive():
+            return "ended"
+        return "lost" if self.source.lost else "watching"
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
@@ -92,15 +104,11 @@ class CameraRun:
 
     def _open(self) -> Source | None:
         pause, longest = RETRY
-        where = local_file(self.camera.source)
-        live = is_camera(where) or "://" in where or where.startswith("/dev/")
         while not self._stop.is_set():
             try:
                 self.source = Source(self.camera.source, self._guard, self.camera.loop, realtime=True)
                 return self.source
-            except UserError as error:
-                if not live:
-                    raise
+            except NotThere as error:
                 if not self.failed:
                     self.say(f"camera {self.camera.name}: {error}; trying again")
                 self.failed += 1
@@ -128,8 +136,11 @@ def run(
     more: Callable[[], dict[str, Any]] = dict,
 ) -> dict[str, Any]:
     """Watches until `stop` is set, all cameras have ended, or so many seconds have passed; returns the last figures.
-    `report` gets them at the site's interval, with what `more` adds. An error of a camera is raised here."""
+    `report` gets them at the site's interval, with what `more` adds. An error of a camera is raised here: at once where
+    it can't ever be opened, after the others otherwise."""
+    check_sources(site)
     site.contexts.load()
+    site.contexts.save()  # a file that can't be written is said now, not at the end
     shared = LockedSink(sink)
     watchers = [Watcher(site, camera, shared, recorder, inputs) for camera in site.cameras]
     cameras = [CameraRun(site, w.camera, w, say) for w in watchers]
@@ -151,6 +162,8 @@ def run(
     due, last = began + site.stats, None if seconds is None else began + seconds
     try:
         while not stop.wait(0.2) and not all(camera.join(0) for camera in cameras):
+            if any(camera.error is not None and camera.source is None for camera in cameras):
+                break
             now = time.monotonic()
             if last is not None and now >= last:
                 break
@@ -171,6 +184,18 @@ def run(
         if camera.error is not None:
             raise camera.error if isinstance(camera.error, UserError) else _told(camera)
     return found
+
+
+def check_sources(site: Site) -> None:
+    """ModelError for the first camera whose source can never be opened, whatever is done about cables and networks."""
+    for number, camera in enumerate(site.cameras):
+        given = masked(camera.source)
+        try:
+            reach.check(reach.camera(local_file(camera.source)), given)
+        except NotThere:
+            pass
+        except UserError as error:
+            raise ModelError(f"{site.path}: cameras.{number}.source: {error}") from None
 
 
 def _told(camera: CameraRun) -> Exception:

@@ -7,10 +7,11 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
+from edge.address import masked
 from edge.app.faces import FaceFinder
 from edge.app.privacy import AHEAD, HOLD, MODES, Guard
-from edge.app.reach import is_camera
-from edge.errors import ModelError
+from edge.app.reach import check_address, is_camera, local_file
+from edge.errors import ModelError, UserError
 from edge.inference.fields import Fields
 from edge.inference.jsonfile import read_json
 from edge.link.settings import Settings as LinkSettings
@@ -208,6 +209,11 @@ def _source(at: Fields, folder: Path) -> str:
     if at.values.get("source") is not None and not isinstance(at.values["source"], str):
         return str(at.whole("source", 0, 9999))
     text = at.text("source")
+    if "://" in local_file(text):
+        try:
+            check_address(text, f"source = {masked(text)!r}")
+        except UserError as error:
+            raise ModelError(f"{at.path}: {at.prefix}{error}") from None
     return text if is_camera(text) or "://" in text else str(folder / text)
 
 
