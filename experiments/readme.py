@@ -20,6 +20,7 @@ from experiments import (
     shape,
     supervised,
     sweep,
+    types,
 )
 from stages.common import atomic
 from stages.report import ablation, resolution, tables
@@ -65,6 +66,7 @@ BLOCKS = {
     "banks": bank_table.markdown,
     "supervised": supervised.markdown,
     "clips": clips.markdown,
+    "types": types.markdown,
 }
 OPEN = re.compile(rf"<!-- ({'|'.join(BLOCKS)}):([\w.-]+) -->\n")
 BLOCK = re.compile(rf"({OPEN.pattern}).*?(<!-- /\2 -->)", re.DOTALL)

@@ -250,7 +250,12 @@ def test_every_error_is_told_at_once_in_one_line():
 
 
 FLOATS = sorted(f"{s}.{k}" for s, v in TREE.items() if isinstance(v, dict) for k, x in v.items() if type(x) is float)
-OPEN = {"data.val_fraction", "data.test_fraction", "compile.false_alarm_rate"}  # strictly between two whole numbers
+OPEN = {
+    "data.val_fraction",
+    "data.test_fraction",
+    "compile.false_alarm_rate",
+    "defects.known",
+}  # strictly between two whole numbers
 
 
 @pytest.mark.parametrize("key", [k for k in FLOATS if k not in OPEN])
