@@ -29,10 +29,8 @@ def record(folders: list[Path]) -> dict:
         if not found.get("variant"):
             raise UserError(f"{folder}: told no types; set defects.variant")
         weights, teacher = (Path(name).name for name in (settings.student.init, settings.teacher.backbone))
-        about = {
-            "source": settings.data.source,
-            "input": settings.input.model_dump(include={"size", "height", "width"}),
-        }
+        sides = settings.input.model_dump(include={"size", "height", "width"})
+        about: dict = {"source": settings.data.source, "input": sides}
         about |= {"student": {**settings.student.model_dump(), "init": weights}, "teacher": teacher}
         about |= {"epochs": settings.distill.epochs, "model": settings.variants[found["variant"]].model}
         runs.append({"seed": settings.seed, "draws": settings.defects.seed, "about": about, **found})
@@ -106,9 +104,8 @@ def notes(runs: list[dict]) -> list[str]:
             pairs = np.sum([run["results"][first["variant"]][place]["confusion"] for run in runs], 0)[:, : len(names)]
             pairs = pairs - np.diag(np.diag(pairs))
             order = np.argsort(-pairs, axis=None, kind="stable")[:MOST_CONFUSED]
-            said = [
-                f"{names[i // len(names)]} for {names[i % len(names)]} {pairs.flat[i] / len(runs):.3g}" for i in order
-            ]
+            of = [(names[i // len(names)], names[i % len(names)], pairs.flat[i] / len(runs)) for i in order]
+            said = [f"{kind} for {other} {number:.3g}" for kind, other, number in of]
             out.append(f"Most taken for another type, {text}, in pictures a run: {', '.join(said)}.")
     return out
 

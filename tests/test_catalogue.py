@@ -343,3 +343,23 @@ def test_a_wrong_catalogue_is_a_line(model, tmp_path, capsys):
         assert main(["learn-type", str(folder), str(picture), "red"]) == 1
         said = capsys.readouterr().err
         assert len(said.splitlines()) == 1 and "catalogue" in said
+
+
+def test_video_tells_types(known, model, tmp_path, capsys):
+    frames = [typed_models.spot(kind, 50, 32)[0] for kind in ("red", "red", "good", "blue")]
+    enlarged = [cv2.resize(frame, (64, 64), interpolation=cv2.INTER_NEAREST) for frame in frames]
+    path = tmp_path / "in.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
+    for frame in enlarged:
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+    assert main(["video", str(model), str(path), "--types", str(known), "--csv"]) == 0
+    rows = [line.split(",") for line in capsys.readouterr().out.splitlines()]
+    assert rows[0][-1] == "type" and [row[-1] for row in rows[1:5]] == ["red", "red", "", "blue"]
+    assert (
+        main(["video", str(model), str(path), "--types", str(known), "--json", "--output", str(tmp_path / "o.avi")])
+        == 0
+    )
+    assert json.loads(capsys.readouterr().out)["types"] == {"red": 2, "blue": 1}
+    assert main(["video", str(model), str(path), "--json"]) == 0
+    assert "types" not in json.loads(capsys.readouterr().out)

@@ -16,6 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import edge
 from edge.defects.catalogue import NEAR, open_catalogue
 from edge.errors import UserError
+from experiments import types
 from stages.common import dataset, params
 from stages.defects import protocol
 from stages.defects.__main__ import run
@@ -174,6 +175,8 @@ def project(root: Path, split="unsupervised", each=6, masks=True, **changes):
         dataset.write_index(folder, [item for place, item in items if place == folder])
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     tree["data"]["split"] = split
+    tree["compile"]["embedding"] = 6
+    tree["variants"] |= {name: tree["variants"]["student-int8"] | {"step": name} for name in ("typed", "other")}
     tree["defects"] |= {
         "variant": "typed",
         "dimensions": [4, 6],
@@ -265,3 +268,25 @@ def test_the_report_shows_them(here):
     assert [row[2] for row in section["rows"]] == ["1.000", "1.000"] and len(section["rows"][0]) == len(report.HEAD)
     rows = (here / "svg/types_map.csv").read_text().splitlines()
     assert len(rows) == 19
+
+
+def test_runs_of_several_seeds_become_one_table(tmp_path, monkeypatch):
+    for seed in (0, 1):
+        root = tmp_path / str(seed)
+        made = project(root, seed=seed)
+        monkeypatch.chdir(root)
+        run(made)
+        tree = made.model_dump()
+        tree["seed"] = seed
+        (root / "params.yaml").write_text(yaml.safe_dump(tree))
+    found = types.record([tmp_path / "1", tmp_path / "0"])
+    assert [one["seed"] for one in found["runs"]] == [0, 1]
+    (tmp_path / "defects.json").write_text(json.dumps(found))
+    text = types.markdown(tmp_path)
+    assert "| typed | found by the model | 1.000 (1.000 to 1.000) |" in text and "seeds 0, 1." in text
+    assert "| Region | blue (6) | green (6) | red (6) |" in text
+    with pytest.raises(UserError, match="differ in their seeds alone"):
+        types.record([tmp_path / "1", tmp_path / "1"])
+    Path("artifacts/defects/result.json").write_text('{"variant": null}')
+    with pytest.raises(UserError, match=r"told no types; set defects\.variant"):
+        types.record([tmp_path / "1"])

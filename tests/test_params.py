@@ -267,6 +267,18 @@ def test_a_whole_number_stands_for_a_float(key):
     assert value == number and type(value) is float
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"defects.variant": "student-int8"}, "needs an embedding; set compile.embedding: 64"),
+        ({"defects.variant": "mine", "compile.embedding": 64}, "defects.variant = mine: no variant; there are"),
+        ({"defects.compare": "mine"}, "defects.compare = mine: no variant; there are"),
+    ],
+)
+def test_types_need_a_variant_with_an_embedding(change, words):
+    assert words in refusal(changed(change))
+
+
 # the files
 
 

@@ -349,6 +349,16 @@ class Schema(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def defects_are_embedded(self):
+        for key in ("variant", "compare"):
+            name = getattr(self.defects, key)
+            if name is not None and name not in self.variants:
+                raise ValueError(f"defects.{key} = {name}: no variant; there are {', '.join(self.variants)}")
+        if self.defects.variant is not None and not self.compile.embedding:
+            raise ValueError(f"defects.variant = {self.defects.variant}: needs an embedding; set compile.embedding: 64")
+        return self
+
     @field_validator("variants")
     @classmethod
     def steps_are_told_apart(cls, variants):

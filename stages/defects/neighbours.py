@@ -51,7 +51,8 @@ class Neighbours:
         """(indices [Q, k], distances [Q, k]) of the neighbours of the defects `asked` (indices) among those `allowed`
         (bool [N]) and of other parts, nearest first; NONE and infinity where there are fewer."""
         if key not in self._ordered:
-            self._ordered[key] = nearest(self.vectors[key], self.vectors[key], len(self))
+            order, distances = nearest(self.vectors[key], self.vectors[key], len(self))
+            self._ordered[key] = order.astype(np.int32), distances
         order, distances = (values[asked] for values in self._ordered[key])
         fits = allowed[order] & (self.parts[order] != self.parts[asked][:, None])
         first = np.argsort(~fits, axis=1, kind="stable")[:, :k]

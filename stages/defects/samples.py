@@ -15,13 +15,14 @@ from stages.common.dataset import Item, Samples
 from stages.common.progress import track
 
 TRAIN, TEST = Path("data/train"), Path("data/test")
-PLACES = ("found", "marked")  # where the defect is: where the model finds it, or in the mask that somebody drew
+MARKED = "marked"  # the one pooling of a mask
+PLACES = ("found", MARKED)  # where the defect is: where the model finds it, or in the mask that somebody drew
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A labelled defect. weights: how much each place of the map or of the mask counts, by pooling; "marked" too where
-    it has a mask."""
+    """A labelled defect. weights: how much each place counts, by pooling of the map; "marked" too where it has a mask,
+    shrunk to the places of the embedding. hit: whether the mask reaches into the 3 x 3 places around the map's peak."""
 
     item: Item
     folder: Path
@@ -30,6 +31,7 @@ class Seen:
     size: tuple[int, int]
     embedding: np.ndarray  # float32 [h, w, D]
     weights: dict[str, np.ndarray]
+    hit: bool
 
     @property
     def part(self) -> str:
@@ -51,14 +53,24 @@ def look(detector: Detector, folder: Path, items: list[Item], poolings: list[str
 
 
 def _seen(prediction: Prediction, item: Item, folder: Path, poolings: list[str]) -> Seen:
-    weights = {pooling: region.found(prediction.raw_map, pooling) for pooling in {*poolings, "peak"}}
-    mask = read_mask(folder / item.mask) if item.mask else None
+    weights = {pooling: region.found(prediction.raw_map, pooling) for pooling in poolings}
+    embedding = prediction.embedding
+    assert embedding is not None  # look has checked it
+    mask, hit = read_mask(folder / item.mask) if item.mask else None, False
     if mask is not None and mask.any():
-        weights["marked"] = region.marked(mask)
-    assert prediction.embedding is not None
-    return Seen(
-        item, folder, prediction.score, prediction.is_defect, prediction.size, prediction.embedding.copy(), weights
-    )
+        peak = region.found(prediction.raw_map, "peak") > 0
+        hit = bool((shrunk(mask, peak.shape) > 0)[peak].any())
+        weights[MARKED] = shrunk(mask, embedding.shape[:2])
+    size = prediction.size
+    return Seen(item, folder, prediction.score, prediction.is_defect, size, embedding.copy(), weights, hit)
+
+
+def shrunk(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The share of each of [h, w] places that a bool mask [H, W] covers; of a smaller one interpolated."""
+    weights = region.marked(mask)
+    if mask.shape[0] < shape[0] or mask.shape[1] < shape[1]:
+        return cv2.resize(weights, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(weights, shape[::-1], interpolation=cv2.INTER_AREA)
 
 
 def vectors(seen: list[Seen], pooling: str, dimensions: int) -> np.ndarray:
@@ -73,12 +85,6 @@ def vectors(seen: list[Seen], pooling: str, dimensions: int) -> np.ndarray:
 
 
 def peak_hits(seen: list[Seen]) -> float | None:
-    """In which share of the pictures with a mask it reaches into the 3 x 3 places around the map's peak; None without
-    masks."""
-    hits = []
-    for one in seen:
-        if "marked" in one.weights:
-            peak, mask = one.weights["peak"] > 0, one.weights["marked"]
-            cells = cv2.resize(mask, peak.shape[::-1], interpolation=cv2.INTER_AREA) > 0
-            hits.append(bool((cells & peak).any()))
+    """In which share of the pictures with a mask the map has its peak there; None without masks."""
+    hits = [one.hit for one in seen if MARKED in one.weights]
     return float(np.mean(hits)) if hits else None

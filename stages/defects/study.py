@@ -11,10 +11,9 @@ from edge.inference.detector import Detector, load
 from stages.common.dataset import Item, read_index
 from stages.defects import catalogue, protocol, samples
 from stages.defects.neighbours import Neighbours, Way
-from stages.defects.samples import PLACES, TEST, TRAIN, Seen
+from stages.defects.samples import MARKED, PLACES, TEST, TRAIN, Seen
 
 MODELS = Path("artifacts/models")
-MARKED = "marked"  # a mask has one pooling
 
 
 def study(params, folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
