@@ -85,10 +85,11 @@ def notes(runs: list[dict]) -> list[str]:
     first = runs[0]
     about, sides = first["about"], first["about"]["input"]
     student, side = about["student"], sides["size"] or f"{sides['height']} x {sides['width']}"
-    seeds = ", ".join(f"{run['seed']}" for run in runs)
+    seeds = ", ".join(f"{run['seed']} / {run['draws']}" for run in runs)
     out = [
         f"{first['variant']} ({about['model']}, {first['model']['format']}, {first['model']['size_bytes'] / 1e3:.0f} "
-        f"kB), {side} px, {student['init']} at width {student['width']:g}, {about['epochs']} epochs; seeds {seeds}.",
+        f"kB), {side} px, {student['init']} at width {student['width']:g}, {about['epochs']} epochs; runs (seed of the "
+        f"model / of folds and draws): {seeds}.",
         *defects.notes(first)[:2],
     ]
     hits = [run["peak_hits"] for run in runs]

@@ -283,7 +283,10 @@ def test_runs_of_several_seeds_become_one_table(tmp_path, monkeypatch):
     assert [one["seed"] for one in found["runs"]] == [0, 1]
     (tmp_path / "defects.json").write_text(json.dumps(found))
     text = types.markdown(tmp_path)
-    assert "| typed | found by the model | 1.000 (1.000 to 1.000) |" in text and "seeds 0, 1." in text
+    assert (
+        "| typed | found by the model | 1.000 (1.000 to 1.000) |" in text
+        and "(seed of the model / of folds and draws): 0 / 0, 1 / 0." in text
+    )
     assert "| Region | blue (6) | green (6) | red (6) |" in text
     with pytest.raises(UserError, match="differ in their seeds alone"):
         types.record([tmp_path / "1", tmp_path / "1"])
