@@ -285,7 +285,7 @@ def test_runs_of_several_seeds_become_one_table(tmp_path, monkeypatch):
     text = types.markdown(tmp_path)
     assert (
         "| typed | found by the model | 1.000 (1.000 to 1.000) |" in text
-        and "(seed of the model / of folds and draws): 0 / 0, 1 / 0." in text
+        and "(seed of the model / of folds and draws): 0 / 0, 1 / 1." in text
     )
     assert "| Region | blue (6) | green (6) | red (6) |" in text
     with pytest.raises(UserError, match="differ in their seeds alone"):
