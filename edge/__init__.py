@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from edge.inference.detector import Detector, Prediction
 
 
-def load(folder: str | Path, threads: int = 1, delegate: str | None = None) -> Detector:
+def load(
+    folder: str | Path, threads: int = 1, delegate: str | None = None, types: str | Path | None = None
+) -> Detector:
     """The detector in a model folder, on `threads` CPU threads or on the accelerator of a delegate ("edgetpu",
-    "tensorrt"); ModelError when it is not usable."""
-    found: Detector = importlib.import_module("edge.inference.detector").load(folder, threads, delegate)
+    "tensorrt"); ModelError when it is not usable. types: the folder of a catalogue made with this model, from which the
+    type of a defect is told (`Prediction.type`)."""
+    found: Detector = importlib.import_module("edge.inference.detector").load(folder, threads, delegate, types)
     return found
 
 

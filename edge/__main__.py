@@ -11,6 +11,7 @@ import cv2
 
 from edge.address import masked
 from edge.app import bench, console, numbers, pictures, sample, video
+from edge.defects import commands as defects
 from edge.errors import UserError, reason, shown
 from edge.link import commands as link
 from edge.watch import adopt
@@ -63,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m edge", description="Run a deployed model on pictures and video.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (pictures, video, bench, sample, watch, adopt, link):
+    for module in (pictures, video, bench, sample, defects, watch, adopt, link):
         module.register(commands)
     return parser
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "banks": "bytes of a memory bank against accuracy: coreset ratios in float32, int8 and product-quantized",
     "kernels": "score int8 files on other kernels than XNNPACK's, here and on devices",
     "supervised": "keep what supervised variants are worth at several thresholds, for git",
+    "types": "keep how well runs of several seeds told types of defects, for git",
     "clips": "the table of a run on clips, beside the largest optical flow",
     "ci_report": "bring the graph up to date from the shared remote and say what a pull request changed",
     "detector": "a published YOLOX detector as int8 TFLite, and its accuracy against the float file",

@@ -22,6 +22,7 @@ from experiments import (
     stores,
     supervised,
     sweep,
+    types,
 )
 from stages.common import atomic
 from stages.report import ablation, resolution, tables
@@ -69,6 +70,7 @@ BLOCKS = {
     "supervised": supervised.markdown,
     "clips": clips.markdown,
     "stores": stores.markdown,
+    "types": types.markdown,
 }
 OPEN = re.compile(rf"<!-- ({'|'.join(BLOCKS)}):([\w.-]+) -->\n")
 BLOCK = re.compile(rf"({OPEN.pattern}).*?(<!-- /\2 -->)", re.DOTALL)

@@ -231,6 +231,8 @@ def test_magnetic_tiles(here, assets):
     alone = fetch("mtd", path=str(assets / "data"), group_near_duplicates=False)
     drawn = {s: sum(i.split == s and not i.label for i in alone) for s in ("train", "val", "test")}
     assert drawn == {"train": 648, "val": 114, "test": 190} and len({i.group for i in alone}) > 1300
+    tiles = {item.path: item.group for item in items}
+    assert all(item.part == tiles[item.path] for item in alone) and not any(item.part for item in items)
 
 
 # what is left out

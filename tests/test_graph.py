@@ -8,7 +8,10 @@ from imports import PACKAGES, closure
 
 from stages.report import dependencies
 
-STAGES = ("fetch", "teacher", "baseline", "distill", "compress", "compile", "evaluate", "benchmark", "report")
+STAGES = (
+    *("fetch", "teacher", "baseline", "distill", "compress", "compile"),
+    *("evaluate", "benchmark", "defects", "report"),
+)
 CHAIN = tuple(stage for stage in STAGES if stage != "baseline")  # from the teacher to the report
 DOWNSTREAM = {  # stage: what follows it
     "fetch": STAGES,
@@ -20,6 +23,7 @@ DOWNSTREAM = {  # stage: what follows it
     "compile": CHAIN[4:],
     "evaluate": ("evaluate", "report"),
     "benchmark": ("benchmark", "report"),
+    "defects": ("defects", "report"),
     "report": ("report",),
 }
 FIRST_READER = {  # the first stage that a key (or the section it is in) changes
@@ -37,6 +41,7 @@ FIRST_READER = {  # the first stage that a key (or the section it is in) changes
     "variants": "compile",
     "evaluate": "evaluate",
     "benchmark": "benchmark",
+    "defects": "defects",
     "report": "report",
 }
 
@@ -85,7 +90,7 @@ def test_test_images_are_no_dependency_before_evaluate(declared):
     for stage in ("teacher", "distill", "compress", "compile", "benchmark"):
         assert "data/test" not in declared[stage]["deps"]
         assert "data" not in declared[stage]["deps"]
-    assert "data/test" in declared["evaluate"]["deps"]
+    assert {stage for stage in STAGES if "data/test" in declared[stage]["deps"]} == {"evaluate", "defects", "report"}
 
 
 def test_every_key_reruns_its_stage_and_what_follows(params):
@@ -115,7 +120,7 @@ def test_every_key_reruns_its_stage_and_what_follows(params):
             expected = {"report"}
         elif key.startswith("variants."):
             variant = key.split(".")[1]
-            expected = {"compile", "evaluate", "report"} | ({"benchmark"} if variant in planned else set())
+            expected = {"compile", "evaluate", "defects", "report"} | ({"benchmark"} if variant in planned else set())
             touched = {s for s in stale if s.startswith(("compile@", "evaluate@"))}
             assert touched == {f"compile@{variant}", f"evaluate@{variant}"}
         if key.startswith(("distill.images", "distill.batch")):

@@ -255,7 +255,12 @@ def test_every_error_is_told_at_once_in_one_line():
 
 
 FLOATS = sorted(f"{s}.{k}" for s, v in TREE.items() if isinstance(v, dict) for k, x in v.items() if type(x) is float)
-OPEN = {"data.val_fraction", "data.test_fraction", "compile.false_alarm_rate"}  # strictly between two whole numbers
+OPEN = {
+    "data.val_fraction",
+    "data.test_fraction",
+    "compile.false_alarm_rate",
+    "defects.known",
+}  # strictly between two whole numbers
 
 
 @pytest.mark.parametrize("key", [k for k in FLOATS if k not in OPEN])
@@ -265,6 +270,18 @@ def test_a_whole_number_stands_for_a_float(key):
     number = 0 if key == "compress.prune_ratio" else 1
     value = getattr(getattr(params.validate(changed({key: number})), section), name)
     assert value == number and type(value) is float
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"defects.variant": "student-int8"}, "needs an embedding; set compile.embedding: 64"),
+        ({"defects.variant": "mine", "compile.embedding": 64}, "defects.variant = mine: no variant; there are"),
+        ({"defects.compare": "mine"}, "defects.compare = mine: no variant; there are"),
+    ],
+)
+def test_types_need_a_variant_with_an_embedding(change, words):
+    assert words in refusal(changed(change))
 
 
 # the files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from edge.inference.detector import Detector
+from edge.inference.detector import Detector, open_types
 from edge.inference.modelfile import open_model
 from edge.inference.runtimes import DELEGATES
 
@@ -26,7 +26,16 @@ def add_rate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_types(parser: argparse.ArgumentParser) -> None:
+    """Adds the catalogue that the types of defects are told from."""
+    parser.add_argument(
+        "--types", metavar="DIR", help="tell the type of each defect from this catalogue, made with the same model"
+    )
+
+
 def detector(arguments: argparse.Namespace) -> Detector:
     """The detector that the options ask for."""
     info, rate = open_model(arguments.model), getattr(arguments, "false_alarm_rate", None)
-    return Detector(info if rate is None else info.at_rate(rate), arguments.threads, arguments.delegate)
+    where = getattr(arguments, "types", None)
+    types = None if where is None else open_types(where, info)
+    return Detector(info if rate is None else info.at_rate(rate), arguments.threads, arguments.delegate, types)

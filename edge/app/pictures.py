@@ -25,6 +25,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser = commands.add_parser("predict", help="score pictures and judge them")
     options.add_model(parser)
     options.add_rate(parser)
+    options.add_types(parser)
     parser.add_argument("image", help="a picture, or a folder of them")
     parser.add_argument("--overlay", metavar="DIR", help="write each picture with heat map and regions into DIR")
     parser.add_argument(
@@ -56,8 +57,9 @@ def predict(arguments: argparse.Namespace) -> int:
     width = max(len(shown(path)) for path in paths)
     table = csv.writer(sys.stdout, lineterminator="\n")
     rows, failed = [], False
+    typed = detector.types is not None
     if arguments.csv:
-        table.writerow(["path", "score", "verdict"])
+        table.writerow(["path", "score", "verdict", *["type"] * typed])
     for path in paths:
         try:
             image = _read(path, guard, spec.depth, arguments.max_pixels)
@@ -75,12 +77,16 @@ def predict(arguments: argparse.Namespace) -> int:
             "verdict": "defect" if prediction.is_defect else "good",
             "boxes": [list(region.scaled(*scale)) for region in found],
         }
+        kind = prediction.type
+        if typed:
+            row.update({"type": None} if kind is None else kind.to_json())
         if targets:
             _draw(targets[path], image, prediction, found, detector.info.threshold)
         if arguments.csv:
-            table.writerow([row["path"], row["score"], row["verdict"]])
+            table.writerow([row["path"], row["score"], row["verdict"], *[kind.type if kind else ""] * typed])
         elif not arguments.json:
-            print(f"{shown(path):<{width}}  {prediction.score:10.5f}  {row['verdict']}")
+            told = f"  {shown(kind.type)} ({kind.distance:.2f})" if kind else ""
+            print(f"{shown(path):<{width}}  {prediction.score:10.5f}  {row['verdict']}{told}")
         rows.append(row)
     if arguments.json:
         print(json.dumps(rows, indent=2))
@@ -154,7 +160,8 @@ def _targets(where: str, root: Path, paths: list[Path]) -> dict[Path, Path]:
 
 
 def _draw(path: Path, image: Image, prediction: Prediction, found: list[overlay.Region], threshold: float) -> None:
-    text = f"{prediction.score:.2f} / {threshold:.2f}"
+    kind = f"{prediction.type.type}  " if prediction.type else ""
+    text = f"{kind}{prediction.score:.2f} / {threshold:.2f}"
     picture = overlay.draw(image, prediction.map, threshold, found, prediction.is_defect, text)
     fine, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     if not fine:

@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -32,6 +33,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser = commands.add_parser("video", help="watch a video file, a network stream or a camera")
     options.add_model(parser)
     options.add_rate(parser)
+    options.add_types(parser)
     parser.add_argument("input", help="a video file, an address (rtsp://...) or the number of a camera")
     parser.add_argument("--output", metavar="FILE", help="write the overlay video: .mp4 or .avi")
     parser.add_argument("--segment", type=float, default=0, metavar="MIN", help="start a new output file so often")
@@ -91,23 +93,28 @@ class _Watched:
         self.arguments = arguments
         self.ended_by, self.defects, self.alarms = "end of video", 0, 0
         self.scores: dict[int, float] = {}
+        self.types: Counter[str] = Counter()  # of the frames with a defect
         self._rows = csv.writer(sys.stdout, lineterminator="\n") if arguments.csv else None
 
     def all(self, frames: Stream, writer: Writer | None, keep_scores: bool) -> None:
+        typed = frames.detector.types is not None
         if self._rows:
-            self._rows.writerow(COLUMNS)
+            self._rows.writerow((*COLUMNS, *["type"] * typed))
         self._start, was = perf_counter(), False
         for frame in frames:
             self.defects += frame.is_defect
             self.alarms += frame.alarm and not was
             was = frame.alarm
+            if frame.prediction.type:
+                self.types[frame.prediction.type.type] += 1
             if keep_scores:
                 self.scores[frame.index] = frame.score
             if self._rows:
                 verdict = "defect" if frame.is_defect else "good"
                 row = frame.index, f"{frame.seconds:.3f}", f"{frame.score:.6g}", verdict
                 more = int(frame.alarm), int(frame.fresh), f"{frame.prediction.calibrated:.4f}", frame.clip
-                self._rows.writerow([*row, *more])
+                kind = frame.prediction.type
+                self._rows.writerow([*row, *more, *[kind.type if kind else ""] * typed])
             if writer or self.arguments.show:
                 picture = self._picture(frame)
                 if writer:
@@ -131,6 +138,7 @@ class _Watched:
             "frames": counts,
             "defect_frames": self.defects,
             "alarms": self.alarms,
+            **({"types": dict(self.types.most_common())} if frames.detector.types is not None else {}),
             "privacy": {"mode": guard.mode, **guard.counts} if guard else None,
         }
 
@@ -138,7 +146,8 @@ class _Watched:
         map, threshold = frame.map, frame.prediction.info.threshold
         level, area = self.arguments.region_level, self.arguments.region_area
         shown = overlay.regions(map, level, area) if frame.is_defect else []
-        text = f"{frame.score:.2f} / {threshold:.2f}   {frame.fps:.0f} fps"
+        kind = f"{frame.prediction.type.type}  " if frame.prediction.type else ""
+        text = f"{kind}{frame.score:.2f} / {threshold:.2f}   {frame.fps:.0f} fps"
         return overlay.draw(frame.image, map, threshold, shown, frame.alarm, text)
 
 
@@ -188,6 +197,6 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     for key, value in summary.items():
         if value is not None and not isinstance(value, dict):
             yield f"{key:<18} {value}"
-    for key in ("frames", "privacy", "output"):
+    for key in ("frames", "types", "privacy", "output"):
         if summary.get(key):
             yield f"{key:<18} " + ", ".join(f"{k} {v}" for k, v in summary[key].items())

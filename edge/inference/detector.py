@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from edge.inference.modelfile import open_model
 from edge.inference.modelinfo import ModelInfo
 from edge.inference.modelspec import OutputSpec
 from edge.inference.runtimes import DELEGATES, FORMATS
+
+if TYPE_CHECKING:
+    from edge.defects.catalogue import Catalogue, TypeVerdict
 
 MOST_THREADS = 1024  # more is a typing error that would exhaust the machine
 
@@ -33,6 +38,7 @@ class Prediction:
     info: ModelInfo = field(repr=False)
     raw: list[list[Raw]] = field(repr=False)  # of each tile, the output tensors in the order of model.json
     size: Size  # height and width of the picture
+    types: Catalogue | None = field(default=None, repr=False)  # what a defect's type is told from
 
     @cached_property
     def map(self) -> Floats:
@@ -51,17 +57,24 @@ class Prediction:
         found = _read(self.info, "embedding", self.raw)
         return self.info.input.geometry.joined(found, self.size) if found else None
 
+    @cached_property
+    def type(self) -> TypeVerdict | None:
+        """What kind of defect it is; None for a good sample, and where the detector has no catalogue."""
+        return self.types.type_of(self) if self.types is not None and self.is_defect else None
+
 
 class Detector:
     """A deployed model with its runtime; ModelError when the folder or the runtime is not usable.
+
+    `types`, a catalogue of labelled defects, tells the type of a defect (`Prediction.type`).
 
     `predict` takes a sample of any size; what is in a hurry or measures calls the steps: `resize`, `judge` (`tensors`,
     `invoke_all`, score). A model with state goes on from the sample before; `reset` starts anew. Then the first sample
     is seen `warmup` times more: it stands in for those that were before it.
     """
 
-    def __init__(self, info: ModelInfo, threads: int = 1, delegate: str | None = None):
-        self.info = info
+    def __init__(self, info: ModelInfo, threads: int = 1, delegate: str | None = None, types: Catalogue | None = None):
+        self.info, self.types = info, types
         self.runtime = open_runtime(info, threads, delegate)
         self.details = self.runtime.details
         self.places = tensors.find(info, self.runtime)
@@ -93,7 +106,7 @@ class Detector:
         score = scoring.image_score(raw_map, info.score.rule, info.score.smooth, output)
         if not math.isfinite(score):  # nan would pass for good
             raise ModelError(f"{info.path}: the score of a sample is {score}; train or build the model again")
-        return Prediction(score, scoring.is_defect(score, info.threshold), raw_map, info, raw, size)
+        return Prediction(score, scoring.is_defect(score, info.threshold), raw_map, info, raw, size, self.types)
 
     def tensors(self, sample: Image) -> list[Raw]:
         """The tensor of each tile of a resized sample."""
@@ -197,7 +210,17 @@ def _dequantized(spec: OutputSpec, values: Raw) -> Floats:
     return values.astype(np.float32)
 
 
-def load(folder: str | Path, threads: int = 1, delegate: str | None = None) -> Detector:
+def load(
+    folder: str | Path, threads: int = 1, delegate: str | None = None, types: str | Path | None = None
+) -> Detector:
     """The detector in a model folder, on `threads` CPU threads or on the accelerator of a delegate ("edgetpu",
-    "tensorrt")."""
-    return Detector(open_model(folder), threads, delegate)
+    "tensorrt"); types: the folder of a catalogue made with this model."""
+    info = open_model(folder)
+    known = None if types is None else open_types(types, info)
+    return Detector(info, threads, delegate, known)
+
+
+def open_types(folder: str | Path, info: ModelInfo) -> Catalogue:
+    """The catalogue of types in a folder; imported only where there is one."""
+    found: Catalogue = importlib.import_module("edge.defects.catalogue").open_catalogue(folder, info)
+    return found

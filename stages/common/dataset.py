@@ -28,6 +28,7 @@ class Item:
     clip: str = ""  # the clip that it is a frame of, empty for a picture
     frame: int = 0  # its place in the clip
     unverified: int = 0  # 1: downloaded, and compared with no known hash
+    part: str = ""  # which part it shows, where pictures of one part are no group; empty: the group
 
 
 def sha256(path: Path) -> str:

@@ -5,7 +5,7 @@ mean nothing else are choices far above what a run of the pipeline can use.
 """
 
 import importlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -234,6 +234,7 @@ class Compile(Section):
     map_sigma: Annotated[float, Field(ge=0, le=32)]
     false_alarm_rate: Annotated[float, Field(ge=1e-6, le=0.5)]
     threshold: Literal["quantile", "tail"] = "quantile"
+    embedding: Annotated[int, Field(ge=0, le=1024)] = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -283,6 +284,22 @@ class Evaluate(Section):
     frames_per_second: Annotated[float, Field(ge=0.001, le=10_000)] = 25.0
 
 
+Of = TypeVar("Of")
+Choices = Annotated[list[Of], Field(min_length=1, max_length=16)]
+
+
+class Defects(Section):
+    variant: Name | None = None
+    compare: Name | None = None
+    poolings: Choices[Literal["region", "soft", "peak"]] = ["region", "soft"]
+    dimensions: Choices[Annotated[int, Field(ge=2, le=1024)]] = [32, 64]
+    neighbours: Choices[Annotated[int, Field(ge=1, le=1000)]] = [1, 5, 9, 15]
+    known: Fraction = 0.95
+    folds: Annotated[int, Field(ge=2, le=1000)] = 10
+    draws: Annotated[int, Field(ge=2, le=1000)] = 10
+    seed: Seed = 0
+
+
 class Benchmark(Section):
     runs: Annotated[int, Field(ge=2, le=1_000_000)]
     warmup: Count
@@ -309,6 +326,7 @@ class Schema(Section):
     variants: Annotated[dict[Name, Variant], Field(min_length=1, max_length=1000)]
     evaluate: Evaluate
     benchmark: Benchmark
+    defects: Defects = Defects()
     report: Report
 
     @model_validator(mode="after")
@@ -329,6 +347,16 @@ class Schema(Section):
                 f"{self.teacher.motion_lag} (teacher.motion_lag), but input.frames = {self.input.frames}; "
                 "set input.color: grey and more input.frames, or teacher.motion: none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def defects_are_embedded(self):
+        for key in ("variant", "compare"):
+            name = getattr(self.defects, key)
+            if name is not None and name not in self.variants:
+                raise ValueError(f"defects.{key} = {name}: no variant; there are {', '.join(self.variants)}")
+        if self.defects.variant is not None and not self.compile.embedding:
+            raise ValueError(f"defects.variant = {self.defects.variant}: needs an embedding; set compile.embedding: 64")
         return self
 
     @field_validator("variants")

@@ -45,6 +45,7 @@ def compile_variant(params, name: str) -> None:
             folder,
             Path(work),
             p.edgetpu_compiler,
+            p.embedding,
         )
         info = write(build, params)
         detector = load_exported(folder, threads=params.threads)

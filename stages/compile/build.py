@@ -10,6 +10,7 @@ import onnx
 from edge.errors import UserError
 from edge.inference.formats import Format
 from stages.compile import onnx_export
+from stages.compile.embedding import with_embedding
 from stages.detectors.base import Detector, Export
 from stages.graph import streaming
 from stages.graph.batchnorm import fold
@@ -26,6 +27,7 @@ class Build:
     """A detector, the format and precision that it is exported in, and where the file goes.
 
     samples: uint8 [N, H, W, C], half with synthetic defects, for post-training calibration. work: a scratch folder.
+    embedding: channels of a second output (0: none), of kinds that have one to give.
     """
 
     detector: Detector
@@ -36,11 +38,20 @@ class Build:
     folder: Path
     work: Path
     edgetpu_compiler: str | None = None
+    embedding: int = 0
     renamed: dict[str, str] = field(default_factory=dict)  # the file's names of the tensors that nodes write
 
     @cached_property
     def export(self) -> Export:
-        """What the detector exports; for an int8 file calibrated here where it is not yet."""
+        """What the detector exports, with an embedding where one is wanted and the kind has one."""
+        export = self._alone()
+        found = with_embedding(self.detector, export, self.samples, self.embedding) if self.embedding else export
+        if found is None:
+            print(f"{self.name}: exported without an embedding: the kind {self.detector.kind} has none", flush=True)
+        return found or export
+
+    def _alone(self) -> Export:
+        """What the detector exports by itself; for an int8 file calibrated here where it is not yet."""
         export = self.detector.export()
         if self.precision != "int8" or not isinstance(export.module, Network):
             return export

@@ -80,8 +80,8 @@ def place(out: Path, picture: Picture, digest: str, split_name: str, group: str)
         if source:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, out / name)
-    label, unverified = int(picture.defect != "good"), int(picture.unverified)
-    return Item(path, split_name, label, picture.defect, mask, digest, group, picture.clip, picture.frame, unverified)
+    more = (picture.clip, picture.frame, int(picture.unverified), picture.part)
+    return Item(path, split_name, int(picture.defect != "good"), picture.defect, mask, digest, group, *more)
 
 
 if __name__ == "__main__":

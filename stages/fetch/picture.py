@@ -28,6 +28,7 @@ class Picture:
     unverified: bool = False  # downloaded, and compared with no known hash
     clip: str = ""  # the clip that it is a frame of, empty for a picture
     frame: int = 0  # its place in the clip
+    part: str = ""  # which part it shows, where that makes no group; empty: the group
 
     @property
     def files(self) -> list[Path]:

@@ -6,6 +6,7 @@ from stages.common import atomic, stage
 from stages.report import (
     ablation,
     clips,
+    defects,
     dependencies,
     examples,
     figures,
@@ -44,6 +45,7 @@ def run(params) -> None:
         captions |= {"examples": caption, **supervised.draw(variants, evals, folder)}
         if over_time := clips.draw(variants, evals, folder / "clips.png", depth):
             captions["clips"] = over_time
+        captions |= defects.draw(folder, data, depth)
         tiles = gallery.draw(shown, evals[shown]["threshold"], count, data, depth)
         plots.write_csv(data / "thresholds.csv", thresholds.DATA_HEAD, thresholds.data(evals))
         context = page.context(
@@ -59,6 +61,7 @@ def run(params) -> None:
             "verdict": {"note": verdict.note(params.report.latency_budget_ms), "devices": best},
             "gallery": page.gallery(shown, tiles),
             "supervised": supervised.section(evals),
+            "types": defects.section(),
         }
         html = page.render("page.html.j2", context | {"plots": folder, "data": data})
     atomic.write_json(OUT / "summary.json", results)

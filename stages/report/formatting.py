@@ -14,6 +14,8 @@ TEXT_COLUMNS = (
     "Criterion",
     "Operator",
     "Shape",
+    "Embedding",
+    "Region",
 )  # aligned to the left
 
 

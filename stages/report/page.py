@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from stages.report import ablation, int8, plots, supervised, tables, thresholds
+from stages.report import ablation, defects, int8, plots, supervised, tables, thresholds
 from stages.report.formatting import TEXT_COLUMNS, kind, markdown_list, markdown_table, significant
 from stages.report.gallery import GROUPS, Tile
 
@@ -23,8 +23,9 @@ HEADINGS = {  # of the figures, in the order of the page
     "curves": "Training",
     "defects": "Synthetic defects",
     **supervised.HEADINGS,
+    **defects.HEADINGS,
 }
-PICTURES = ("examples", "clips", "defects", *supervised.HEADINGS)  # no plots: they have no data
+PICTURES = ("examples", "clips", "defects", *supervised.HEADINGS, "types_examples")  # no plots: they have no data
 KINDS = {".png": "image/webp", ".jpg": "image/jpeg", ".svg": "image/svg+xml", ".csv": "text/csv"}
 WIDEST = 1100  # pixels of a picture in the page, which shows none wider
 QUALITY = 80  # of WebP

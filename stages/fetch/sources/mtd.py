@@ -37,7 +37,8 @@ SAME_TILE = (  # N of two pictures of one tile
 def load(data, work: Path) -> list[Picture]:
     """The verified pictures of the folder or archive at `data.path`, or of the public archive.
 
-    `data.group_near_duplicates`: false makes each picture its own group, as published figures have it.
+    `data.group_near_duplicates`: false makes each picture its own group, as published figures have it; which tile it
+    shows is still said.
     """
     source = _source(data)
     if source.is_file():
@@ -52,7 +53,7 @@ def load(data, work: Path) -> list[Picture]:
     expected = hashes.read(Path(data.hashes) if data.hashes else Path(__file__).with_suffix(".sha256"))
     hashes.verify(root, images + masks, expected)
     stems = [image.stem for image in images]
-    groups = group_names(stems) if data.group_near_duplicates else {stem: stem for stem in stems}
+    tiles = group_names(stems)
     pictures = []
     for image in images:
         defect = _class(image)
@@ -60,7 +61,9 @@ def load(data, work: Path) -> list[Picture]:
         if mask and not mask.exists():
             raise UserError(f"{mask}: the mask of {image.name} is missing; fetch the dataset again")
         origin = "any" if defect == "good" else "test"
-        pictures.append(Picture(image, f"{defect}/{image.name}", defect, mask, groups[image.stem], origin))
+        tile = tiles[image.stem]
+        group, part = (tile, "") if data.group_near_duplicates else (image.stem, tile)
+        pictures.append(Picture(image, f"{defect}/{image.name}", defect, mask, group, origin, part=part))
     return pictures
 
 
