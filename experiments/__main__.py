@@ -8,6 +8,7 @@ from edge.errors import UserError
 from stages.common.stage import fail
 
 COMMANDS = {
+    "sweep": "run every combination of some settings, here or on other machines, and compare them",
     "publish": "keep the small results of this run in reports/published, for git",
     "speedup": "time exported files against EfficientAD-S and each other",
     "profile": "time every operator of an exported int8 TFLite file",

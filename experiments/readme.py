@@ -19,7 +19,7 @@ from experiments import (
     ratios,
     shape,
     supervised,
-    sweep,
+    sweep_table,
 )
 from stages.common import atomic
 from stages.report import ablation, resolution, tables
@@ -55,7 +55,7 @@ def steps(folder: Path) -> str:
 BLOCKS = {
     "published": published,
     "ablation": steps,
-    "sweep": sweep.markdown,
+    "sweep": sweep_table.markdown,
     "speedup": ratios.markdown,
     "profile": layers.markdown,
     "faces": faces.markdown,
