@@ -16,6 +16,7 @@ COMMANDS = {
     "kernels": "score int8 files on other kernels than XNNPACK's, here and on devices",
     "supervised": "keep what supervised variants are worth at several thresholds, for git",
     "clips": "the table of a run on clips, beside the largest optical flow",
+    "scale": "what the parts of a fleet do on one core here, for docs/scale.md",
     "tier": "change the parameters to another tier: video",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }

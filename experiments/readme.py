@@ -17,6 +17,7 @@ from experiments import (
     layers,
     provenance,
     ratios,
+    scale_table,
     shape,
     supervised,
     sweep_table,
@@ -65,6 +66,7 @@ BLOCKS = {
     "banks": bank_table.markdown,
     "supervised": supervised.markdown,
     "clips": clips.markdown,
+    "scale": scale_table.markdown,
 }
 OPEN = re.compile(rf"<!-- ({'|'.join(BLOCKS)}):([\w.-]+) -->\n")
 BLOCK = re.compile(rf"({OPEN.pattern}).*?(<!-- /\2 -->)", re.DOTALL)
