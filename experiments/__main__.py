@@ -8,6 +8,7 @@ from edge.errors import UserError
 from stages.common.stage import fail
 
 COMMANDS = {
+    "sweep": "run every combination of some settings, here or on other machines, and compare them",
     "publish": "keep the small results of this run in reports/published, for git",
     "speedup": "time exported files against EfficientAD-S and each other",
     "profile": "time every operator of an exported int8 TFLite file",
@@ -21,6 +22,7 @@ COMMANDS = {
     "soak": "loop a video through `edge watch` with everything on: memory, frames, clips and events over an hour",
     "tier": "change the parameters to another tier: methods, video",
     "stores": "time the stores of labelled defects with many points",
+    "scale": "what the parts of a fleet do on one core here, for docs/scale.md",
     "readme": "fill the tables of README.md and docs/ from reports/published",
 }
 

@@ -36,10 +36,9 @@ def _auroc(runs: list[dict]) -> list[float]:
     return [records.int8(run)["image_auroc"] for run in runs]
 
 
-def draw(folder: Path, path: Path) -> None:
+def draw(changes: dict[str, list[dict]], path: Path) -> None:
     """Mean and standard deviation over the seeds, a panel per cost, the front as steps; numbers as in the key."""
     plots.style()
-    changes = records.by_change(folder)
     height = 4.4 + 0.22 * ((len(changes) + 1) // 2)
     figure, panels = plt.subplots(1, len(COSTS), figsize=(11, height), sharey=True, layout="constrained")
     drawn = []

@@ -26,6 +26,12 @@ def current() -> dict | None:
     return {"commit": commit, "clean": clean} | dict(zip(CODE, trees, strict=True))
 
 
+def of_commit(commit: str) -> dict:
+    """The code of what a clean clone of the commit makes."""
+    trees = _git("rev-parse", *(f"{commit}:./{folder}" for folder in CODE)).split()
+    return {"commit": commit, "clean": True} | dict(zip(CODE, trees, strict=True))
+
+
 def stale() -> list[str]:
     """The stages whose results are not those of the code and params that lie here, as `dvc status` sees them.
 

@@ -49,7 +49,7 @@ def publish(name: str, seed_only: bool = False, beside: bool = False, dirty: boo
     if not (seed_only or beside):
         _curves(folder)
     if compared:
-        pareto.draw(folder, folder / "pareto.png")
+        pareto.draw(records.by_change(folder), folder / "pareto.png")
     return folder
 
 

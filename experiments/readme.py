@@ -18,10 +18,11 @@ from experiments import (
     layers,
     provenance,
     ratios,
+    scale_table,
     shape,
     stores,
     supervised,
-    sweep,
+    sweep_table,
     types,
 )
 from stages.common import atomic
@@ -58,7 +59,7 @@ def steps(folder: Path) -> str:
 BLOCKS = {
     "published": published,
     "ablation": steps,
-    "sweep": sweep.markdown,
+    "sweep": sweep_table.markdown,
     "speedup": ratios.markdown,
     "profile": layers.markdown,
     "faces": faces.markdown,
@@ -71,6 +72,7 @@ BLOCKS = {
     "clips": clips.markdown,
     "stores": stores.markdown,
     "types": types.markdown,
+    "scale": scale_table.markdown,
 }
 OPEN = re.compile(rf"<!-- ({'|'.join(BLOCKS)}):([\w.-]+) -->\n")
 BLOCK = re.compile(rf"({OPEN.pattern}).*?(<!-- /\2 -->)", re.DOTALL)

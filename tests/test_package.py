@@ -43,18 +43,7 @@ def test_its_metadata_asks_for_little(wheel):
     assert found["Name"] == "edge-vision" and found["Requires-Python"] == ">=3.9"
     needed = found.get_all("Requires-Dist")
     assert {line for line in needed if "extra ==" not in line} == {"numpy", "opencv-python-headless"}
-    extras = {
-        "litert",
-        "tflite",
-        "onnx",
-        "openvino",
-        "tensorrt",
-        "link",
-        "defects",
-        "remote",
-        "pipeline",
-        "meter",
-        "test",
-    }
+    extras = {"litert", "tflite", "onnx", "openvino", "tensorrt", "link", "defects", "remote", "sweep", "pipeline"}
+    extras |= {"meter", "test"}
     assert extras == set(found.get_all("Provides-Extra"))
     assert read(wheel, "entry_points.txt").decode().strip() == "[console_scripts]\nedge-vision = edge.__main__:main"

@@ -1,4 +1,4 @@
-"""The shared remote, in a folder and over SSH: another clone gets results instead of running, or one line. The whole graph: test_pipeline.py."""
+"""The shared remote, in a folder and over SSH: another clone gets results, or one line. Whole graph: test_pipeline."""
 
 import json
 import subprocess

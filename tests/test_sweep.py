@@ -1,270 +1,307 @@
-"""Published runs with other settings: how they are labelled, grouped, compared and shown."""
+"""Sweeps on one machine: what axes are refused before anything runs, what is run, kept, tried again and proposed."""
 
 import itertools
 import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
-from types import SimpleNamespace
 
-import cv2
-import numpy as np
 import pytest
-import report_project
+import sweep_project
+import toy
 import yaml
+from conftest import ROOT
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from edge.errors import UserError
-from experiments import pareto, provenance, publish, readme, records, sweep
-from stages.common import atomic, params
-from stages.report import ablation
-from stages.report.__main__ import run
-from stages.report.formatting import NONE
+from experiments import axes, engines, project, proposal, sweep, unit
 
-CODE = {"commit": "a" * 40, "clean": True, "stages": "b", "edge": "c"}
+TREE = yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
-@pytest.fixture(autouse=True)
-def code(monkeypatch):
-    """These results are of committed code."""
-    monkeypatch.setattr(provenance, "of_results", lambda dirty: CODE)
+def units(*texts: str, most: int = 200) -> list[axes.Unit]:
+    return axes.units(axes.read(texts), TREE, most)
 
 
-@pytest.fixture(scope="module")
-def record(tmp_path_factory):
-    """The record of a real report, and the folder in which it was made."""
-    root = tmp_path_factory.mktemp("sweep")
-    made = report_project.make(root, per_type=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        run(made)
-    return root, json.loads((root / "reports/ablation.json").read_text())
+def test_units_are_the_product_of_the_axes_with_the_seeds_last():
+    found = [unit.changes for unit in units("seed=0,1", "student.width=0.25,0.5", "teacher.layers=[0, 1],[2,3]")]
+    expected = itertools.product((0.25, 0.5), ([0, 1], [2, 3]), (0, 1))
+    assert [tuple(value for _, value in changes) for changes in found] == list(expected)
+    assert [key for key, _ in found[0]] == ["student.width", "teacher.layers", "seed"]
+    (one,) = units("distill.lr=1e-3")
+    assert one.changes == (("distill.lr", 0.001),)
+
+
+def test_a_unit_has_one_key_however_its_settings_are_said():
+    by_default, said, other = units("seed=0")[0], units("student.width=1", "seed=0")[0], units("student.width=0.5")[0]
+    assert by_default.key == said.key != other.key
+
+
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        (["student.wdth=1"], "student.wdth: no key of params.yaml; did you mean student.width?"),
+        (["zzz=1"], "zzz: no key of params.yaml"),
+        (["student=1"], "student: no key of params.yaml; did you mean student.init?"),
+        (["student.width"], "'student.width': no axis; give key=value,value"),
+        (["student.width= "], "no axis"),
+        (["=1"], "no axis"),
+        (["seed=["], "seed=[: not valid YAML"),
+        (["seed={a: 1}"], "the values must be numbers, names or [lists]"),
+        (["student.width=0.5", "student.width=1"], "student.width: is given twice"),
+        (["student.width=0.5,0.5"], "student.width=0.5: has the settings of student.width=0.5"),
+        (["student.width=1,1.0"], "student.width=1.0: has the settings of student.width=1;"),
+        (["student.width=wide"], "student.width=wide: student.width = 'wide': Input should be a valid number"),
+        (["student.width=0.5,-1"], "student.width=-1: student.width = -1: Input should be greater than"),
+        (["seed=0.5"], "seed = 0.5: Input should be a valid integer"),
+        (["seed=0,1,2", "student.width=0.25,0.5"], "6 units are more than 5; take fewer values"),
+    ],
+)
+def test_bad_axes_are_refused_in_one_line(given, told):
+    with pytest.raises(UserError) as caught:
+        units(*given, most=5)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a b", "it's", "\\", "a\\'b", "x\\\\", "[1,2]", "null", "${seed}", "{a: 1}", "ä,b", "1"]
+)
+def test_texts_reach_dvc_as_they_are(value):
+    """Read back by the parser that `dvc exp run -S` uses."""
+    for one in (value, [value, 1], [[value], None, True, 0.5]):
+        read = OverridesParser.create().parse_override(f"key={axes.hydra(one)}").value()
+        plain = json.loads(json.dumps(read, default=lambda quoted: quoted.text))
+        assert plain == one
+
+
+def test_the_next_value_is_in_the_middle_of_the_widest_gap_of_the_front():
+    def proposed(chosen, fronts):
+        found = axes.units(chosen, TREE, 200)
+        return proposal.propose(chosen, fronts, found, lambda changes: axes.settings_key(TREE, changes))
+
+    widths = {"student.width": [0.25, 0.5, 2.0], "seed": [0, 1]}
+    every = [f"student.width = {value}" for value in widths["student.width"]]
+    assert proposed(widths, every) == "student.width=1.0" and math.isclose(math.sqrt(0.5 * 2), 1)
+    assert proposed(widths, every[:2]) == "student.width=0.35", "a gap within the front, not the wider one beside it"
+    assert proposed({"student.width": [0.5, 0.53]}, ["student.width = 0.5"]) is None, "too close"
+    assert proposed({"student.bank": [100, 101]}, ["student.bank = 100"]) is None
+    assert proposed({"student.bank": [64, 4096]}, ["student.bank = 64"]) == "student.bank=512"
+    assert proposed({"input.size": [64, 128]}, ["input.size = 64"]) is None, "90 is refused: no multiple of 16"
+    assert proposed({"seed": [1, 100]}, ["default"]) is None
+    assert proposed({"data.source": ["synthetic", "mtd"]}, ["data.source = mtd"]) is None
+
+
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("ray", "there are local, dask://HOST:PORT"),
+        ("local://4", "takes no address"),
+        ("dask", "give the scheduler as dask://HOST:PORT"),
+        ("dask://host:0", "give the scheduler as"),
+        ("dask://:8786", "give the scheduler as"),
+    ],
+)
+def test_an_engine_that_cant_be_is_refused(name, told):
+    with pytest.raises(UserError, match="--engine") as caught:
+        engines.find(name)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("name, package", [("dask://h:1", "distributed"), ("slurm", "dask-jobqueue")])
+def test_an_absent_package_is_named(name, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
+    with pytest.raises(UserError, match=f"{package} is not installed; pip install"):
+        engines.find(name)
+
+
+def test_only_the_standard_library_goes_to_workers():
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules); import experiments.unit\n"
+    code += "print(*{n.partition('.')[0] for n in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+    out = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["experiments"]
+
+
+class Flaky:
+    """An executor whose units are lost so often before they are done."""
+
+    def __init__(self, losses: int, error=unit.LostError):
+        self.losses, self.error, self.calls = losses, error, 0
+
+    def submit(self, do, job):
+        from concurrent.futures import Future
+
+        future, self.calls = Future(), self.calls + 1
+        if self.calls <= self.losses:
+            future.set_exception(self.error("dvc was ended by SIGKILL"))
+        else:
+            future.set_result({"overrides": job["overrides"]})
+        return future
+
+
+@pytest.mark.parametrize("losses, calls, failed", [(0, 1, 0), (1, 2, 0), (2, 2, 1)])
+def test_a_lost_unit_is_tried_once_more_and_then_reported(losses, calls, failed, capsys):
+    flaky, kept = Flaky(losses), []
+    found = sweep.run_units(units("seed=5"), {}, flaky, lambda one, result: kept.append(result))
+    assert flaky.calls == calls and len(found) == failed and len(kept) == 1 - failed
+    assert ("trying again" in capsys.readouterr().err) == (losses > 0)
+    assert not failed or "2 times" in found["seed=5"]
+
+
+def test_a_unit_that_fails_is_not_tried_again():
+    flaky = Flaky(9, unit.UnitError)
+    assert (
+        sweep.run_units(units("seed=5"), {}, flaky, None) == {"seed=5": "dvc was ended by SIGKILL"} and flaky.calls == 1
+    )
+
+
+# with DVC
+
+
+def command(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    environment = toy.environment(PYTHONPATH=str(ROOT), **more)
+    line = [sys.executable, "-m", "experiments", "sweep", *arguments, "--scratch", str(folder.parent / "scratch")]
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture
-def published(record, tmp_path, monkeypatch):
-    """reports/published/demo in an empty folder, with two seeds; the record that they were made from."""
-    monkeypatch.chdir(tmp_path)
-    for seed in (0, 1):
-        add("seeds/x.json", record[1], seed=seed)
-    return record[1]
+def toy_project(tmp_path):
+    return sweep_project.make(tmp_path / "project")
 
 
-def add(name: str, record: dict, seed: int, auroc: float | None = None, p50: float | None = None, **changes) -> dict:
-    """Writes a record with other settings (section__key) and figures to the published result."""
-    new = json.loads(json.dumps(record)) | {"seed": seed}
-    for key, value in changes.items():
-        section, _, leaf = key.partition("__")
-        new["settings"][section][leaf] = value
-    if auroc is not None:
-        new["steps"]["int8"] |= {"image_auroc": auroc, "p50_ms": p50}
-    atomic.write_json(publish.PUBLISHED / "demo" / name.replace("x", str(seed)), new)
-    return new
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True, env=toy.environment(), capture_output=True)
 
 
-def test_records_are_grouped_by_what_was_changed(published):
-    for seed, auroc in ((0, 0.90), (1, 0.94)):
-        add("sweep/narrow-x.json", published, seed, auroc, 2.0, student__width=0.5)
-    add("sweep/other.json", published, 0, 0.5, 9.0, student__width=0.25, distill__mask_weight=0.0)
-    found = records.by_change(publish.PUBLISHED / "demo")
-    assert {name: len(runs) for name, runs in found.items()} == {
-        "default": 2,
-        "student.width = 0.5": 2,
-        "distill.mask_weight = 0.0, student.width = 0.25": 1,
-    }
-    line = dict(zip(sweep.HEAD, sweep.table_rows(found)[1], strict=True))
-    assert line["int8 AUROC"] == f"0.920 ± {np.std([0.90, 0.94], ddof=1):.3f}" and line["p50 ms"] == "2.00"
-    assert line["Teacher AUROC"].startswith("0.991")
+def test_what_a_clean_clone_would_not_have_is_refused(toy_project, monkeypatch):
+    monkeypatch.chdir(toy_project)
+    commit = project.commit(None)
+    own = axes.units({"data.source": ["folder"]}, TREE, 9)
+    project.check_paths(TREE, own, commit)  # no picture lies here
+    picture = Path("data/raw/train/good/0.png")
+    picture.parent.mkdir(parents=True)
+    picture.touch()
+    with pytest.raises(UserError, match=r"data.path: data/raw is not in the commit"):
+        project.check_paths(TREE, own, commit)
+    project.check_paths(TREE, units("seed=1"), commit)  # the synthetic source reads none of it
+    weights = Path("weights/net")
+    weights.mkdir(parents=True)
+    (weights / "config.json").touch()
+    mine = axes.units({"teacher.backbone": ["weights/net"]}, TREE, 9)
+    with pytest.raises(UserError, match=r"teacher.backbone: weights/net is not in the commit.*absolute path"):
+        project.check_paths(TREE, mine, commit)
+    project.check_paths(TREE, axes.units({"teacher.backbone": [str(weights.resolve())]}, TREE, 9), commit)
+    git(toy_project, "add", "-f", "weights")
+    git(toy_project, "commit", "-qm", "weights")
+    project.check_paths(TREE, mine, project.commit(None))
 
 
-def test_changes_at_another_resolution_say_it(published):
-    """Two older seeds that don't say it, beside a run at full resolution and one whose settings name the old one."""
-    folder = publish.PUBLISHED / "demo"
-    full = add("sweep/full.json", published, 0, 0.9, 2.0, student__width=0.5)
-    named = add("sweep/named.json", published, 0, 0.9, 2.0, student__width=0.25, evaluate__resolution="model")
-    for step in named["steps"].values():
-        step["pixel_resolution"] = "model"
-    atomic.write_json(folder / "sweep/named.json", named)
-    assert full["settings"]["evaluate"]["resolution"] == "full"
-    for path in folder.glob("seeds/*.json"):
-        one = read(path)
-        del one["settings"]["evaluate"]["resolution"]
-        for step in one["steps"].values():
-            del step["pixel_resolution"]
-        atomic.write_json(path, one)
-    text = sweep.markdown(folder)
-    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"]
-    found = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
-    assert found["default"]["int8 AUPRO"] == "0.870 ± 0.000 (model)"
-    assert found["evaluate.resolution = full, student.width = 0.5"]["int8 AUPRO"] == "0.870 (full)"
-    assert found["student.width = 0.25"]["int8 AUPRO"] == "0.870 (model)"
-    assert "(full); at the resolution of the model's input" in text
-    (folder / "sweep/full.json").unlink()
-    text = sweep.markdown(folder)
-    assert "| int8 AUPRO (model) |" in text and "0.870 (" not in text and "(full)" not in text
+def test_only_what_is_committed_is_swept(toy_project, monkeypatch):
+    monkeypatch.chdir(toy_project)
+    commit = project.commit(None)
+    Path("params.yaml").write_text(Path("params.yaml").read_text() + "\n")
+    with pytest.raises(UserError, match=r"params.yaml: changed since the commit"):
+        project.commit(None)
+    assert project.commit("HEAD") == commit
+    with pytest.raises(UserError, match=r"nonsense: no commit"):
+        project.commit("nonsense")
+    with pytest.raises(UserError, match=r"--output=x: no commit"):
+        project.commit("--output=x")
 
 
-def test_the_pareto_front_is_what_brute_force_finds():
-    rng = np.random.default_rng(0)
-    points = [tuple(float(v) for v in p) for p in rng.integers(0, 12, (60, 2))]
-    beaten = set()
-    for (i, a), (_, b) in itertools.product(enumerate(points), enumerate(points)):
-        if (b[0] < a[0] and b[1] >= a[1]) or (b[0] <= a[0] and b[1] > a[1]):
-            beaten.add(i)
-    assert pareto.non_dominated(points) == [i for i in range(len(points)) if i not in beaten]
+def test_hosts_need_a_remote_that_keeps_runs(toy_project, monkeypatch):
+    monkeypatch.chdir(toy_project)
+    assert project.remote(None, local=True) is None
+    with pytest.raises(UserError, match="this project has none; give --remote"):
+        project.remote(None, local=False)
+    with pytest.raises(UserError, match="keeps no run cache"):
+        project.remote("https://example.org/cache", local=True)
+    assert project.remote("s3://bucket/x", local=False) == ["sweep", "s3://bucket/x"]
+    with open(".dvc/config", "w") as stream:
+        stream.write("[core]\n    remote = near\n['remote \"near\"']\n    url = ../../near\n")
+    name, url = project.remote(None, local=False)
+    assert name == "near" and Path(url).resolve() == toy_project.parent / "near" and os.path.isabs(url)
+    assert project.cache() == str(toy_project / ".dvc/cache")
 
 
-def test_publish_puts_a_run_where_its_settings_belong(record, tmp_path, monkeypatch):
-    root, made = record
-    monkeypatch.chdir(root)
-    with pytest.raises(UserError, match="publish the default first"):
-        publish.publish("demo", beside=True)
-    publish.publish("demo")
-    atomic.write_json(publish.PUBLISHED / "demo/speedup/width-1.json", {})
-    publish.publish("demo")  # what is no record stays
-    assert (publish.PUBLISHED / "demo/speedup/width-1.json").exists()
-    with pytest.raises(UserError, match=r"has the settings of .*--seed-only"):
-        publish.publish("demo", beside=True)
-    other = json.loads(json.dumps(made)) | {"seed": 4}
-    other["settings"]["student"]["width"] = 0.5
-    monkeypatch.setattr(
-        publish, "read_json", lambda path: other if str(path) == "reports/ablation.json" else read(path)
+@pytest.mark.slow
+def test_a_sweep_of_one_machine(toy_project, tmp_path):
+    """Runs, keeps and compares; goes on where it was interrupted; says what fails; the project has the results too."""
+    log = {"TOY_LOG": str(tmp_path / "log")}
+    done = command(toy_project, "student.width=0.25,1.0", "seed=0,13", **log)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert (
+        "error: sweep: 2 of 4 units failed, e.g. student.width=0.25, seed=13: train: thirteen can't be trained"
+        in done.stderr
     )
-    with pytest.raises(UserError, match=r"\(student.width = 0.5\); publish it with --beside"):
-        publish.publish("demo", seed_only=True)
-    publish.publish("demo", beside=True)
-    found = [p.relative_to(publish.PUBLISHED).as_posix() for p in sorted(publish.PUBLISHED.rglob("*seed*.json"))]
-    assert len(found) == 1 and found == [next(name for name in found if "demo/sweep/student.width-0.5-" in name)]
-    page = Path("README.md")
-    page.write_text("<!-- published:demo -->\n<!-- /published -->\n")
-    with pytest.raises(UserError, match=r"no <!-- sweep:demo -->"):
-        readme.run(SimpleNamespace(check=False))
-    page.write_text(page.read_text() + "<!-- sweep:demo -->\n<!-- /sweep -->\n")
-    readme.run(SimpleNamespace(check=False))
-    assert "| student.width = 0.5 | 1 |" in page.read_text() and "\n- Commit aaaaaaa.\n" in page.read_text()
-    assert "Pareto front of int8 AUROC and size: default" in page.read_text()
-    assert cv2.imread(str(publish.PUBLISHED / "demo/pareto.png")).std() > 5
+    assert "| student.width = 0.25 | 1 |" in done.stdout and "Try next: student.width=0.5" in done.stdout
+    assert "Pareto front of int8 AUROC and MACs: student.width = 0.25; student.width = 1.0." in done.stdout
+    (folder,) = toy_project.glob("reports/sweeps/*")
+    kept = {path.name: path.read_bytes() for path in folder.glob("*seed*.json")}
+    assert len(kept) == 2 and list(folder.glob("table-*.png"))
+    record = json.loads(next(iter(kept.values())))
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=toy_project, capture_output=True, text=True).stdout.strip()
+    assert record["code"]["commit"] == head and record["code"]["clean"] and record["device"] is None
+    assert record["steps"]["int8"]["p50_ms"] is None and not list((tmp_path / "scratch").glob("unit-*"))
+    rows = (tmp_path / "log").read_text()
+    for path in kept:  # the records are lost, but not the results
+        (folder / path).unlink()
+    done = command(toy_project, "student.width=0.25,1.0", "seed=0", **log)
+    assert done.returncode == 0 and done.stderr.count(", 0 stages ran") == 2
+    assert (tmp_path / "log").read_text() == rows
+    assert {path.name: path.read_bytes() for path in folder.glob("*seed*.json")} == kept
+    run = toy.dvc(toy_project, "exp", "run", "-S", "student.width=0.25", **log)
+    assert run.returncode == 0 and not toy.ran(run), run.stdout
 
 
-def read(path):
-    return json.loads(Path(path).read_text())
+@pytest.mark.slow
+def test_dvc_ends_with_its_worker_and_what_it_left_goes(tmp_path):
+    folder = sweep_project.make(tmp_path / "project", train=60)
+    log, scratch = tmp_path / "log", tmp_path / "scratch"
+    line = [sys.executable, "-m", "experiments", "sweep", "seed=0", "--scratch", str(scratch)]
+    environment = toy.environment(PYTHONPATH=str(ROOT), TOY_LOG=str(log))
+    process = subprocess.Popen(line, cwd=folder, env=environment, start_new_session=True)
+    end = time.monotonic() + 60
+    while not (log.exists() and "train" in log.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    stage = int(log.read_text().split()[-1])
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while (alive := Path(f"/proc/{stage}").exists()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not alive and len(list(scratch.glob("unit-*"))) == 1
+    unit._remove_leftovers(scratch)
+    assert not list(scratch.glob("unit-*"))
 
 
-def test_changes_of_other_code_are_marked(published):
-    add("sweep/a.json", published, 0, 0.9, 2.0, student__width=0.5)
-    new = add("sweep/b.json", published, 1, 0.9, 2.0, student__width=0.25)
-    atomic.write_json(publish.PUBLISHED / "demo/sweep/b.json", new | {"code": CODE})
-    text = sweep.markdown(publish.PUBLISHED / "demo")
-    assert "| default † | 2 |" in text and "| student.width = 0.5 † | 1 |" in text
-    assert "| student.width = 0.25 ‡ | 1 |" in text
-    assert text.endswith("- Made by different code: † code not recorded; ‡ commit aaaaaaa.")
+SBATCH = """#!/bin/sh
+for script; do :; done
+echo "$script" >> "$(dirname "$0")/submitted"
+cp "$script" "$(dirname "$0")/script"
+setsid sh "$script" > "$(dirname "$0")/job.log" 2>&1 &
+echo "Submitted batch job $!"
+"""
 
 
-def test_runs_on_fewer_synthetic_pictures_are_no_seeds_of_each_other(record, monkeypatch):
-    """Their test pictures are the same."""
-    monkeypatch.chdir(record[0])
-    tree = yaml.safe_load((report_project.ROOT / "params.yaml").read_text())
-    fewer = {**tree["data"], "synthetic": {**tree["data"]["synthetic"], "train": 20}}
-    whole, part = (ablation.settings(params.validate(tree | {"data": data})) for data in (tree["data"], fewer))
-    assert records.label(part, whole) == "data.synthetic.train = 20"
-
-
-def test_a_run_on_other_pictures_is_refused(published):
-    other = add("sweep/x.json", published, 0, 0.9, 1.0, student__width=0.5)
-    other["settings"]["test_index_sha256"] = "0" * 64
-    atomic.write_json(publish.PUBLISHED / "demo/sweep/0.json", other)
-    with pytest.raises(UserError, match="tested on other pictures"):
-        sweep.markdown(publish.PUBLISHED / "demo")
-
-
-def test_validation_and_test_are_compared_once(published):
-    """Three candidates that validation ranks as 1, 3, 2 where test says 1, 2, 3: a rank correlation of 0.5."""
-    for name, width, val, test in (("a", 0.5, 0.7, 0.80), ("b", 0.75, 0.9, 0.85), ("c", 2.0, 0.8, 0.999)):
-        new = add(f"sweep/{name}.json", published, 0, test, 2.0, student__width=width)
-        new["steps"]["int8"]["val_auroc"] = val
-        atomic.write_json(publish.PUBLISHED / f"demo/sweep/{name}.json", new)
-    found = records.by_change(publish.PUBLISHED / "demo")
-    found["default"][0]["steps"]["int8"]["val_auroc"] = None
-    assert sweep.agreement(found) is None, "a run that knows nothing of validation can't be ranked"
-    del found["default"]
-    assert "against five families of synthetic defects" in sweep.agreement(found)
-    assert sweep.agreement(found).endswith("over the 3 candidates is 0.50; it would have chosen: student.width = 0.75.")
-
-
-def former(name: str, record: dict) -> None:
-    """Makes a record one of the former student: the int8 step was called QAT, and CutPaste was the validation."""
-    record["steps"]["QAT"] = record["steps"].pop("int8")
-    del record["steps"]["QAT"]["val_defects"]
-    record["settings"]["compress"]["qat_epochs"] = 2
-    atomic.write_json(publish.PUBLISHED / "demo" / name, record)
-
-
-def test_records_of_the_former_student_stay_comparable(published):
-    """Their int8 file counts as such; what they were validated on is another thing, which the table says."""
-    folder = publish.PUBLISHED / "demo"
-    former("sweep/old.json", add("sweep/old.json", published, 0, 0.7, 2.0, student__width=0.5))
-    add("sweep/new.json", published, 0, 0.9, 3.0, student__width=0.25)
-    text = sweep.markdown(folder)
-    rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines() if line[:1] == "|"}
-    old, new = rows["compress.qat_epochs = 2, student.width = 0.5"], rows["student.width = 0.25"]
-    column = rows["Changed"].index("int8 AUROC"), rows["Changed"].index("int8 val AUROC")
-    assert [old[i] for i in column] == ["0.700", "0.916 (CutPaste)"]
-    assert [new[i] for i in column] == ["0.900", "0.916 (five families)"]
-    assert "against CutPaste defects or five families of synthetic defects, which can't be compared" in text
-    assert "rank correlation" not in text and "- int8: not pruned. Mean" in text
-    for path in (*folder.glob("seeds/*.json"), folder / "sweep/new.json"):
-        former(path.relative_to(folder).as_posix(), read(path))
-    text = sweep.markdown(folder)
-    assert "(CutPaste)" not in text and "| student.width = 0.25 | 1 | 0.991 | 0.972 | 0.900 |" in text
-    assert "- int8: by quantization-aware training, not pruned. Mean" in text
-
-
-@pytest.mark.parametrize("another", [{"device": "another"}, {"machine": {"cpu": "another", "int8": None}}])
-def test_a_latency_of_another_device_is_not_compared(another, published, monkeypatch):
-    folder = publish.PUBLISHED / "demo"
-    add("sweep/a.json", published, 0, 0.5, 0.001, student__width=0.5)
-    assert "student.width = 0.5" in pareto.front(records.by_change(folder), "p50_ms")
-    new = add("sweep/a.json", published, 0, 0.5, 0.001, student__width=0.5) | another
-    atomic.write_json(folder / "sweep/a.json", new)
-    found = records.by_change(folder)
-    assert pareto.front(found, "p50_ms") == ["default"]
-    assert dict(zip(sweep.HEAD, sweep.table_rows(found)[1], strict=True))["p50 ms"] == NONE
-    figures = []
-    with monkeypatch.context() as patch:
-        patch.setattr(pareto.plots, "save", lambda figure, path: figures.append(figure))
-        pareto.draw(folder, folder / "pareto.png")
-    key = [text.get_text().split(maxsplit=1) for text in figures[0].legends[0].get_texts()]
-    assert key == [["1", "default"], ["2", "student.width = 0.5"]]
-    for axes in figures[0].axes:  # the panel of the size has a point more, which both have room for
-        assert axes.get_ylim()[0] < 0.5 < published["steps"]["int8"]["image_auroc"] < axes.get_ylim()[1]
-    for path in folder.glob("seeds/*.json"):
-        one = read(path)
-        one["steps"]["int8"]["p50_ms"] = None
-        atomic.write_json(path, one)
-    pareto.draw(folder, folder / "pareto.png")  # nothing was timed: one panel says so
-    assert cv2.imread(str(folder / "pareto.png")).std() > 5
-
-
-def test_what_has_no_int8_file_is_refused_before_anything_is_written(record, monkeypatch):
-    monkeypatch.chdir(record[0])
-    publish.publish("bare")
-    for path in (publish.PUBLISHED / "bare").glob("seeds/*.json"):
-        one = read(path)
-        del one["steps"]["int8"]
-        one["settings"]["student"]["width"] = 2.0
-        atomic.write_json(path, one)
-    before = sorted((publish.PUBLISHED / "bare").rglob("*"))
-    with pytest.raises(UserError, match=r"seeds/0\.json: has no AUROC of a variant with the step int8"):
-        publish.publish("bare", beside=True)
-    assert sorted((publish.PUBLISHED / "bare").rglob("*")) == before
-
-
-def test_a_record_named_after_an_older_default_is_replaced(record, monkeypatch):
-    root, made = record
-    monkeypatch.chdir(root)
-    publish.publish("moved")
-    folder = publish.PUBLISHED / "moved"
-    for path in folder.glob("seeds/*.json"):
-        one = read(path)
-        one["settings"]["student"]["width"] = 2.0
-        atomic.write_json(path, one)
-    atomic.write_json(folder / "sweep/old-name.json", made)
-    publish.publish("moved", beside=True)
-    assert [path.name.partition("-")[0] for path in folder.glob("sweep/*.json")] == ["student.width"]
+@pytest.mark.slow
+def test_a_sweep_by_slurm(toy_project, tmp_path):
+    """A stand-in for sbatch runs the job script here; the script itself asks for what Slurm is to give."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, text in (("sbatch", SBATCH), ("scancel", "#!/bin/sh\nkill -- -$1\n")):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    settings = {"CORES": "1", "MEMORY": "1GB", "WALLTIME": "00:10:00", "INTERFACE": "lo"}
+    environment = {f"DASK_JOBQUEUE__SLURM__{key}": value for key, value in settings.items()}
+    environment["PATH"] = f"{tools}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    arguments = ["student.width=0.25,0.5", "--engine", "slurm://short", "--workers", "1"]
+    refused = command(toy_project, *arguments, **environment)
+    assert refused.returncode == 1 and "give --remote" in refused.stderr and not (tools / "submitted").exists()
+    done = command(toy_project, *arguments, "--remote", str(tmp_path / "remote"), **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("stages ran") == 2 and "| student.width = 0.5 | 1 |" in done.stdout
+    script = (tools / "script").read_text()
+    assert "#SBATCH -p short" in script and "--nthreads 1" in script and "#SBATCH -t 00:10:00" in script

@@ -1,0 +1,121 @@
+"""Where the units of a sweep run: processes of this machine, or the workers of Dask that are there or are started.
+
+An engine is a context manager that gives a `concurrent.futures.Executor`; another one is a line of ENGINES. What is
+handed to other machines goes by value: their workers need no checkout of this project.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+
+from edge.errors import UserError
+from experiments import unit
+
+WAIT = 30  # seconds until a scheduler has answered
+MOST_WORKERS = 1000
+
+
+@contextlib.contextmanager
+def local(address: str, workers: int) -> Iterator[Executor]:
+    """Threads of this process, each of which waits for the dvc that it started."""
+    executor = ThreadPoolExecutor(workers, "unit")
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def dask(address: str, workers: int) -> Iterator[Executor]:
+    """The workers that a running scheduler has, now or later."""
+    with _client(f"tcp://{address}") as executor:
+        yield executor
+
+
+@contextlib.contextmanager
+def slurm(address: str, workers: int) -> Iterator[Executor]:
+    """A job of Slurm for each worker; ~/.config/dask/jobqueue.yaml says their partition, memory and time."""
+    jobqueue = _imported("dask_jobqueue")
+    try:
+        cluster = jobqueue.SLURMCluster(processes=1, **({"queue": address} if address else {}))
+        cluster.scale(jobs=workers)
+    except Exception as error:
+        raise UserError(f"slurm: {_reason(error)}; see jobqueue.slurm in ~/.config/dask/jobqueue.yaml") from None
+    with cluster, _client(cluster) as executor:
+        yield executor
+
+
+def _needs_port(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(f"--engine dask://{address}: give the scheduler as dask://HOST:PORT")
+
+
+def _needs_nothing(address: str) -> None:
+    if address:
+        raise UserError(f"--engine local://{address}: local takes no address; --workers says how many")
+
+
+ENGINES: dict[str, tuple[Callable[[str, int], Any], Callable[[str], None]]] = {  # and the check of the address
+    "local": (local, _needs_nothing),
+    "dask": (dask, _needs_port),
+    "slurm": (slurm, lambda address: None),
+}
+
+
+def find(name: str) -> tuple[Callable[[str, int], Any], str]:
+    """The engine and its address of `dask://HOST:PORT` and the like; UserError for another."""
+    scheme, _, address = name.partition("://")
+    if scheme not in ENGINES:
+        raise UserError(f"--engine {name}: there are local, dask://HOST:PORT, slurm[://PARTITION]")
+    engine, check = ENGINES[scheme]
+    check(address)
+    if scheme != "local":
+        _imported("distributed" if scheme != "slurm" else "dask_jobqueue")
+    return engine, address
+
+
+@contextlib.contextmanager
+def _client(to: Any) -> Iterator[Executor]:
+    """An executor of Dask; the unit goes along by value."""
+    cloudpickle, distributed = _imported("cloudpickle"), _imported("distributed")
+    cloudpickle.register_pickle_by_value(unit)
+    try:
+        client = distributed.Client(to, timeout=WAIT, set_as_default=False)
+    except Exception as error:  # an address or a setting that it does not take
+        raise UserError(f"{to}: no scheduler answers ({_reason(error)}); start one with dask scheduler") from None
+    try:
+        yield client.get_executor(pure=False)
+    finally:
+        cloudpickle.unregister_pickle_by_value(unit)
+        client.close()
+
+
+def portable(do: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+    """The same function in a form that goes by value: pickle takes no closure, and cloudpickle then takes all of it."""
+    return lambda job: do(job)
+
+
+def lost(error: BaseException) -> str | None:
+    """Why a unit should be tried again: its process or its worker was killed; None for another error."""
+    if isinstance(error, unit.LostError) or type(error).__name__ == "LostError":
+        return str(error)
+    if type(error).__name__ == "KilledWorker":
+        return "its worker was killed or could not be reached any more"
+    return None
+
+
+def _imported(name: str) -> Any:
+    """A module of the extra `sweep`; UserError without it."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.replace("_", "-")
+        raise UserError(f"{package} is not installed; pip install distributed dask-jobqueue") from None
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{error}".split()) or type(error).__name__
