@@ -112,7 +112,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
         (["query", "catalogue", "--until", "2026-05-01"], "not a time"),
         (["query", "catalogue", "--type", ""], "--type"),
         (["query", "nothing"], "nothing"),
-        (["query", "catalogue/points.jsonl"], "no safetensors file"),
+        (["query", "catalogue/points.jsonl"], "points.jsonl: has a header of"),
         (["label", NOBODY, "--as", "hole"], "none of these points"),
         (["label", NOBODY, "--as", "good"], "no type of defect"),
         (["delete", NOBODY], "none of these points"),
@@ -150,8 +150,9 @@ def test_a_package_that_is_missing(made, capsys, monkeypatch, kind, module, pack
 
 DAMAGE = {
     "no json": ("catalogue.json", b"{", "catalogue.json"),
-    "no model": ("catalogue.json", b"{}", "model"),
-    "wrong model": ("catalogue.json", b'{"model": "x"}', "sha256"),
+    "nothing in it": ("catalogue.json", b"{}", "this is no catalogue"),
+    "no model": ("catalogue.json", lambda content: content.replace(b'"model"', b'"k"'), "model, the sha256 of one"),
+    "wrong model": ("catalogue.json", lambda content: content.replace(MODEL.sha256.encode(), b"x"), "'x': not the sha"),
     "other vectors": ("vectors.safetensors", b"x" * 99, "differs from sha256"),
     "other points": ("points.jsonl", b"{}\n", "differs from sha256"),
 }
@@ -160,7 +161,7 @@ DAMAGE = {
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_catalogues(made, capsys, name):
     file, content, why = DAMAGE[name]
-    (made / file).write_bytes(content)
+    (made / file).write_bytes(content((made / file).read_bytes()) if callable(content) else content)
     refused(capsys, ["push", "catalogue"], why)
 
 
