@@ -17,7 +17,7 @@ from edge.arrays import Floats, Image
 from edge.defects import catalogue, files, region
 from edge.errors import ModelError, UserError, shown
 from edge.event import UTC
-from edge.inference.detector import Detector
+from edge.inference.detector import Detector, Prediction
 from edge.inference.modelfile import open_model
 from edge.preprocess import MAX_PIXELS, read_image, to_sample
 
@@ -52,13 +52,8 @@ def learn(arguments: argparse.Namespace) -> int:
         raise UserError(f"{folder}: no catalogue, which the stage defects makes: it holds {files.HEAD}")
     with files.locked(folder):
         files.settle(folder)
-        if not (folder / files.MODEL).is_dir():
-            raise ModelError(f"{folder / files.MODEL}: not found; a catalogue holds the model that it was made with")
-        detector = Detector(open_model(folder / files.MODEL), arguments.threads)
-        known = catalogue.open_catalogue(folder, detector.info)
-        image = read_image(Path(arguments.image), detector.info.input.depth, arguments.max_pixels)
-        spec = detector.info.input
-        prediction = detector.predict(to_sample([image] * spec.frames, spec.color))
+        known, detector = opened(folder, arguments.threads)
+        prediction, image = looked(detector, Path(arguments.image), arguments.max_pixels)
         weights = None if arguments.box is None else inside(arguments.box, image.shape[0], image.shape[1])
         vector, box = known.vector(prediction, weights)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -69,6 +64,21 @@ def learn(arguments: argparse.Namespace) -> int:
     count = sum(one.type == point.type for one in known.points) + 1
     print(shown(f"{folder}: {len(known.points) + 1} examples, {count} of type {point.type}"))
     return 0
+
+
+def opened(folder: Path, threads: int = 1) -> tuple[catalogue.Catalogue, Detector]:
+    """A catalogue and the model in it; UserError where one is missing or damaged, or they don't fit."""
+    if not (folder / files.MODEL).is_dir():
+        raise ModelError(f"{folder / files.MODEL}: not found; a catalogue holds the model that it was made with")
+    detector = Detector(open_model(folder / files.MODEL), threads)
+    return catalogue.open_catalogue(folder, detector.info), detector
+
+
+def looked(detector: Detector, path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Prediction, Image]:
+    """What a model says of a picture, and the picture."""
+    spec = detector.info.input
+    image = read_image(path, spec.depth, max_pixels)
+    return detector.predict(to_sample([image] * spec.frames, spec.color)), image
 
 
 def add(known: catalogue.Catalogue, vector: Floats, point: catalogue.Point, image: Image) -> None:
