@@ -130,8 +130,9 @@ def changed(folder, name, change):
     [
         ("points.jsonl", lambda b: b[:-20], "line 12 is no example"),
         ("points.jsonl", lambda b: b + b"{}\n", "line 13 is no example"),
+        ("points.jsonl", lambda b: b.replace(b"{", b'{"more": %s, ' % (b"[" * 70 + b"]" * 70), 1), "line 1 is no"),
         ("points.jsonl", lambda b: b.replace(b'"red"', b'"unknown"'), "is no type of defect"),
-        ("points.jsonl", lambda b: b.replace(b'"red"', b"7"), "must be a printable name"),
+        ("points.jsonl", lambda b: b.replace(b'"red"', b"7"), "printable characters"),
         ("points.jsonl", lambda b: b"\n".join(b.split(b"\n")[:4]), "4 examples in points.jsonl but 12 vectors"),
         ("points.jsonl", lambda b: b.replace(b'"score": 0', b'"score": NaN, "a": 0'), "can't be used"),
         ("vectors.safetensors", lambda b: b[:100], "make the catalogue again"),
@@ -226,10 +227,22 @@ def test_an_example_is_learned_without_training(known, tmp_path, capsys):
     found = catalogue.open_catalogue(known)
     assert found.points[-1].line == "3" and found.points[-1].time.endswith("Z")
     assert load_file(known / "vectors.safetensors")["vectors"].shape == (13, 6)
-    assert (known / "thumbnails/000012.jpg").stat().st_size > 100
+    (thumbnail,) = (known / "thumbnails").iterdir()
+    assert found.points[-1].thumbnail == thumbnail.name and thumbnail.stat().st_size > 100
     verdict = edge.load(known / "model", types=known).predict(yellow).type
     assert verdict.nearest[0].type == "yellow" and verdict.distance < 1e-3
     assert not list(known.glob(".*.part")) and not (known / "pending").exists()
+
+
+def test_what_else_is_known_of_the_points_survives(known, tmp_path):
+    """Such as that somebody corrected a type in a store."""
+    more = b'{"corrected": true, "shift": {"a": [1, null]}, "thumbnail": "a.jpg", '
+    changed(known, "points.jsonl", lambda content: content.replace(b"{", more, 1))
+    before = [json.loads(line) for line in (known / "points.jsonl").read_text().splitlines()]
+    picture = save(tmp_path / "in/new.png", typed_models.spot("red", 3)[0])
+    assert main(["learn-type", str(known), str(picture), "red"]) == 0
+    after = [json.loads(line) for line in (known / "points.jsonl").read_text().splitlines()]
+    assert after[:-1] == before and before[0]["corrected"] and "corrected" not in after[-1]
 
 
 def test_a_box_says_where(known, tmp_path):

@@ -219,6 +219,7 @@ GOOD = {"type": "a", "picture": "p.png", "box": [0, 0, 1, 1], "score": 1}
     "change, why",
     [
         ({"type": ""}, "type ''"),
+        ({"type": " "}, "type ' '"),
         ({"type": "a\nb"}, "printable"),
         ({"type": "unknown"}, "no type of defect"),
         ({"type": 3}, "type '3'"),

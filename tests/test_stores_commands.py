@@ -1,12 +1,16 @@
 """`python -m stages.defects push, query, label, delete, pull`: from a catalogue into a store and back."""
 
 import json
+import shutil
 import sys
 
+import cv2
 import numpy as np
 import pytest
+import typed_models
 from stores_points import MODEL, OTHER, PAYLOADS, VECTORS
 
+from edge.__main__ import main as edge
 from stages.defects import commands
 from stages.defects.stores import catalogue
 from stages.defects.stores.catalogue import Catalogue
@@ -112,7 +116,9 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
         (["query", "catalogue", "--until", "2026-05-01"], "not a time"),
         (["query", "catalogue", "--type", ""], "--type"),
         (["query", "nothing"], "nothing"),
-        (["query", "catalogue/points.jsonl"], "no safetensors file"),
+        (["query", "catalogue", "--picture", "a.png"], "catalogue/model: not found"),
+        (["query", "--like", NOBODY, "--picture", "a.png"], "--picture needs a catalogue"),
+        (["query", "catalogue/points.jsonl"], "points.jsonl: has a header of"),
         (["label", NOBODY, "--as", "hole"], "none of these points"),
         (["label", NOBODY, "--as", "good"], "no type of defect"),
         (["delete", NOBODY], "none of these points"),
@@ -148,10 +154,43 @@ def test_a_package_that_is_missing(made, capsys, monkeypatch, kind, module, pack
     refused(capsys, words, f"the store {kind} needs {package}: pip install {package}, or use brute")
 
 
+def test_from_the_stage_to_a_store_and_back_to_a_device(tmp_path, capsys):
+    """What was corrected and removed in a store is what the device knows, and goes on learning with."""
+    known = typed_models.make_catalogue(tmp_path / "known", typed_models.write(tmp_path / "model"))
+    picture = tmp_path / "new.png"
+    cv2.imwrite(str(picture), typed_models.spot("red", 3)[0][..., ::-1])
+    for kind in ("blue", "crack"):  # the same picture and box: in a store, one point
+        assert edge(["learn-type", str(known), str(picture), kind]) == 0
+    (added,) = (known / "thumbnails").iterdir()
+    for store in ("brute", "embedded"):
+        copy = shutil.copytree(known, tmp_path / f"of {store}")
+        where = ["--store", store, "--at", str(tmp_path / "stores"), "--name", store]
+        commands.main(["push", str(copy), *where])
+        assert "14 points pushed, 13 there" in capsys.readouterr().out
+        first, second, third = rows(capsys, str(copy), "--picture", str(picture), "-k", "3", *where)
+        assert first["type"] == "crack" and first["distance"] < 1e-3 and first["query"] == str(picture)
+        assert second["type"] == third["type"] == "red"
+        commands.main(["label", first["id"], "--as", "red", *where])
+        commands.main(["delete", second["id"], *where])
+        commands.main(["pull", str(copy), *where])
+        capsys.readouterr()
+        before = [json.loads(line) for line in (copy / "points.jsonl").read_text().splitlines()]
+        assert len(before) == 12 and second["picture"] not in [point["picture"] for point in before]
+        (mine,) = [point for point in before if "thumbnail" in point]
+        assert mine["type"] == "red" and mine["corrected"] and mine["thumbnail"] == added.name
+        assert edge(["learn-type", str(copy), str(picture), "hole", "--box", "1,1,4,4"]) == 0
+        after = [json.loads(line) for line in (copy / "points.jsonl").read_text().splitlines()]
+        assert after[:-1] == before and after[-1]["type"] == "hole"
+        assert edge(["predict", str(tmp_path / "model"), str(picture), "--types", str(copy), "--json"]) == 0
+        (told,) = json.loads(capsys.readouterr().out.partition("\n")[2])
+        assert told["type"] == "red" and told["distance"] < 1e-3
+
+
 DAMAGE = {
     "no json": ("catalogue.json", b"{", "catalogue.json"),
-    "no model": ("catalogue.json", b"{}", "model"),
-    "wrong model": ("catalogue.json", b'{"model": "x"}', "sha256"),
+    "nothing in it": ("catalogue.json", b"{}", "this is no catalogue"),
+    "no model": ("catalogue.json", lambda content: content.replace(b'"model"', b'"k"'), "model, the sha256 of one"),
+    "wrong model": ("catalogue.json", lambda content: content.replace(MODEL.sha256.encode(), b"x"), "'x': not the sha"),
     "other vectors": ("vectors.safetensors", b"x" * 99, "differs from sha256"),
     "other points": ("points.jsonl", b"{}\n", "differs from sha256"),
 }
@@ -160,7 +199,7 @@ DAMAGE = {
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_catalogues(made, capsys, name):
     file, content, why = DAMAGE[name]
-    (made / file).write_bytes(content)
+    (made / file).write_bytes(content((made / file).read_bytes()) if callable(content) else content)
     refused(capsys, ["push", "catalogue"], why)
 
 

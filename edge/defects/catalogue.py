@@ -2,24 +2,25 @@
 
 A folder with `catalogue.json` (of which model, how a vector is made, how many neighbours vote, from where on a defect
 is unknown; the sha256 of the other two files), `vectors.safetensors`, `points.jsonl` (one object a line, in the same
-order), thumbnails by the number of their point, and the model itself, so that examples can be added.
+order), thumbnails, each named by its point, and the model itself, so that examples can be added.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.arrays import Floats
-from edge.defects import files, region, vectors
+from edge.defects import files, region
 from edge.defects.nearest import nearest
 from edge.defects.region import Box
 from edge.errors import UserError
 from edge.inference.fields import Fields
+from edge.inference.jsonfile import DEEPEST, depth
 
 if TYPE_CHECKING:
     from edge.inference.detector import Prediction
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 UNKNOWN = "unknown"
 RESERVED = (UNKNOWN, "good")  # are no types of defects
-LONGEST = 1000  # characters of a type, a name, a line
-OPTIONAL = ("product", "line", "time")
+LONGEST = 200  # characters of a type, a product, a line
+NEEDED, OPTIONAL = ("type", "picture", "box", "score"), ("product", "line", "time", "thumbnail")
 NEAR = 1e-3  # added to a distance before it is divided by: an example itself does not count infinitely
 SHOWN = 3  # of the nearest examples
 
@@ -52,7 +53,8 @@ class Rules:
 
 @dataclass(frozen=True)
 class Point:
-    """A labelled example; `time` is RFC 3339."""
+    """A labelled example. time: RFC 3339. thumbnail: the name of its file. more: further fields, which are kept as they
+    are, such as `corrected` of a type that somebody changed in a store."""
 
     type: str
     picture: str
@@ -61,10 +63,12 @@ class Point:
     product: str | None = None
     line: str | None = None
     time: str | None = None
+    thumbnail: str | None = None
+    more: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        found = {key: value for key, value in asdict(self).items() if value is not None}
-        return {**found, "box": list(self.box)}
+        known = {key: getattr(self, key) for key in (*NEEDED, *OPTIONAL)}
+        return {**self.more, **{key: value for key, value in known.items() if value is not None}}
 
 
 @dataclass(frozen=True)
@@ -180,27 +184,10 @@ def open_catalogue(folder: str | Path, info: ModelInfo | None = None) -> Catalog
     return catalogue
 
 
-def write_catalogue(folder: Path, rules: Rules, vectors_: Floats, points: list[Point] | tuple[Point, ...]) -> None:
+def write_catalogue(folder: Path, rules: Rules, vectors: Floats, points: Sequence[Point]) -> None:
     """Writes the three files into a folder that holds none yet."""
-    for path, content in contents(rules, vectors_, points):
-        if isinstance(content, bytes):
-            (folder / path).write_bytes(content)
-        else:
-            vectors.write(folder / path, content)
-    (folder / files.HEAD).write_bytes(head(folder, rules))
-
-
-def contents(rules: Rules, vectors_: Floats, points: list[Point] | tuple[Point, ...]) -> list[tuple[str, Any]]:
-    """The names of the files that hold the examples, and what goes into them."""
-    text = "".join(json.dumps(point.to_json(), sort_keys=True) + "\n" for point in points)
-    return [(files.VECTORS, vectors_), (files.POINTS, text.encode())]
-
-
-def head(folder: Path, rules: Rules) -> bytes:
-    """The content of catalogue.json for what `folder` holds."""
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files.EXAMPLES}
-    found = {"format": FORMAT, **asdict(rules), "files": digests}
-    return (json.dumps(found, indent=2, sort_keys=True) + "\n").encode()
+    lines = [json.dumps(point.to_json(), sort_keys=True) for point in points]
+    files.write(folder, {"format": FORMAT, **asdict(rules)}, vectors, lines)
 
 
 def _rules(path: Path, raw: Any) -> Rules:
@@ -220,25 +207,33 @@ def _rules(path: Path, raw: Any) -> Rules:
 
 def _point(path: Path, number: int, text: str) -> Point:
     try:
+        if depth(text) > DEEPEST:
+            raise ValueError
         raw = json.loads(text)
         kind, picture, score = raw["type"], raw["picture"], float(raw["score"])
         x, y, w, h = (int(side) for side in raw["box"])
-        more = {key: raw[key] for key in OPTIONAL if raw.get(key) is not None}
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        known = {key: raw[key] for key in OPTIONAL if raw.get(key) is not None}
+        more = {key: value for key, value in raw.items() if key not in (*NEEDED, *OPTIONAL)}
+    except (ValueError, TypeError, KeyError, OverflowError):
         raise UserError(
             f"{path}: line {number} is no example: an object with type, picture, box [x, y, width, height] and score; "
             "make the catalogue again"
         ) from None
-    wrong = [key for key, value in {"picture": picture, **more}.items() if not isinstance(value, str)]
+    wrong = [key for key, value in {"picture": picture, **known}.items() if not isinstance(value, str)]
     if wrong or not math.isfinite(score):
         raise UserError(f"{path}: line {number}: {(wrong or ['score'])[0]} can't be used; make the catalogue again")
     check_type(kind, f"{path}: line {number}")
-    return Point(kind, picture, (x, y, w, h), score, **more)
+    return Point(kind, picture, (x, y, w, h), score, **known, more=more)
+
+
+def is_name(value: Any) -> bool:
+    """Whether a type, a product or a line may be called so."""
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable() and len(value) <= LONGEST
 
 
 def check_type(kind: Any, where: str) -> None:
     """UserError for what can't be the name of a type."""
-    if not isinstance(kind, str) or not kind.strip() or not kind.isprintable() or len(kind) > LONGEST:
-        raise UserError(f"{where}: type = {kind!r:.80}: must be a printable name")
+    if not is_name(kind):
+        raise UserError(f"{where}: type = {kind!r:.80}: must be 1 to {LONGEST} printable characters")
     if kind in RESERVED:
         raise UserError(f"{where}: type = {kind!r}: is no type of defect; choose another name")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from edge.arrays import Floats, Image
 from edge.defects import catalogue, files, region
 from edge.errors import ModelError, UserError, shown
 from edge.event import UTC
-from edge.inference.detector import Detector
+from edge.inference.detector import Detector, Prediction
 from edge.inference.modelfile import open_model
 from edge.preprocess import MAX_PIXELS, read_image, to_sample
 
@@ -44,19 +46,14 @@ def learn(arguments: argparse.Namespace) -> int:
     catalogue.check_type(arguments.type, str(folder))
     for key in ("product", "line"):
         text = getattr(arguments, key)
-        if text is not None and (not text.isprintable() or not 0 < len(text) <= catalogue.LONGEST):
-            raise UserError(f"--{key} {text!r:.80}: must be printable text")
+        if text is not None and not catalogue.is_name(text):
+            raise UserError(f"--{key} {text!r:.80}: must be 1 to {catalogue.LONGEST} printable characters")
     if not (folder / files.HEAD).exists() and not (folder / files.PENDING).exists():
         raise UserError(f"{folder}: no catalogue, which the stage defects makes: it holds {files.HEAD}")
     with files.locked(folder):
         files.settle(folder)
-        if not (folder / files.MODEL).is_dir():
-            raise ModelError(f"{folder / files.MODEL}: not found; a catalogue holds the model that it was made with")
-        detector = Detector(open_model(folder / files.MODEL), arguments.threads)
-        known = catalogue.open_catalogue(folder, detector.info)
-        image = read_image(Path(arguments.image), detector.info.input.depth, arguments.max_pixels)
-        spec = detector.info.input
-        prediction = detector.predict(to_sample([image] * spec.frames, spec.color))
+        known, detector = opened(folder, arguments.threads)
+        prediction, image = looked(detector, Path(arguments.image), arguments.max_pixels)
         weights = None if arguments.box is None else inside(arguments.box, image.shape[0], image.shape[1])
         vector, box = known.vector(prediction, weights)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -69,9 +66,24 @@ def learn(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def opened(folder: Path, threads: int = 1) -> tuple[catalogue.Catalogue, Detector]:
+    """A catalogue and the model in it; UserError where one is missing or damaged, or they don't fit."""
+    if not (folder / files.MODEL).is_dir():
+        raise ModelError(f"{folder / files.MODEL}: not found; a catalogue holds the model that it was made with")
+    detector = Detector(open_model(folder / files.MODEL), threads)
+    return catalogue.open_catalogue(folder, detector.info), detector
+
+
+def looked(detector: Detector, path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Prediction, Image]:
+    """What a model says of a picture, and the picture."""
+    spec = detector.info.input
+    image = read_image(path, spec.depth, max_pixels)
+    return detector.predict(to_sample([image] * spec.frames, spec.color)), image
+
+
 def add(known: catalogue.Catalogue, vector: Floats, point: catalogue.Point, image: Image) -> None:
     """Writes the catalogue with one more example, and its thumbnail; by whoever holds the lock."""
-    thumbnail(known.folder, len(known.points), image, point.box)
+    point = replace(point, thumbnail=thumbnail(known.folder, image, point.box))
     vectors, points = np.concatenate([known.vectors, vector[None]]), (*known.points, point)
     files.replace(known.folder, lambda fresh: catalogue.write_catalogue(fresh, known.rules, vectors, points))
 
@@ -87,20 +99,22 @@ def inside(text: str, height: int, width: int) -> Floats:
     return region.marked(mask)
 
 
-def thumbnail(folder: Path, number: int, image: Image, box: region.Box) -> None:
-    """Writes what is around the box of example `number`, as a small JPEG."""
+def thumbnail(folder: Path, image: Image, box: region.Box) -> str:
+    """Writes what is around the box, as a small JPEG; returns its name, which follows from its content, so that the
+    point that holds the name may be moved or leave."""
     x, y, w, h = box
     more_x, more_y = max(4, round(AROUND * w)), max(4, round(AROUND * h))
     crop = image[max(0, y - more_y) : y + h + more_y, max(0, x - more_x) : x + w + more_x]
     scale = THUMBNAIL / max(crop.shape[:2])
     size = max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale))
     small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    fine, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-    path = folder / files.THUMBNAILS / f"{number:06d}.jpg"
+    jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1].tobytes()
+    path = folder / files.THUMBNAILS / f"{hashlib.sha256(jpeg).hexdigest()[:16]}.jpg"
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(exist_ok=True)
-        part.write_bytes(jpeg.tobytes() if fine else b"")
+        part.write_bytes(jpeg)
         os.replace(part, path)
     except OSError as error:
         raise UserError(f"{path}: can't be written: {error.strerror or error}") from None
+    return path.name

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,6 @@ HEAD, VECTORS, POINTS = "catalogue.json", "vectors.safetensors", "points.jsonl"
 EXAMPLES = (VECTORS, POINTS)
 THUMBNAILS, MODEL = "thumbnails", "model"
 PENDING, LOCK = "pending", ".lock"
-MOST_BYTES = 1 << 30
 TRIES, PAUSE = 3, 0.05  # of reading again; seconds before it
 
 
@@ -67,7 +67,7 @@ def _read(folder: Path) -> Whole:
         raise UserError(f"{place / HEAD}: files: missing; this is no catalogue")
     found = {name: content(place / name) for name in EXAMPLES}
     for name, data in found.items():
-        if hashlib.sha256(data).hexdigest() != digests.get(name):
+        if _digest(data) != digests.get(name):
             raise UserError(f"{place / name}: content differs from sha256 in {HEAD}; make the catalogue again")
     return Whole(head, vectors.read(place / VECTORS, found[VECTORS]), found[POINTS])
 
@@ -84,6 +84,19 @@ def content(path: Path) -> bytes:
         raise FileNotFoundError(path) from None
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror or error}") from None
+
+
+def write(folder: Path, head: dict[str, Any], vectors_: Floats, lines: Sequence[str]) -> None:
+    """Writes the three files: `head` is all of catalogue.json but the digests, a line the JSON text of a point."""
+    vectors.write(folder / VECTORS, vectors_)
+    (folder / POINTS).write_bytes("".join(line + "\n" for line in lines).encode())
+    digests = {name: _digest((folder / name).read_bytes()) for name in EXAMPLES}
+    text = json.dumps({**head, "files": digests}, indent=2, sort_keys=True)
+    (folder / HEAD).write_bytes(f"{text}\n".encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 @contextmanager

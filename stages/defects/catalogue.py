@@ -19,9 +19,9 @@ def write(folder: Path, detector: Detector, seen: list[Seen], way: Way, limit: f
     folder.mkdir()
     shutil.copytree(detector.info.folder, folder / MODEL)
     points = []
-    for number, one in enumerate(seen):
+    for one in seen:
         box = region.box(one.weights[way.pooling], one.size)
-        points.append(Point(one.item.defect, one.item.path, box, one.score))
-        thumbnail(folder, number, read_image(one.folder / one.item.path, depth), box)
+        name = thumbnail(folder, read_image(one.folder / one.item.path, depth), box)
+        points.append(Point(one.item.defect, one.item.path, box, one.score, thumbnail=name))
     rules = Rules(detector.info.sha256, way.dimensions, way.pooling, way.k, limit)
     write_catalogue(folder, rules, samples.vectors(seen, way.pooling, way.dimensions), points)

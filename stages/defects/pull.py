@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from edge.defects import files
 from edge.errors import UserError
 from stages.common.textfile import short
 from stages.defects import options
-from stages.defects.stores import catalogue
 from stages.defects.stores.brute import Brute
 
 
@@ -24,7 +24,7 @@ def run(arguments) -> None:
     with options.opened(arguments) as store:
         if not store.count(chosen):
             raise UserError(f"{store.name}: has no such points; {short(folder)} is as it was")
-        if not (folder / catalogue.ABOUT).exists():
+        if not (folder / files.HEAD).exists():
             raise UserError(f"{short(folder)}: no catalogue; copy the one that was pushed, to keep its other settings")
         with Brute(str(folder.parent), folder.name, store.model) as kept, kept.rebuilt() as fresh:
             for _, vectors, payloads in store.scroll(chosen):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.defects import files
 from edge.defects.nearest import nearest
 from edge.errors import UserError
 from stages.common.textfile import short
@@ -42,7 +43,7 @@ class Brute(Store):
             raise
 
     def _open(self, model: Model | None) -> None:
-        catalogue.settle(self.folder)
+        files.settle(self.folder)
         if not catalogue.exists(self.folder):
             if model is None or not unused(self.folder):
                 raise UserError(f"{self.name}: holds no catalogue but other files; choose another name")
@@ -52,9 +53,8 @@ class Brute(Store):
         self.model = same_model(self.name, found.model, model)
         self._about = found.about
         self._journal = Journal(self.folder)
-        self._points = Points(self.model, found.vectors, found.payloads)
-        if len(self._points.rows) != len(found.payloads):
-            raise UserError(f"{self.name}: two points of the same picture and box; make it again")
+        self._points = Points(self.model.dimension)
+        self._apply(upsert=found.payloads, vectors=found.vectors)  # (a device may add a picture twice: the last counts)
         for change in self._journal.changes():
             self._apply(**change)
 
@@ -146,7 +146,7 @@ class _Fresh(Brute):
 
     def __init__(self, name: str, model: Model):
         self.name, self.model = name, model
-        self._points = Points(model, np.empty((0, model.dimension), np.float32), [])
+        self._points = Points(model.dimension)
 
     def _record(self, **change) -> None:
         self._apply(**change)
@@ -158,11 +158,11 @@ class _Fresh(Brute):
 class Points:
     """Vectors in one array that grows, payloads beside it, and columns of the fields that are filtered by."""
 
-    def __init__(self, model: Model, vectors: np.ndarray, payloads: list[Payload]):
-        self.ids = [identifier(model, payload) for payload in payloads]
-        self.rows = {one: row for row, one in enumerate(self.ids)}
-        self.payloads = payloads
-        self._room = vectors
+    def __init__(self, dimension: int):
+        self.ids: list[str] = []
+        self.rows: dict[str, int] = {}
+        self.payloads: list[Payload] = []
+        self._room = np.empty((0, dimension), np.float32)
         self._columns: dict[str, np.ndarray] = {}
         self._codes: dict[str, dict[str, int]] = {}
 

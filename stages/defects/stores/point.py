@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from edge.defects.catalogue import LONGEST, RESERVED, is_name
 from edge.errors import UserError
 from stages.common.textfile import short
 
 Payload = dict[str, Any]
 KEYWORDS = ("type", "product", "line")  # fields of a payload that are filtered by their values
-RESERVED = ("unknown", "good")  # are no types of defects
-LONGEST = 200  # characters of a keyword
 UNIT = 1e-3  # how far the length of a vector may be from 1
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -107,9 +106,9 @@ def _is_uuid(text: object) -> bool:
     return True
 
 
-def keyword(value: object, field: str) -> str:
+def keyword(value: Any, field: str) -> str:
     """The value of a field that is filtered by; UserError unless it is a line of text."""
-    if not isinstance(value, str) or not 0 < len(value) <= LONGEST or not value.isprintable():
+    if not is_name(value):
         raise UserError(f"{field} {short(value)!r}: must be 1 to {LONGEST} printable characters")
     if field == "type" and value in RESERVED:
         raise UserError(f"type {value!r}: is no type of defect; choose another name")
