@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge.errors import UserError
 from experiments import ci_page, shared
+from experiments.records import flat
 from stages.common import atomic, params
 from stages.common.yamlfile import parse
 
@@ -108,15 +109,6 @@ def state(contents) -> dict:
         "results": {(r["variant"], r["device"]): r for r in json.loads(summary)} if summary else None,
         "machines": {(r["variant"], r["device"]): (r.get("machine") or {}).get("cpu") for r in rows},
     }
-
-
-def flat(tree: dict, prefix: str = "") -> dict:
-    """{"a.b": value} of {"a": {"b": value}}."""
-    found: dict = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return found
 
 
 def keep(name: str, before: bytes | None) -> str | None:
