@@ -151,6 +151,34 @@ def test_a_lost_unit_is_tried_once_more_and_then_reported(losses, calls, failed,
     assert not failed or "2 times" in found["seed=5"]
 
 
+def test_no_unit_waits_at_a_worker_which_may_die():
+    """As many units run as the workers take, also when some of these come or go; at least one, for who comes later."""
+    from concurrent.futures import Future
+
+    class Growing:
+        """Room for none, one, two, ... and the end of the oldest unit whenever somebody asks for room."""
+
+        def __init__(self):
+            self.open, self.rooms, self.most = [], 0, []
+
+        def room(self):
+            if self.open:
+                self.open.pop(0).set_result({})
+            self.rooms += 1
+            return self.rooms - 1
+
+        def submit(self, do, job):
+            self.open.append(Future())
+            self.most.append((len(self.open), self.rooms - 1))
+            if len(self.most) == 6:
+                [future.set_result({}) for future in self.open]
+            return self.open[-1]
+
+    growing, kept = Growing(), []
+    assert not sweep.run_units(units("seed=0,1,2,3,4,5"), {}, growing, lambda one, result: kept.append(one.name))
+    assert len(set(kept)) == 6 and all(count <= max(room, 1) for count, room in growing.most)
+
+
 def test_a_unit_that_fails_is_not_tried_again():
     flaky = Flaky(9, unit.UnitError)
     assert (
