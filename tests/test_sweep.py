@@ -287,17 +287,17 @@ def test_a_sweep_of_one_machine(toy_project, tmp_path):
 
 @pytest.mark.slow
 def test_dvc_ends_with_its_worker_and_what_it_left_goes(tmp_path):
-    folder = sweep_project.make(tmp_path / "project", train=60)
+    folder = sweep_project.make(tmp_path / "project", train=200)
     log, scratch = tmp_path / "log", tmp_path / "scratch"
     line = [sys.executable, "-m", "experiments", "sweep", "seed=0", "--scratch", str(scratch)]
     environment = toy.environment(PYTHONPATH=str(ROOT), TOY_LOG=str(log))
     process = subprocess.Popen(line, cwd=folder, env=environment, start_new_session=True)
-    end = time.monotonic() + 60
-    while not (log.exists() and "train" in log.read_text()) and time.monotonic() < end:
+    while not (log.exists() and "train" in log.read_text()):
         time.sleep(0.05)
     stage = int(log.read_text().split()[-1])
     process.send_signal(signal.SIGKILL)
     process.wait()
+    end = time.monotonic() + 100  # the stage would sleep longer
     while (alive := Path(f"/proc/{stage}").exists()) and time.monotonic() < end:
         time.sleep(0.05)
     assert not alive and len(list(scratch.glob("unit-*"))) == 1
