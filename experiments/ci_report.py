@@ -10,13 +10,15 @@ from pathlib import Path
 
 from edge.errors import UserError
 from experiments import ci_page, shared
+from experiments.records import flat
 from stages.common import atomic, params
 from stages.common.yamlfile import parse
 
 PAGE, BASE_PLOTS = Path("reports/ci.md"), Path("reports/ci-base")
 SUMMARY, PLOTS = "reports/summary.json", Path("reports/plots")
 REPORT = ("reports/index.html", SUMMARY, "reports/metrics.json", PLOTS.as_posix())
-WITHHELD = ("defects.png", "examples.png")  # they show pictures of the data, which a comment may carry elsewhere
+# they show pictures of the data, which a comment may carry elsewhere
+WITHHELD = ("clips.png", "defects.png", "examples.png", "explanation.png", "types_examples.png")
 OWN = Path("data/raw")
 
 
@@ -108,15 +110,6 @@ def state(contents) -> dict:
         "results": {(r["variant"], r["device"]): r for r in json.loads(summary)} if summary else None,
         "machines": {(r["variant"], r["device"]): (r.get("machine") or {}).get("cpu") for r in rows},
     }
-
-
-def flat(tree: dict, prefix: str = "") -> dict:
-    """{"a.b": value} of {"a": {"b": value}}."""
-    found: dict = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return found
 
 
 def keep(name: str, before: bytes | None) -> str | None:

@@ -76,6 +76,23 @@ def find(name: str) -> tuple[Callable[[str, int], Any], str]:
     return engine, address
 
 
+class Workers(Executor):
+    """The workers of Dask. A worker that dies takes along what only waited at it, so nothing should: see `room`."""
+
+    def __init__(self, client: Any):
+        self._client, self._executor = client, client.get_executor(pure=False)
+
+    def submit(self, *arguments: Any, **named: Any) -> Any:
+        return self._executor.submit(*arguments, **named)
+
+    def room(self) -> int:
+        """How many units they can run at a time, as many as there are now; 0 where the scheduler doesn't answer."""
+        try:
+            return sum(self._client.nthreads().values())
+        except OSError:
+            return 0
+
+
 @contextlib.contextmanager
 def _client(to: Any) -> Iterator[Executor]:
     """An executor of Dask; the unit goes along by value."""
@@ -86,7 +103,7 @@ def _client(to: Any) -> Iterator[Executor]:
     except Exception as error:  # an address or a setting that it does not take
         raise UserError(f"{to}: no scheduler answers ({_reason(error)}); start one with dask scheduler") from None
     try:
-        yield client.get_executor(pure=False)
+        yield Workers(client)
     finally:
         cloudpickle.unregister_pickle_by_value(unit)
         client.close()

@@ -6,8 +6,6 @@ units of a sweep have their figures too. Takes a minute; what lacks its program 
 
 import argparse
 import os
-import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -29,6 +27,7 @@ from edge.link.seal import seal, sealing, unseal
 from edge.watch.avi import AviFile
 from edge.watch.recorder import Settings as ClipSettings
 from experiments import provenance, scale_table, unit
+from experiments.soak_parties import LOCAL, Broker, mosquitto
 from hardware_runners.runner.remote import machine
 from stages.common import atomic
 from stages.report.formatting import markdown_list, markdown_table
@@ -103,16 +102,10 @@ def events(folder: Path, seconds: float) -> dict[str, float]:
 
 def broker(folder: Path, seconds: float, size: int) -> dict[str, float] | None:
     """Messages of that size a second through mosquitto, QoS 1 from one publisher to one subscriber; None without it."""
-    program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
-    if program is None:
+    if mosquitto() is None:
         return None
     import paho.mqtt.client as paho
 
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    config = folder / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
-    process = subprocess.Popen([program, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     clients = [paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5) for _ in range(2)]
     publisher, subscriber = clients
     listen: Any = subscriber  # its callbacks may take any arguments
@@ -121,37 +114,25 @@ def broker(folder: Path, seconds: float, size: int) -> dict[str, float] | None:
     listen.on_subscribe = lambda *_: ready.set()
     listen.on_message = lambda client, data, message: came.append(time.perf_counter())
     publisher.max_inflight_messages_set(WINDOW)
-    try:
-        _connected(clients, port)
-        if not ready.wait(10):
-            raise UserError("mosquitto: takes no subscriber; look at its log")
+    with Broker(folder / "broker") as running:
+        try:
+            for client in clients:
+                client.connect(LOCAL, running.port)
+                client.loop_start()
+            if not ready.wait(10):
+                raise UserError("mosquitto: takes no subscriber; look at its log")
 
-        def publish(i: int) -> None:
-            publisher.publish("scale/events", payload, 1)
-            while i - len(came) > WINDOW:
-                time.sleep(0.0005)
+            def publish(i: int) -> None:
+                publisher.publish("scale/events", payload, 1)
+                while i - len(came) > WINDOW:
+                    time.sleep(0.0005)
 
-        used = _cpu(process.pid)
-        found = rate(publish, seconds, time.perf_counter)
-        return {"messages_per_s": found, "broker_per_core_s": len(came) / (_cpu(process.pid) - used)}
-    finally:
-        for client in clients:
-            client.loop_stop()
-        process.kill()
-        process.wait()
-
-
-def _connected(clients: list[Any], port: int) -> None:
-    for client in clients:
-        for attempt in range(200):
-            try:
-                client.connect("127.0.0.1", port)
-                break
-            except OSError:
-                if attempt == 199:
-                    raise UserError(f"mosquitto: does not listen on port {port}") from None
-                time.sleep(0.05)
-        client.loop_start()
+            used = _cpu(running.pid)
+            found = rate(publish, seconds, time.perf_counter)
+            return {"messages_per_s": found, "broker_per_core_s": len(came) / (_cpu(running.pid) - used)}
+        finally:
+            for client in clients:
+                client.loop_stop()
 
 
 def _cpu(pid: int) -> float:

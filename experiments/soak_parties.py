@@ -20,11 +20,16 @@ from edge.link.seal import unseal
 LOCAL = "127.0.0.1"
 
 
+def mosquitto() -> str | None:
+    """The program, which lies where only root looks; None where there is none."""
+    return shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
 class Broker:
     """A mosquitto on a free port of this machine, in a folder of its own; UserError where there is none."""
 
     def __init__(self, folder: Path):
-        program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        program = mosquitto()
         if program is None:
             raise UserError("no mosquitto; apt-get install mosquitto")
         folder.mkdir()
@@ -35,6 +40,7 @@ class Broker:
         config.write_text("\n".join(lines) + "\n")
         with open(folder / "log", "wb") as log:
             self._process = subprocess.Popen([program, "-c", config], stdout=log, stderr=log)
+        self.pid = self._process.pid
         end = time.monotonic() + 10
         while not self._answers():
             if time.monotonic() > end or self._process.poll() is not None:

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import zlib
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from stages.report.summary import read_json
 FOLDER = Path("reports/sweeps")
 MOST = 200  # units of a sweep, unless --most says more
 ATTEMPTS = 2  # of a unit whose worker was killed
+LOOK = 2  # seconds, after which workers that came meanwhile get units
 
 
 def record_file(folder: Path, one: Unit) -> Path:
@@ -41,13 +43,13 @@ def run_units(todo: list[Unit], job: dict[str, Any], executor: Any, keep) -> dic
     failed: dict[str, str] = {}
     work = engines.portable(unit.do)
     attempts = dict.fromkeys((one.key for one in todo), 1)
-
-    def submit(one: Unit) -> Future:
-        return executor.submit(work, job | {"overrides": one.overrides})
-
-    running = {submit(one): one for one in todo}
-    while running:
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
+    room = getattr(executor, "room", lambda: len(todo))
+    waiting, running = deque(todo), dict[Future, Unit]()
+    while waiting or running:
+        for _ in range(min(len(waiting), max(room(), 1) - len(running)) if waiting else 0):
+            one = waiting.popleft()
+            running[executor.submit(work, job | {"overrides": one.overrides})] = one
+        for future in wait(running, LOOK if waiting else None, FIRST_COMPLETED).done:
             one = running.pop(future)
             try:
                 keep(one, future.result())
@@ -61,7 +63,7 @@ def run_units(todo: list[Unit], job: dict[str, Any], executor: Any, keep) -> dic
                 if why and attempts[one.key] < ATTEMPTS:
                     attempts[one.key] += 1
                     say(f"{one.name}: {why}; trying again")
-                    running[submit(one)] = one
+                    waiting.append(one)
                 elif why:
                     failed[one.name] = f"{why}, {attempts[one.key]} times; has it enough memory?"
                 else:

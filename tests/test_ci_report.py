@@ -1,6 +1,7 @@
 """`make ci-report`: what the page says of a change, and what is refused in one line; the whole: test_pipeline.py."""
 
 import json
+import re
 import shutil
 import subprocess
 from types import SimpleNamespace
@@ -91,6 +92,13 @@ def test_plots_that_differ_stand_beside_those_of_the_base(here):
     assert (here / "reports" / place).read_bytes() == b"old"
     text = page(*[state(result("a", 0.9, 1000, 1.0))] * 2, {"a.png": place, "b.png": None})
     assert f"| ![a.png before]({place}) | ![a.png](plots/a.png) |" in text and "1 of 2 differ" in text
+
+
+def test_no_plot_that_shows_pictures_of_the_data_is_in_the_page():
+    """Every file that the report draws by a name of its own is either withheld or known to be a chart."""
+    text = "".join(path.read_text() for path in (ROOT / "stages/report").glob("*.py"))
+    named = set(re.findall(r'"(\w+\.png)"', text))
+    assert named == {*ci_report.WITHHELD, "supervised.png", "types_confusion.png", "types_map.png"}
 
 
 @pytest.fixture

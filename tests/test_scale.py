@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import ROOT
 
 from edge.errors import UserError
 from experiments import scale, scale_table
@@ -38,6 +39,24 @@ def test_the_table_divides_what_is_there_by_what_a_device_needs(tmp_path):
     (tmp_path / "scale.json").unlink()
     with pytest.raises(UserError, match="no measurement; run python -m experiments scale"):
         scale_table.markdown(tmp_path)
+
+
+def test_the_sentences_of_the_pages_agree_with_the_records():
+    """Where a page says in words what a record says in figures."""
+    scale_page, sweeps = ((ROOT / f"docs/{name}.md").read_text() for name in ("scale", "sweeps"))
+    found = json.loads((ROOT / "reports/published/scale/scale.json").read_text())
+    rows = {row[0]: row for row in scale_table.rows(found)}
+    assert f"about {found['sweep']['unit_cpu_s']:.1f} s of processor time" in sweeps
+    assert "keeps 30 days of some thirty devices" in scale_page
+    assert 25 <= int(rows["clips of 30 days on 1.00 TB"][3]) <= 35
+    assert "more than 0.1 s from two hundred devices on" in scale_page
+    assert 180 <= int(rows["search a year's vectors within 100 ms"][3]) <= 220
+    peak = 1000 * scale_table.PEAK_RATE
+    assert "`keep it on disk` above, which the peak exceeds" in scale_page and found["events"]["kept_per_s"] < peak
+    assert "the peak of 1 000 devices is a small part" in scale_page and 5 * peak < found["broker"]["messages_per_s"]
+    stores = json.loads((ROOT / "reports/published/stores/100k.json").read_text())["rows"]
+    (indexed,) = (row["indexed_ms"]["p50"] for row in stores if row["store"] == "embedded")
+    assert f"[{indexed:.2f} ms](defect-stores.md#what-they-cost) a query for 100 k points" in scale_page
 
 
 def test_a_rate_is_that_of_the_fastest_block():

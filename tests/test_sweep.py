@@ -151,6 +151,34 @@ def test_a_lost_unit_is_tried_once_more_and_then_reported(losses, calls, failed,
     assert not failed or "2 times" in found["seed=5"]
 
 
+def test_no_unit_waits_at_a_worker_which_may_die():
+    """As many units run as the workers take, also when some of these come or go; at least one, for who comes later."""
+    from concurrent.futures import Future
+
+    class Growing:
+        """Room for none, one, two, ... and the end of the oldest unit whenever somebody asks for room."""
+
+        def __init__(self):
+            self.open, self.rooms, self.most = [], 0, []
+
+        def room(self):
+            if self.open:
+                self.open.pop(0).set_result({})
+            self.rooms += 1
+            return self.rooms - 1
+
+        def submit(self, do, job):
+            self.open.append(Future())
+            self.most.append((len(self.open), self.rooms - 1))
+            if len(self.most) == 6:
+                [future.set_result({}) for future in self.open]
+            return self.open[-1]
+
+    growing, kept = Growing(), []
+    assert not sweep.run_units(units("seed=0,1,2,3,4,5"), {}, growing, lambda one, result: kept.append(one.name))
+    assert len(set(kept)) == 6 and all(count <= max(room, 1) for count, room in growing.most)
+
+
 def test_a_unit_that_fails_is_not_tried_again():
     flaky = Flaky(9, unit.UnitError)
     assert (
@@ -259,17 +287,17 @@ def test_a_sweep_of_one_machine(toy_project, tmp_path):
 
 @pytest.mark.slow
 def test_dvc_ends_with_its_worker_and_what_it_left_goes(tmp_path):
-    folder = sweep_project.make(tmp_path / "project", train=60)
+    folder = sweep_project.make(tmp_path / "project", train=200)
     log, scratch = tmp_path / "log", tmp_path / "scratch"
     line = [sys.executable, "-m", "experiments", "sweep", "seed=0", "--scratch", str(scratch)]
     environment = toy.environment(PYTHONPATH=str(ROOT), TOY_LOG=str(log))
     process = subprocess.Popen(line, cwd=folder, env=environment, start_new_session=True)
-    end = time.monotonic() + 60
-    while not (log.exists() and "train" in log.read_text()) and time.monotonic() < end:
+    while not (log.exists() and "train" in log.read_text()):
         time.sleep(0.05)
     stage = int(log.read_text().split()[-1])
     process.send_signal(signal.SIGKILL)
     process.wait()
+    end = time.monotonic() + 100  # the stage would sleep longer
     while (alive := Path(f"/proc/{stage}").exists()) and time.monotonic() < end:
         time.sleep(0.05)
     assert not alive and len(list(scratch.glob("unit-*"))) == 1

