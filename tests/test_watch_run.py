@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import sites
 import tiny_models
+import typed_models
 from conftest import ROOT, one_line
 
 import edge
@@ -389,6 +390,25 @@ def test_an_anomaly_model_gives_score_threshold_and_model(site):
     _, watcher = watched(read_site("site.json"), Inputs())
     assert 5 <= watcher.eyes.counts["anomaly"] < 75  # while nothing moves, every two seconds
     assert events[0].model.name == raw["name"] and events[0].model.sha256 in raw["files"].values()
+
+
+def test_a_letterboxed_frame_fills_its_map(here):
+    """A zone is one of the frame, not of the model's input, half of which such a frame leaves empty."""
+    typed_models.write(here / "model", resize="letterbox")
+    frame = np.zeros((16, 32, 3), np.uint8)
+    frame[13:, 20:24] = 230
+    low = {"name": "low", "polygon": [[0, 0.5], [1, 0.5], [1, 1], [0, 1]]}
+    high = {"name": "high", "polygon": [[0, 0], [1, 0], [1, 0.5], [0, 0.5]]}
+    camera = {"name": "cam", "source": "in.avi", "anomaly": "scene", "rate": 25, "motion": 0}
+    models = [{"name": "scene", "folder": "model"}]
+    rules = [{"rule": "anomaly", "zone": ["low", "high"]}]
+    sites.write(here, sites.small(cameras=[camera], models=models, zones=[low, high], rules=rules))
+    sink, looks = Kept(), []
+    found = read_site("site.json")
+    watcher = Watcher(found, found.cameras[0], sink, live=False, seen=lambda scene: looks.append(scene.anomaly))
+    watcher.look(frame, 0.0, datetime(2026, 6, 3, 12, tzinfo=UTC))
+    assert [event.zone for event in sink.events] == ["low"]
+    assert np.array_equal(looks[0].map, edge.load("model").predict(frame).raw_map)
 
 
 def test_a_model_with_a_state_is_refused(site):

@@ -82,7 +82,8 @@ class Eyes:
         if self.due("anomaly", step.models, seconds) and self._unjudged:
             self._unjudged = False
             detector, info = self._detector, self._detector.info
-            found = detector.judge(self._ring.sample() if self._ring else detector.resize(frame))
+            sample = self._ring.sample() if self._ring else detector.resize(frame)
+            found = detector.judge(sample, (frame.shape[0], frame.shape[1]))
             self.counts["anomaly"] += 1
             map, by_map = smoothed(found.raw_map, info.score.smooth), info.score.rule == "max"
             self._anomaly = seconds, Anomaly(found.score, info.threshold, map, by_map, info.name, info.sha256)
