@@ -99,8 +99,8 @@ class Held(Generic[K]):
         self._since: dict[K, tuple[float, float]] = {}  # first and last time
 
     def step(self, keys: Iterable[K], now: float) -> dict[K, float]:
-        """Seconds by key, of those that hold now."""
-        holding = set(keys)
+        """Seconds by key, of those that hold now, in their order: a replay reports the same every time."""
+        holding = dict.fromkeys(keys)
         self._since = {key: times for key, times in self._since.items() if now - times[1] <= max(self.gap, OUTAGE)}
         for key in holding:
             self._since[key] = self._since.get(key, (now, now))[0], now
