@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -50,6 +50,26 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A labelled picture of a catalogue of types, and how far the defect is from it."""
+
+    type: str
+    picture: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class Defect:
+    """What kind of defect it is, with the keys of `predict --json`: "unknown", or the type with most of the `votes`
+    (shares of the nearest examples); `distance` is that of the nearest one."""
+
+    type: str
+    votes: Mapping[str, float]
+    distance: float
+    nearest: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
 class Clip:
     """A recorded clip in the device's folder of clips: file name, sha256, bytes and seconds of the video, and the file
     name of the JPEG of its peak."""
@@ -64,7 +84,8 @@ class Clip:
 @dataclass(frozen=True)
 class Event:
     """One message of an event. `rule` is the name that the site gave the rule, `kind` what the rule is (loitering);
-    `time` has a time zone, and goes out in UTC. Score, threshold and model are those of the anomaly model, if any."""
+    `time` has a time zone, and goes out in UTC. Score, threshold and model are those of the anomaly model, if any, and
+    `defect` what its catalogue of types says."""
 
     id: str
     phase: str
@@ -81,6 +102,7 @@ class Event:
     threshold: float | None = None
     model: Model | None = None
     clip: Clip | None = None
+    defect: Defect | None = None
 
     @property
     def message(self) -> str:
@@ -128,6 +150,8 @@ def _cloudevent(event: Event) -> dict[str, Any]:
         "model": event.model and vars(event.model),
         "clip": event.clip and vars(event.clip),
     }
+    if event.defect:
+        data["defect"] = asdict(event.defect)
     return {
         "specversion": "1.0",
         "id": event.message,
@@ -181,6 +205,7 @@ def _data(data: Fields, phase: str, device: str, sequence: int, time: datetime) 
         threshold=None if data.get("threshold") is None else data.number("threshold"),
         model=data.optional("model", lambda model: Model(_name(model, "name"), _sha256(model))),
         clip=data.optional("clip", _clip),
+        defect=data.optional("defect", _defect),
     )
 
 
@@ -202,16 +227,38 @@ def _clip(fields: Fields) -> Clip:
     return Clip(_name(fields, "name"), _sha256(fields), size, seconds, picture)
 
 
+def _defect(fields: Fields) -> Defect:
+    return Defect(
+        type=_name(fields, "type"),
+        votes=fields.object("votes", _votes),
+        distance=fields.number("distance", 0),
+        nearest=fields.objects("nearest", _example),
+    )
+
+
+def _votes(fields: Fields) -> Mapping[str, float]:
+    return {_key(fields, key): fields.number(key, 0, high=1) for key in fields.mapping()}
+
+
+def _example(fields: Fields) -> Example:
+    return Example(_name(fields, "type"), _name(fields, "picture"), fields.number("distance", 0))
+
+
 def _context(fields: Fields) -> Mapping[str, str | float | bool]:
     values = fields.mapping()
     for key, value in values.items():
-        if not _fits(key):
-            raise UserError(f"{fields.path}: a key of {fields.prefix[:-1]}: must have at most {LONGEST} characters")
+        _key(fields, key)
         if isinstance(value, str):
             _name(fields, key)
         elif not isinstance(value, bool):
             fields.number(key)
     return values
+
+
+def _key(fields: Fields, key: str) -> str:
+    if not _fits(key):
+        raise UserError(f"{fields.path}: a key of {fields.prefix[:-1]}: must have at most {LONGEST} characters")
+    return key
 
 
 def _name(fields: Fields, key: str) -> str:

@@ -10,7 +10,7 @@ WHOLE = {
     "models": [
         {"name": "people", "folder": "models/people", "threads": 2},
         {"name": "pose", "folder": "models/pose"},
-        {"name": "scene", "folder": "models/scene", "threads": 1},
+        {"name": "scene", "folder": "models/scene", "threads": 1, "types": "catalogue"},
     ],
     "cameras": [
         {

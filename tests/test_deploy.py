@@ -262,6 +262,24 @@ def test_a_device_cannot_publish_or_read_as_another(site):
 
 @needs_broker
 @pytest.mark.slow
+def test_a_client_id_is_the_name_in_the_certificate(site):
+    """Who connects with another's client id ends that connection, unless the broker looks at the certificate alone."""
+    device = Client(site, "gate-1", client_id="gate-1")
+    left = threading.Event()
+    device.client.on_disconnect = lambda *_: left.set()
+    assert device.done.wait(10)
+    thief = Client(site, "gate-2", client_id="gate-1")
+    try:
+        assert thief.done.wait(10) and not thief.connected[0].is_failure
+        assert device.publish("edge-vision/gate-1/events") in ("Success", "No matching subscribers")
+        assert not left.is_set()
+    finally:
+        device.close()
+        thief.close()
+
+
+@needs_broker
+@pytest.mark.slow
 def test_a_stolen_device_is_shut_out_by_a_line_of_the_access_list(site):
     with open(site.folder / "acl", "a") as stream:
         stream.write("\nuser gate-2\ntopic deny edge-vision/gate-2/#\n")

@@ -9,7 +9,7 @@ import pytest
 from conftest import one_line
 
 from edge.errors import UserError
-from edge.event import UTC, Clip, Event, Model, SeenObject, from_json
+from edge.event import UTC, Clip, Defect, Event, Example, Model, SeenObject, from_json
 
 TIME = datetime(2026, 3, 29, 1, 30, 0, 120_000, tzinfo=UTC)
 
@@ -41,7 +41,8 @@ def cloudevent(**changes) -> dict:
 
 def test_there_and_back():
     bare = Event("1", "new", "d", "c", "r", "presence", TIME)
-    for sent in (event(), bare, event(phase="new", sequence=0), event(phase="end", clip=None)):
+    typed = event(defect=Defect("dent", {"dent": 0.75, "hole": 0.25}, 0.125, (Example("dent", "a/1.png", 0.125),)))
+    for sent in (event(), bare, event(phase="new", sequence=0), event(phase="end", clip=None), typed):
         assert from_json(sent.to_json()) == sent
 
 
@@ -110,6 +111,9 @@ def test_wrong_attributes(changes, said):
         ("model", {"name": "m", "sha256": "AB" * 32}, "data.model.sha256 = "),
         ("clip", {"name": "../x", "sha256": "ab" * 32, "bytes": 1, "seconds": 1, "picture": None}, "data.clip.name = "),
         ("clip", {"name": "x", "sha256": "ab" * 32, "bytes": 0, "seconds": 1, "picture": None}, "data.clip.bytes = 0"),
+        ("defect", {"type": "dent", "votes": {"dent": 2}, "distance": 0, "nearest": []}, "data.defect.votes.dent ="),
+        ("defect", {"type": "dent", "votes": {}, "distance": -1, "nearest": []}, "data.defect.distance = -1"),
+        ("defect", {"type": "", "votes": {}, "distance": 0, "nearest": []}, "data.defect.type = ''"),
         ("owner", 1, "data.owner: unknown field"),
     ],
 )

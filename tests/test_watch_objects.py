@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -120,6 +121,23 @@ def blob_frame(x, rng, light=0):
     if x is not None:
         image[40:90, x : x + 20] = 220
     return image
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("turned", [False, True])
+def test_boxes_and_scores_of_an_int8_file(classes, turned):
+    """Both parts have four columns with three classes: then their order says which is which."""
+    count = 16 + 4 + 1  # cells of a 32 x 32 input
+    boxes, scores = np.zeros((1, count, 4), np.float32), np.zeros((1, count, 1 + classes), np.float32)
+    boxes[0, 5], scores[0, 5, :2] = (0.5, 0.5, 0, 0), (1, 0.9)  # a stride around the middle of the second row's second
+    parts = [scores, boxes] if turned and classes != 3 else [boxes, scores]
+    spec = SimpleNamespace(height=32, width=32)
+    info = SimpleNamespace(path="m", input=spec, classes=tuple("abcd"[:classes]), score=0.3, overlap=0.45)
+    runtime = SimpleNamespace(outputs=[SimpleNamespace(shape=part.shape) for part in parts])
+    model = SimpleNamespace(info=info, runtime=runtime, run=lambda frame: (parts, (1.0, 1.0)))
+    (found,) = Yolox(model)(np.zeros((32, 32, 3), np.uint8))
+    assert found.label == "a" and found.score == pytest.approx(0.9)
+    assert found.box == pytest.approx((0.25, 0.25, 0.5, 0.5))
 
 
 def test_blobs_follow_what_moves():

@@ -12,7 +12,7 @@ SIZE = 16
 COLOURS = {"blue": (0, 0, 1.0), "green": (0, 1.0, 0), "red": (1.0, 0, 0)}
 
 
-def write(folder: Path, seed: int = 0) -> Path:
+def write(folder: Path, seed: int = 0, resize: str = "stretch") -> Path:
     """An ONNX model folder whose map [8, 8] is the brightness and whose embedding [4, 4, 6] mixes the colours."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -37,7 +37,7 @@ def write(folder: Path, seed: int = 0) -> Path:
         {"name": name, "meaning": name, "height": h, "width": w, "channels": c, **grid}
         for name, (h, w, c) in sides.items()
     ]
-    image = {"height": SIZE, "width": SIZE, "color": "rgb", "frames": 1, "step": 1, "resize": "stretch"}
+    image = {"height": SIZE, "width": SIZE, "color": "rgb", "frames": 1, "step": 1, "resize": resize}
     write_model(
         folder,
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 import time
@@ -79,7 +80,10 @@ class Link:
         self._wake.set()
 
     def stats(self, values: Mapping[str, Any]) -> None:
-        """Sends these once, if the link is up before the next ones come; they aren't kept in the outbox."""
+        """Sends these once, if the link is up before the next ones come; they aren't kept in the outbox, but its file
+        gets the time of now as a sign of life."""
+        with suppress(OSError):
+            os.utime(self._outbox.path)
         self._stats = seal(json.dumps(values).encode(), self._key, STATS_TYPE)
         self._wake.set()
 

@@ -161,7 +161,8 @@ class Printer:
             when = f"{int(seconds // 60):02}:{seconds % 60:04.1f}"
         seen = ", ".join(f"{found.label} {found.track}" for found in event.objects[:5])
         score = "" if event.score is None else f"{event.score:.3g} / {event.threshold:.3g}"
-        self._print(shown(f"{when}  {event.phase:<6}  {event.camera}: {event.rule}  {seen}  {score}".rstrip()))
+        kind = f"  {event.defect.type} ({event.defect.distance:.2f})" if event.defect else ""
+        self._print(shown(f"{when}  {event.phase:<6}  {event.camera}: {event.rule}  {seen}  {score}{kind}".rstrip()))
 
     def stats(self, figures: dict[str, Any]) -> None:
         if self.as_json:

@@ -10,7 +10,7 @@ import numpy as np
 from edge.app.trigger import Motion, Rate
 from edge.arrays import Image
 from edge.errors import ModelError, UserError
-from edge.inference.detector import Detector, load
+from edge.inference.detector import Detector, load, open_types
 from edge.inference.modelfile import open_model
 from edge.inference.modelinfo import NAME
 from edge.inference.scoring import smoothed
@@ -21,7 +21,7 @@ from edge.watch.objects import MOTION, Blobs, Finder, Yolox
 from edge.watch.pose import Pose
 from edge.watch.poses import PERSON, MoveNet
 from edge.watch.scene import Anomaly
-from edge.watch.site import Camera, Site
+from edge.watch.site import Camera, ModelFolder, Site
 from edge.watch.tracker import Detection, Track
 
 MOST_POSES = 2  # persons of a frame, the largest ones: a pose takes as long as a detection
@@ -82,10 +82,11 @@ class Eyes:
         if self.due("anomaly", step.models, seconds) and self._unjudged:
             self._unjudged = False
             detector, info = self._detector, self._detector.info
-            found = detector.judge(self._ring.sample() if self._ring else detector.resize(frame))
+            sample = self._ring.sample() if self._ring else detector.resize(frame)
+            found = detector.judge(sample, (frame.shape[0], frame.shape[1]))
             self.counts["anomaly"] += 1
             map, by_map = smoothed(found.raw_map, info.score.smooth), info.score.rule == "max"
-            self._anomaly = seconds, Anomaly(found.score, info.threshold, map, by_map, info.name, info.sha256)
+            self._anomaly = seconds, Anomaly(found.score, info.threshold, map, by_map, info.name, info.sha256, found)
             return self._anomaly[1], True
         holds = self._anomaly is not None and (not self._unjudged or seconds - self._anomaly[0] <= STALE)
         return (self._anomaly[1] if self._anomaly and holds else None), False
@@ -121,17 +122,29 @@ def check_models(site: Site) -> None:
         for task, name in (("detection", camera.objects), ("pose", camera.pose)):
             if name not in (None, MOTION):
                 _task(site, str(name), task)
-        if camera.anomaly is not None and open_model(site.models[camera.anomaly].folder).state:
-            raise ModelError(
-                f"{where}: the model {camera.anomaly} has a state, which has to see every frame; a watch looks where "
-                "something moves and there is time: take one of the clip as a whole"
-            )
+                if site.models[str(name)].types is not None:
+                    raise ModelError(
+                        f"{where}: the model {name} has types, which only an anomaly model tells; leave them out"
+                    )
+        if camera.anomaly is not None:
+            _check_anomaly(site.models[camera.anomaly], where)
         known = classes_of(site, camera)
         for rule in site.rules_of(camera):
             for label in rule.common.objects:
                 if "objects" in rule.needs and label not in known:
                     some = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
                     raise ModelError(f"{where}: the rule {rule.name!r} is about {label!r}; objects finds only: {some}")
+
+
+def _check_anomaly(model: ModelFolder, where: str) -> None:
+    info = open_model(model.folder)
+    if info.state:
+        raise ModelError(
+            f"{where}: the model {model.name} has a state, which has to see every frame; a watch looks where "
+            "something moves and there is time: take one of the clip as a whole"
+        )
+    if model.types is not None:
+        open_types(model.types, info)
 
 
 def classes_of(site: Site, camera: Camera) -> tuple[str, ...]:
@@ -165,7 +178,7 @@ def _anomaly(site: Site, camera: Camera) -> Detector | None:
     if camera.anomaly is None:
         return None
     model = site.models[camera.anomaly]
-    detector = load(model.folder, model.threads, model.delegate)
+    detector = load(model.folder, model.threads, model.delegate, model.types)
     if detector.info.score.rule != "max":
         _needs_threshold(site, camera, detector)
     return detector

@@ -53,11 +53,11 @@ class Yolox:
                 f"{model.info.path}: gives {given}, but YOLOX of this input and {len(self.classes)} classes gives "
                 f"{[1, count, 4 + scores]}, or {list(boxes[0])} and {list(boxes[1])}"
             )
-        self._boxes_first = shapes[0][2] != scores
+        self._scores_first = len(shapes) == 2 and shapes[0][2] != 4  # of three classes both have 4: in their order
 
     def __call__(self, frame: Image, size: float = 1.0) -> list[Detection]:
         outputs, (width, height) = self.model.run(frame)
-        parts = outputs if self._boxes_first else outputs[::-1]
+        parts = outputs[::-1] if self._scores_first else outputs
         return self.decode(np.concatenate([part[0] for part in parts], 1, dtype=np.float32), width, height)
 
     def decode(self, output: NDArray[np.float32], width: float, height: float) -> list[Detection]:

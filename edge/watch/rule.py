@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from edge.errors import ModelError
 from edge.inference.fields import Fields
 from edge.watch import reading
-from edge.watch.scene import Scene
+from edge.watch.scene import Anomaly, Scene
 from edge.watch.schedule import WEEKDAYS, Hours, clock_hours
 from edge.watch.tracker import Track
 from edge.watch.zones import Line, Zone
@@ -26,13 +26,15 @@ FRAME = ""  # the zone that is the whole frame
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that holds now. `key` tells it from others of its rule, and stays as long as it is the same."""
+    """Something that holds now. `key` tells it from others of its rule, and stays as long as it is the same. `look`:
+    the anomaly that it is."""
 
     key: Hashable
     zone: str | None = None
     tracks: tuple[Track, ...] = ()
     score: float | None = None
     threshold: float | None = None
+    look: Anomaly | None = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ class Held(Generic[K]):
         self._since: dict[K, tuple[float, float]] = {}  # first and last time
 
     def step(self, keys: Iterable[K], now: float) -> dict[K, float]:
-        """Seconds by key, of those that hold now."""
-        holding = set(keys)
+        """Seconds by key, of those that hold now, in their order: a replay reports the same every time."""
+        holding = dict.fromkeys(keys)
         self._since = {key: times for key, times in self._since.items() if now - times[1] <= max(self.gap, OUTAGE)}
         for key in holding:
             self._since[key] = self._since.get(key, (now, now))[0], now

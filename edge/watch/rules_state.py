@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import cv2
 import numpy as np
 
 from edge.arrays import Mask
+from edge.defects import region
 from edge.errors import ModelError
 from edge.inference.fields import Fields
 from edge.watch import reading
@@ -18,6 +19,9 @@ from edge.watch.rule import Common, Cycle, Finding, Names, Rule, seconds
 from edge.watch.scene import Anomaly as Look
 from edge.watch.scene import Scene
 from edge.watch.zones import Zone
+
+if TYPE_CHECKING:
+    from edge.defects.catalogue import TypeVerdict
 
 LONGEST_FALL = 2.0  # seconds: who takes longer lies down
 
@@ -117,7 +121,8 @@ class AnomalyRule(Rule):
             if score > limit:
                 above[name] = score, limit
         lasting = self.held.step(above, scene.seconds)
-        return [Finding(n, n or None, (), *above[n]) for n, time in lasting.items() if time >= self.seconds]
+        lasting = {name: time for name, time in lasting.items() if time >= self.seconds}
+        return [Finding(name, name or None, (), *above[name], scene.anomaly) for name in lasting]
 
 
 def zone_score(look: Look, zone: Zone | None) -> float:
@@ -126,6 +131,17 @@ def zone_score(look: Look, zone: Zone | None) -> float:
         return look.score
     mask = zone_mask(zone, *look.map.shape)
     return float(look.map[mask].max()) if mask.any() else -math.inf
+
+
+def zone_type(look: Look, zone: Zone | None) -> TypeVerdict | None:
+    """What kind of defect it is, of what stands out in a zone or in the frame; None without a catalogue of types."""
+    prediction = look.prediction
+    if prediction is None or prediction.types is None:
+        return None
+    map = prediction.raw_map
+    if zone is not None:  # elsewhere nothing stands out
+        map = np.where(zone_mask(zone, *map.shape), map, np.median(map))
+    return prediction.types.type_of(prediction, region.found(map, prediction.types.rules.pooling))
 
 
 def zone_mask(zone: Zone, height: int, width: int) -> Mask:

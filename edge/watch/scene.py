@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +15,16 @@ from edge.watch.pose import Pose
 from edge.watch.tracker import Track
 from edge.watch.zones import Line, Zone
 
+if TYPE_CHECKING:
+    from edge.inference.detector import Prediction
+
 TRAIL = 5.0  # seconds of an object's way that are kept
 
 
 @dataclass(frozen=True)
 class Anomaly:
     """What an anomaly model says of a frame or of the clip that it ends; `map` is float32 [h, w] of the whole frame,
-    smoothed as for the score."""
+    smoothed as for the score. `prediction` is what the type of a defect is told from."""
 
     score: float
     threshold: float
@@ -28,6 +32,7 @@ class Anomaly:
     by_map: bool = True  # the score is the largest value of the map, so that a part of it compares with the threshold
     model: str = ""
     sha256: str = ""
+    prediction: Prediction | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

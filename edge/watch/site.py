@@ -46,12 +46,13 @@ class Camera:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model folder by the name that cameras use."""
+    """A model folder by the name that cameras use; `types`, of an anomaly model, is the folder of its catalogue."""
 
     name: str
     folder: Path
     threads: int
     delegate: str | None
+    types: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ def _model(at: Fields, folder: Path) -> ModelFolder:
         folder=folder / at.text("folder"),
         threads=at.maybe("threads", 1, lambda key: at.whole(key, 1, 1024)),
         delegate=at.maybe("delegate", None, at.text),
+        types=at.maybe("types", None, lambda key: folder / at.text(key)),
     )
 
 

@@ -7,20 +7,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edge.arrays import Image
-from edge.event import UTC, Clip, Event, Model, SeenObject, Sink
+from edge.errors import shown
+from edge.event import LONGEST, UTC, Clip, Defect, Event, Example, Model, SeenObject, Sink
 from edge.watch.context import Contexts, describe
 from edge.watch.eyes import Eyes, contrast
 from edge.watch.incidents import Incident, Incidents
-from edge.watch.rule import Rule
+from edge.watch.rule import Finding, Rule
 from edge.watch.rules_motion import Loitering
-from edge.watch.rules_state import zone_score
+from edge.watch.rules_state import zone_score, zone_type
 from edge.watch.scene import Anomaly, Scene, Trails
 from edge.watch.site import Camera, Site
 from edge.watch.tracker import Track, Tracker
 from edge.watch.zones import Occupancy
+
+if TYPE_CHECKING:
+    from edge.defects.catalogue import TypeVerdict
 
 REBORN = 2.0  # seconds: so long an object may be hidden and still be the same
 RECORDED = ("alert", "record")  # the actions that make a clip
@@ -235,7 +239,14 @@ class Watcher:
             score=finding.score,
             threshold=finding.threshold,
             model=Model(judged.model, judged.sha256) if judged else None,
+            defect=self._defect(finding),
         )
+
+    def _defect(self, finding: Finding) -> Defect | None:
+        if finding.look is None:
+            return None
+        verdict = zone_type(finding.look, self.zones[finding.zone] if finding.zone else None)
+        return defect(verdict) if verdict else None
 
 
 def seen_object(track: Track) -> SeenObject:
@@ -243,3 +254,17 @@ def seen_object(track: Track) -> SeenObject:
     left, top, right, bottom = (min(1.0, max(0.0, side)) for side in track.box)
     box = round(left, 5), round(top, 5), round(right - left, 5), round(bottom - top, 5)
     return SeenObject(track.label, box, round(min(1.0, max(0.0, track.score)), 4), track.origin)
+
+
+def defect(verdict: TypeVerdict) -> Defect:
+    """A verdict as an event has it; of a longer name its end tells more of a picture, its beginning of a type."""
+    told = verdict.to_json()
+    return Defect(
+        type=told["type"][:LONGEST],
+        votes={name[:LONGEST]: share for name, share in told["votes"].items()},
+        distance=told["distance"],
+        nearest=tuple(
+            Example(near["type"][:LONGEST], shown(near["picture"])[-LONGEST:] or "?", near["distance"])
+            for near in told["nearest"]
+        ),
+    )

@@ -172,7 +172,7 @@ class ConvLSTM(NetworkDetector):
 
     @classmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
-        """Trains it to predict the last frame of good samples; `val` is not used."""
+        """Trains it to predict the last frame of good samples (streaming: all but the first); `val` is not used."""
         check_samples(train, "train", 2)
         frames = train.shape[3]
         if frames < 2:

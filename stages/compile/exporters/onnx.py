@@ -14,10 +14,10 @@ def write(build: Build) -> dict:
     return {}
 
 
-def source(build: Build) -> Path:
-    """The ONNX file in the precision of the build."""
+def source(build: Build, symmetric: bool = False) -> Path:
+    """The ONNX file in the precision of the build; `symmetric`: int8 around zero."""
     if build.quantized is None:
         return build.float_onnx
     path = build.work / "int8.onnx"
-    onnx_int8.quantize(build.float_onnx, path, build.quantized)
+    onnx_int8.quantize(build.float_onnx, path, build.quantized, symmetric)
     return path

@@ -2,17 +2,13 @@
 
 import shutil
 
-from stages.compile import onnx_int8
 from stages.compile.build import Build
+from stages.compile.exporters.onnx import source
 
 NODES_ONLY = False
 
 
 def write(build: Build) -> dict:
     """No engine: it would fit one GPU and version alone. ONNX Runtime runs the file where there is no TensorRT."""
-    path = build.folder / "model.onnx"
-    if build.quantized is None:
-        shutil.copy(build.float_onnx, path)
-    else:
-        onnx_int8.quantize(build.float_onnx, path, build.quantized, symmetric=True)
+    shutil.copy(source(build, symmetric=True), build.folder / "model.onnx")
     return {"tensorrt": {"precision": build.precision}}
