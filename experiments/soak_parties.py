@@ -1,5 +1,6 @@
 """What stands around a watch that soaks: a broker, a consumer that stores each event once, a reader of its clips."""
 
+import contextlib
 import hashlib
 import os
 import queue
@@ -132,6 +133,8 @@ class ClipReader:
         except ImportError:
             raise UserError("no PyAV, which reads the clips a second time; pip install av") from None
         self._folder, self._cv2, self._av = folder, cv2, av
+        self._kept = folder.with_name(folder.name + "-read")
+        self._kept.mkdir(exist_ok=True)
         self._queue: queue.Queue[Event | None] = queue.Queue()
         self._read = self._frames = self._pictures = 0
         self._pending = 0
@@ -141,7 +144,12 @@ class ClipReader:
         self._thread.start()
 
     def take(self, event: Event) -> None:
+        """Reads the clip later; a link keeps it where the disk budget deletes it before."""
+        assert event.clip is not None
         self._pending += 1
+        for name in filter(None, (event.clip.name, event.clip.picture)):
+            with contextlib.suppress(FileNotFoundError):
+                os.link(self._folder / name, self._kept / name)
         self._queue.put(event)
 
     def idle(self) -> bool:
@@ -154,11 +162,12 @@ class ClipReader:
     def _run(self) -> None:
         while (event := self._queue.get()) is not None:
             assert event.clip is not None
-            path = self._folder / event.clip.name
+            path = self._kept / event.clip.name
             if not path.exists():
                 self._unread.append(event.clip.name)
                 continue
             why = self._why(event, path)
+            path.unlink()
             if why:
                 self._unplayable.append(f"{event.clip.name}: {why}")
             else:
@@ -179,9 +188,10 @@ class ClipReader:
                 return f"{frames} frames by OpenCV, {again} by PyAV"
             self._frames += frames
             if event.clip.picture is not None:
-                if self._cv2.imread(str(self._folder / event.clip.picture)) is None:
+                if self._cv2.imread(str(self._kept / event.clip.picture)) is None:
                     return "its picture can't be read"
                 self._pictures += 1
+                (self._kept / event.clip.picture).unlink()
         except Exception as error:  # whatever a decoder raises
             return f"{type(error).__name__}: {error}"
         return ""
