@@ -46,7 +46,7 @@ def test_links_lead_somewhere(page):
 @pages
 def test_a_page_is_short_and_finished(page):
     text = page.read_text()
-    assert len(text.splitlines()) <= {ROOT / "README.md": 119, ROOT / "CHANGELOG.md": 300}.get(page, 200)
+    assert len(text.splitlines()) <= {ROOT / "README.md": 123, ROOT / "CHANGELOG.md": 300}.get(page, 200)
     assert not [line for line in text.splitlines() if "TODO" in line]
 
 
