@@ -145,7 +145,7 @@ def test_a_fresh_clone_pulls_results_and_reruns_the_report_alone(project, tmp_pa
         (clone / "reports" / p).exists() for p in re.findall(r"\]\(([^)]+)\)", page)
     )
     assert "A clone" in (clone / "reports/index.html").read_text()
-    assert {path.name for path in (clone / "artifacts").iterdir()} == {"eval", "bench"}
+    assert {path.name for path in (clone / "artifacts").iterdir()} == {"eval", "bench", "defects"}
     assert not (clone / "data/train").exists()
 
 
@@ -154,7 +154,7 @@ def test_a_fresh_clone_pulls_results_and_reruns_the_report_alone(project, tmp_pa
     [
         ("report.title=Another", {"report"}),
         ("benchmark.runs=6", BENCHMARKS | {"report"}),
-        ("student.width=0.5", AFTER_TEACHER | {"benchmark@local-student-int8"}),
+        ("student.width=0.5", AFTER_TEACHER | {"defects", "benchmark@local-student-int8"}),
     ],
 )
 def test_a_changed_key_reruns_what_depends_on_it(project, change, expected):
