@@ -170,6 +170,8 @@ def add_arguments(parser) -> None:
 def run(arguments) -> None:
     if arguments.points < QUERIES or not 2 <= arguments.dimension <= 4096:
         raise UserError(f"needs at least {QUERIES} points and 2 to 4096 numbers a vector")
+    if arguments.folder and not arguments.folder.is_dir():
+        raise UserError(f"--folder {short(arguments.folder)}: no such folder")
     if arguments.only:
         found = measure(arguments.only, arguments.points, arguments.dimension, arguments.folder)
         print(json.dumps(found))
