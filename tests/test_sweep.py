@@ -309,7 +309,7 @@ SBATCH = """#!/bin/sh
 for script; do :; done
 echo "$script" >> "$(dirname "$0")/submitted"
 cp "$script" "$(dirname "$0")/script"
-setsid sh "$script" > "$(dirname "$0")/job.log" 2>&1 &
+setsid sh "$(dirname "$0")/script" > "$(dirname "$0")/job.log" 2>&1 &
 echo "Submitted batch job $!"
 """
 
