@@ -148,7 +148,9 @@ def test_compile_takes_the_threshold_of_the_best_f1_on_labelled_pictures():
     good, bad = np.zeros((6, 8, 8, 3), np.uint8), np.ones((4, 8, 8, 3), np.uint8)
     good[:, 0, 0, 0], bad[:, 0, 0, 0] = range(6), range(6, 10)
     known = dict(zip(range(10), [0.01, 0.02, 0.05, 0.12, 0.22, 0.26, 0.28, 0.33, 0.6, 0.9], strict=True))
-    detector = SimpleNamespace(predict=lambda x: SimpleNamespace(score=known[int(x[0, 0, 0])]))
+    detector = SimpleNamespace(
+        info=SimpleNamespace(state=()), predict=lambda x: SimpleNamespace(score=known[int(x[0, 0, 0])])
+    )
     found = validate(detector, good, None, 0, labelled=bad)
     assert found["threshold"]["value"] == 0.25 or found["threshold"]["value"] == 0.3
     rows = {row["threshold"]: row["f1"] for row in found["validation"]["thresholds"]}

@@ -27,7 +27,7 @@ def settings(params) -> dict:
     found = {section: getattr(params, section).model_dump(exclude_defaults=True) for section in sections}
     for section, key in (("teacher", "backbone"), ("student", "init")):
         found[section][key] = Path(found[section][key]).name.replace("_", "-")
-    for key in ("fidelity", "edgetpu_compiler", "false_alarm_rate", "threshold"):  # decide no AUROC
+    for key in ("fidelity", "edgetpu_compiler", "false_alarm_rate", "threshold", "embedding"):  # decide no AUROC
         found["compile"].pop(key, None)
     data = params.data.model_dump(exclude_defaults=True)
     of_source = ("synthetic",) if params.data.source == "synthetic" else ()
