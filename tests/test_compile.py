@@ -25,6 +25,7 @@ from stages.graph.tensors import to_tensor
 from stages.training import validation_defects
 
 torch.set_num_threads(1)
+PICTURES = SimpleNamespace(state=())  # what is asked of a model.json: whether frames must go in one by one
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_validation_is_the_quantile_of_the_scores_and_the_mean_auroc_of_the_fami
     defects = validation_defects.validation_defects(good[1::2], 1)
     known = {image.tobytes(): float(i) for i, image in enumerate(good)}
     known |= {image.tobytes(): scores[name] for name, images in defects.items() for image in images}
-    detector = SimpleNamespace(predict=lambda x: SimpleNamespace(score=known[x.tobytes()]))
+    detector = SimpleNamespace(info=PICTURES, predict=lambda x: SimpleNamespace(score=known[x.tobytes()]))
     found = validate(detector, good, SimpleNamespace(false_alarm_rate=0.1, threshold="quantile"), 0)
     assert found["threshold"]["value"] == pytest.approx(8.9)  # of 11 gaps between and around ten scores, 9.9 below
     assert found["threshold"]["method"].startswith("false-alarm rate 10 %, quantile of 10 good validation scores; true")
@@ -161,7 +162,7 @@ def test_validation_is_the_quantile_of_the_scores_and_the_mean_auroc_of_the_fami
 
 
 def test_one_validation_picture_is_judged_itself():
-    detector = SimpleNamespace(predict=lambda image: SimpleNamespace(score=float(image.std())))
+    detector = SimpleNamespace(info=PICTURES, predict=lambda image: SimpleNamespace(score=float(image.std())))
     settings = SimpleNamespace(false_alarm_rate=0.1, threshold="quantile")
     found = validate(detector, np.full((1, SIZE, SIZE, 3), 99, np.uint8), settings, 0)
     assert found["threshold"]["value"] == 0 and found["validation"]["good"] == 1

@@ -109,7 +109,9 @@ def test_calibration_pictures_have_defects_that_good_ones_lack(monkeypatch, tmp_
         monkeypatch.setattr(compile_stage, reader, lambda _, index, spec: plain[: len(index)])
     monkeypatch.setattr(compile_stage, "load", lambda _: SimpleNamespace(supervised=False))
     monkeypatch.setattr(compile_stage, "Build", Stop)
-    compile_params = SimpleNamespace(calibration_images=32, fidelity=SimpleNamespace(images=40), edgetpu_compiler=None)
+    compile_params = SimpleNamespace(
+        calibration_images=32, fidelity=SimpleNamespace(images=40), edgetpu_compiler=None, embedding=0
+    )
     variants = SimpleNamespace(ptq=SimpleNamespace(model="student", format="tflite", precision="int8"))
     params = SimpleNamespace(seed=0, threads=1, input=None, compile=compile_params, variants=variants)
     with pytest.raises(InterruptedError):

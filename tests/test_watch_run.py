@@ -448,7 +448,7 @@ def test_names_of_a_catalogue_that_no_event_holds_are_cut(here):
     model = typed_models.write(here / "model")
     typed_models.make_catalogue(here / "catalogue", model)
     known = open_catalogue(here / "catalogue")
-    points = [replace(p, type=f"red{'!' * 300}", picture=f"{'x' * 300}\n/{p.picture}") for p in known.points]
+    points = [replace(p, type=f"red{'!' * 197}", picture=f"{'x' * 300}\n/{p.picture}") for p in known.points]
     shutil.rmtree(here / "catalogue")
     (here / "catalogue").mkdir()
     write_catalogue(here / "catalogue", known.rules, known.vectors, points)
