@@ -15,6 +15,7 @@ from pathlib import Path
 from edge.errors import UserError
 from experiments import pareto, provenance, records
 from stages.common import atomic
+from stages.common.yamlfile import read_yaml
 from stages.report import plots, training
 from stages.report.ablation import PUBLISHED, read_record
 from stages.report.summary import read_json
@@ -99,12 +100,12 @@ def _remove_replaced(folder: Path, record: dict, beside: bool) -> None:
 def _curves(folder: Path) -> None:
     """The logged values of every stage that trains as <stage>/<curve>.tsv, and the picture of them."""
     shutil.rmtree(folder / "curves", ignore_errors=True)
-    for file in sorted(training.CURVES.glob("*/**/*.tsv")):
+    for file in training.files(read_yaml(Path("params.yaml")).get("baselines", {})):
         target = folder / "curves" / file.relative_to(training.CURVES).parts[0] / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
     plots.style()
-    if drawn := training.curves(folder / "curves"):
+    if drawn := training.curves(folder / "curves", sorted((folder / "curves").glob("*/*.tsv"))):
         plots.save(drawn.figure, folder / "curves.png")
 
 

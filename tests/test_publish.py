@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,9 @@ def project(tmp_path, monkeypatch):
     """A folder in which `report` ran, its code being that of commit aaaaaaa."""
     made = report_project.make(tmp_path, per_type=2)
     monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    for name in ("autoencoder", "gone"):  # which params.yaml has, and had
+        shutil.copytree("reports/curves/distill", f"reports/curves/baseline-{name}")
     monkeypatch.setattr(provenance, "of_results", lambda dirty: code("a", not dirty))
     run(made)
     return made
@@ -63,7 +67,11 @@ def test_results_are_shown_on_any_page(project, tmp_path, capsys):
     folder = publish.PUBLISHED / "demo"
     assert sum(path.stat().st_size for path in folder.rglob("*.json")) < publish.LIMIT
     assert "samples_ms" not in "".join(path.read_text() for path in folder.rglob("*.json"))
-    for stage in ("distill", "compress"):
+    stages = ("baseline-autoencoder", "compress", "distill")
+    assert tuple(sorted(path.name for path in (folder / "curves").iterdir())) == stages
+    data = Path("reports/figures/curves.csv").read_text()
+    assert all(f"{stage}: " in data for stage in stages) and "baseline-gone" not in data
+    for stage in stages:
         made = Path("reports/curves") / stage / "plots/metrics/loss.tsv"
         assert (folder / "curves" / stage / "loss.tsv").read_bytes() == made.read_bytes()
     assert cv2.imread(str(folder / "curves.png")) is not None

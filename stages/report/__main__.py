@@ -40,7 +40,7 @@ def run(params) -> None:
     shown = next((one["variant"] for one in best if one["variant"]), examples.compared(variants, evals)[-1])
     count, depth = params.report.examples, params.input.depth
     with atomic.directory(OUT / "plots") as folder, atomic.directory(OUT / "figures") as data:
-        captions = figures.draw(evals, results, benches, runs, folder, data)
+        captions = figures.draw(evals, results, benches, runs, params.baselines, folder, data)
         caption = examples.draw(variants, evals, count, folder / "examples.png", depth)
         captions |= {"examples": caption, **supervised.draw(variants, evals, folder)}
         if over_time := clips.draw(variants, evals, folder / "clips.png", depth):

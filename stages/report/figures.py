@@ -1,7 +1,7 @@
 """Which plots the report has, in which order and with which captions: each one that there is data for."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edge.errors import UserError
@@ -13,12 +13,21 @@ DEFECTS = training.CURVES / "distill/defects.png"
 DEFECTS_CAPTION = "Synthetic defects that the student was trained with; below, the outlines of their masks."
 
 
-def draw(evals: dict, results: list[dict], benches: dict, runs: list[dict], folder: Path, data: Path) -> dict[str, str]:
-    """Draws the plots into `folder` as PNG and into `data` as SVG and CSV; {name: caption}. runs: of the ablation."""
+def draw(
+    evals: dict,
+    results: list[dict],
+    benches: dict,
+    runs: list[dict],
+    baselines: Iterable[str],
+    folder: Path,
+    data: Path,
+) -> dict[str, str]:
+    """Draws the plots into `folder` as PNG and into `data` as SVG and CSV; {name: caption}. runs: of the ablation;
+    baselines: their names."""
     plots.style()
     color = plots.colors(evals)
     captions = {}
-    for name, caption, drawn in _drawn(evals, results, benches, runs, color):
+    for name, caption, drawn in _drawn(evals, results, benches, runs, baselines, color):
         plots.write(drawn, folder / f"{name}.png", data)
         captions[name] = caption
     if not DEFECTS.exists():
@@ -27,7 +36,9 @@ def draw(evals: dict, results: list[dict], benches: dict, runs: list[dict], fold
     return captions | {"defects": DEFECTS_CAPTION}
 
 
-def _drawn(evals: dict, results: list, benches: dict, runs: list, color: dict) -> Iterator[tuple[str, str, Drawn]]:
+def _drawn(
+    evals: dict, results: list, benches: dict, runs: list, baselines: Iterable[str], color: dict
+) -> Iterator[tuple[str, str, Drawn]]:
     """(name, caption, plot) of each."""
     ran = [result for result in results if result["status"] == "ok"]
     timed = [result for result in ran if result["how"]["latency"] != "emulated"]  # an emulator's time is no latency
@@ -51,5 +62,5 @@ def _drawn(evals: dict, results: list, benches: dict, runs: list, color: dict) -
         yield "latency", caption, costs.latency(sampled, color)
     caption = "Energy of one inference; one panel for each way the figures came about, or why there are none."
     yield "energy", caption, costs.energy([result for result in results if result["device"]], color)
-    if drawn := training.curves(training.CURVES):
+    if drawn := training.curves(training.CURVES, training.files(baselines)):
         yield "curves", "Training curves (measured while training).", drawn

@@ -1,6 +1,7 @@
 """Training curves, from the files that the stages log to."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 from stages.report import plots
@@ -10,10 +11,17 @@ CURVES = Path("reports/curves")
 WIDEST = 30  # characters of a title beside that of the next panel
 
 
-def curves(source: Path) -> Drawn | None:
-    """One panel per TSV file of `source`/<stage>; None when there is none."""
+def files(baselines: Iterable[str]) -> list[Path]:
+    """What the stages logged; curves of a baseline that params.yaml no longer has lie there still, and are left out."""
+    present = {f"baseline-{name}" for name in baselines}
+    of_stage = {file: file.relative_to(CURVES).parts[0] for file in sorted(CURVES.glob("*/**/*.tsv"))}
+    return [file for file, stage in of_stage.items() if stage in present or not stage.startswith("baseline-")]
+
+
+def curves(source: Path, files: list[Path]) -> Drawn | None:
+    """One panel per TSV file, each below `source`/<stage>; None when there is none."""
     found = []
-    for file in sorted(source.glob("*/**/*.tsv")):
+    for file in files:
         with open(file, newline="") as stream:
             lines = [line for line in csv.DictReader(stream, delimiter="\t") if line.get("step")]
         name = next((key for key in lines[0] if key not in ("step", "timestamp")), None) if lines else None
