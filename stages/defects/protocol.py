@@ -77,7 +77,6 @@ def judge(found: Neighbours, plan: Plan) -> dict:
         "curve": curve(found, plan, picked),
         "told": answers.tolist(),
         "nearest": np.concatenate(near).tolist(),
-        "beyond": beyond.tolist(),
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.defects import region
 from edge.errors import UserError
 from edge.inference.detector import Detector, load
 from stages.common.dataset import Item, read_index
@@ -78,7 +79,7 @@ def study(params, folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
         "judged": judged,
         "told": np.array(main["told"]),
         "nearest": np.array(main["nearest"]),
-        "beyond": np.array(main["beyond"]),
+        "box": np.array([region.box(one.weights[way.pooling], one.size) for one in seen]),
     }
     return result, kept
 
@@ -118,4 +119,4 @@ def _space(looks: list[list[Seen]], types, names, parts, ways: list[Way]) -> Nei
 
 def _public(found: dict) -> dict:
     """Without what is of each picture."""
-    return {key: value for key, value in found.items() if key not in ("told", "nearest", "beyond")}
+    return {key: value for key, value in found.items() if key not in ("told", "nearest")}

@@ -20,8 +20,7 @@ HEADINGS = {
 }
 HEAD = ("Embedding", "Region", "Accuracy", "Macro-F1", "Own part kept", "Unknown: AUROC", "Refused", "Known refused")
 PLACES = {"found": "found by the model", "marked": "marked by hand"}
-SIDE = 128  # pixels of a picture in the figure
-RIGHT, WRONG = "#2e7d32", "#c62828"
+RIGHT, WRONG, FRAME = "#2e7d32", "#c62828", "#e8871e"
 
 
 def result() -> dict | None:
@@ -84,11 +83,13 @@ def draw(folder: Path, data: Path, depth: int | None = None) -> dict[str, str]:
     side_by_side(kept, folder / "types_examples.png", depth)
     way = found["catalogue"]
     return {
-        "types_confusion": "What labelled defects are (rows) and were told to be (columns), in shares of a row.",
+        "types_confusion": "What labelled defects are (rows) and were told to be (columns), in pictures; the darker, "
+        "the larger the share of a row.",
         "types_map": f"The first two principal components of the vectors of {found['variant']} in its catalogue "
         f"(pooling {way['pooling']}, {way['dimensions']} dimensions); a cross was told another type.",
         "types_examples": "Of each type: a defect that was told right with the highest certainty and its nearest "
-        "example, and the one most confidently told wrong with the example that it was taken for.",
+        "example, and the one most confidently told wrong with the example that it was taken for. Orange: the "
+        "region that was compared.",
     }
 
 
@@ -156,5 +157,7 @@ def side_by_side(kept: dict[str, np.ndarray], path: Path, depth: int | None) -> 
             best = int(np.where(fits, far, np.inf).argmin())
             for axes, i in zip(row[at : at + 2], (judged[best], near[best]), strict=True):
                 axes.imshow(read_image(Path(str(kept["folder"][i])) / str(kept["path"][i]), depth))
+                x, y, width, height = kept["box"][i]
+                axes.add_patch(plt.Rectangle((x, y), width, height, fill=False, color=FRAME, lw=1))
                 axes.set_title(str(kept["type"][i]), fontsize=8, color=RIGHT if hit else WRONG, pad=2)
     plots.save(figure, path)
