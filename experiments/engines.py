@@ -5,6 +5,7 @@ handed to other machines goes by value: their workers need no checkout of this p
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -48,7 +49,7 @@ def slurm(address: str, workers: int) -> Iterator[Executor]:
 
 def _needs_port(address: str) -> None:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise UserError(f"--engine dask://{address}: give the scheduler as dask://HOST:PORT")
 
 

@@ -103,6 +103,7 @@ def test_the_next_value_is_in_the_middle_of_the_widest_gap_of_the_front():
         ("dask", "give the scheduler as dask://HOST:PORT"),
         ("dask://host:0", "give the scheduler as"),
         ("dask://:8786", "give the scheduler as"),
+        ("dask://host:²", "give the scheduler as"),
     ],
 )
 def test_an_engine_that_cant_be_is_refused(name, told):
