@@ -6,6 +6,7 @@ handed to other machines goes by value: their workers need no checkout of this p
 
 import contextlib
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -38,6 +39,8 @@ def dask(address: str, workers: int) -> Iterator[Executor]:
 def slurm(address: str, workers: int) -> Iterator[Executor]:
     """A job of Slurm for each worker; ~/.config/dask/jobqueue.yaml says their partition, memory and time."""
     jobqueue = _imported("dask_jobqueue")
+    if shutil.which("sbatch") is None:
+        raise UserError("slurm: there is no sbatch here; start the sweep where Slurm takes jobs")
     try:
         cluster = jobqueue.SLURMCluster(processes=1, **({"queue": address} if address else {}))
         cluster.scale(jobs=workers)

@@ -119,6 +119,12 @@ def test_an_absent_package_is_named(name, package, monkeypatch):
         engines.find(name)
 
 
+def test_slurm_needs_its_own_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="slurm: there is no sbatch here"), engines.slurm("", 1):
+        pass
+
+
 def test_only_the_standard_library_goes_to_workers():
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules); import experiments.unit\n"
     code += "print(*{n.partition('.')[0] for n in set(sys.modules) - before} - set(sys.stdlib_module_names))"
