@@ -1,5 +1,6 @@
 """The comment on a pull request: what ran, and what changed in settings, verdict, accuracy, size and latency."""
 
+from stages.report import resolution
 from stages.report.formatting import NONE, markdown_list, markdown_table, score, significant, size
 from stages.report.verdict import note, verdicts
 
@@ -51,11 +52,11 @@ def _settings(now: dict, then: dict) -> str:
 
 def _figures(now: dict, then: dict):
     """The table of every variant and device, each figure with its change, and notes."""
-    before = then["results"]
+    before, found = then["results"], list(now["results"].values())
     rows, notes = [], []
     for key, result in now["results"].items():
         old = (before or {}).get(key)
-        rows.append([_text(key[0]), _text(key[1] or NONE), *_row(result, old, _same_machine(key, now, then))])
+        rows.append([_text(key[0]), _text(key[1] or NONE), *_row(result, old, _same_machine(key, now, then), found)])
         if result["status"] != "ok":
             notes.append(f"{key[0]} on {key[1]}: {_text(result['how']['latency'])}")
         elif old and not _same_machine(key, now, then):
@@ -70,17 +71,25 @@ def _figures(now: dict, then: dict):
     ]
     if before is None:
         notes.append("The base has no results in its dvc.lock or in the remote: nothing to compare with.")
+    both = (now["results"].keys() & before.keys()) if before else ()
+    if not all(_same_pixels(now["results"][key], before[key]) for key in both):
+        notes.append("AUPRO was at another resolution before, which can't be compared.")
     head = ["Variant", "Device", *ACCURACY, "Size", *(f"{key} ms" for key in LATENCY)]
-    yield markdown_table(head, rows)
-    if before is not None and not any("(" in cell for row in rows for cell in row[2:]) and not notes:
+    yield markdown_table(resolution.head(head, found), rows)
+    changed = any(sign in cell for row in rows for cell in row[2:] for sign in ("(+", "(−"))  # noqa: RUF001
+    if before is not None and not changed and not notes:
         notes.append("No figure changed.")
+    notes += resolution.note(found)
     if notes:
         yield markdown_list(notes)
 
 
-def _row(result: dict, old: dict | None, comparable: bool):
+def _row(result: dict, old: dict | None, comparable: bool, all_results: list[dict]):
     for key in ACCURACY.values():
-        yield _cell(result[key], old and old[key], score, SMALLEST["score"])
+        pixels = key in resolution.KEYS and result[key] is not None
+        before = old[key] if old and (not pixels or _same_pixels(result, old)) else None
+        mark = resolution.mark(result, all_results) if pixels else ""
+        yield _cell(result[key], before, score, SMALLEST["score"]) + mark
     yield _cell(result["size_bytes"], old and old["size_bytes"], size, SMALLEST["size"])
     for key in LATENCY:
         values = [(r or {}).get("latency_ms") or {} for r in (result, old if comparable else None)]
@@ -92,6 +101,11 @@ def _cell(value, old, form, smallest: float) -> str:
     if value is None or old is None or value == old or abs(value - old) < smallest:
         return form(value)
     return f"{form(value)} ({'+' if value > old else '−'}{form(abs(value - old))})"  # noqa: RUF001
+
+
+def _same_pixels(result: dict, old: dict) -> bool:
+    """Whether their AUPRO can be compared: at one resolution, or where there is none."""
+    return None in (result["aupro"], old["aupro"]) or resolution.of(result) == resolution.of(old)
 
 
 def _same_machine(key: tuple, now: dict, then: dict) -> bool:

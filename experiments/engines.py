@@ -5,6 +5,8 @@ handed to other machines goes by value: their workers need no checkout of this p
 """
 
 import contextlib
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -37,6 +39,8 @@ def dask(address: str, workers: int) -> Iterator[Executor]:
 def slurm(address: str, workers: int) -> Iterator[Executor]:
     """A job of Slurm for each worker; ~/.config/dask/jobqueue.yaml says their partition, memory and time."""
     jobqueue = _imported("dask_jobqueue")
+    if shutil.which("sbatch") is None:
+        raise UserError("slurm: there is no sbatch here; start the sweep where Slurm takes jobs")
     try:
         cluster = jobqueue.SLURMCluster(processes=1, **({"queue": address} if address else {}))
         cluster.scale(jobs=workers)
@@ -48,7 +52,7 @@ def slurm(address: str, workers: int) -> Iterator[Executor]:
 
 def _needs_port(address: str) -> None:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise UserError(f"--engine dask://{address}: give the scheduler as dask://HOST:PORT")
 
 

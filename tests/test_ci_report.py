@@ -61,6 +61,19 @@ def test_latencies_of_different_machines_are_not_subtracted():
     assert "measured on B, before on A; these latencies can't be compared" in text
 
 
+def test_pixel_figures_of_different_resolutions_are_not_subtracted():
+    def one(variant, aupro, pixels):
+        return result(variant, 0.9, 1000, 1.0) | {"aupro": aupro, "pixel_resolution": pixels}
+
+    before = state(one("a", 0.7, None), one("b", 0.7, "full"))
+    text = page(state(one("a", 0.8, "full"), one("b", 0.8, "full")), before)
+    assert cells(text, "a")[3] == "0.800" and cells(text, "b")[3] == "0.800 (+0.100)"
+    assert "| AUPRO (full) |" in text and "AUPRO was at another resolution before, which can't be compared" in text
+    text = page(before, before)
+    assert (cells(text, "a")[3], cells(text, "b")[3]) == ("0.700 (model)", "0.700 (full)")
+    assert "No figure changed." in text and "another resolution before" not in text
+
+
 def test_what_is_new_gone_away_or_without_results_is_said():
     before, after = state(result("a", 0.9, 1000, 1.0)), state(result("b", 0.9, 1000, 1.0, "unavailable"))
     text = page(after, before)

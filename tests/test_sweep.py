@@ -103,6 +103,7 @@ def test_the_next_value_is_in_the_middle_of_the_widest_gap_of_the_front():
         ("dask", "give the scheduler as dask://HOST:PORT"),
         ("dask://host:0", "give the scheduler as"),
         ("dask://:8786", "give the scheduler as"),
+        ("dask://host:²", "give the scheduler as"),
     ],
 )
 def test_an_engine_that_cant_be_is_refused(name, told):
@@ -116,6 +117,12 @@ def test_an_absent_package_is_named(name, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
     with pytest.raises(UserError, match=f"{package} is not installed; pip install"):
         engines.find(name)
+
+
+def test_slurm_needs_its_own_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="slurm: there is no sbatch here"), engines.slurm("", 1):
+        pass
 
 
 def test_only_the_standard_library_goes_to_workers():
