@@ -10,6 +10,7 @@ Keys have mode 0600. Nothing is ever overwritten: move a folder away to issue an
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -18,13 +19,15 @@ import shutil
 import sys
 from pathlib import Path
 
-from edge.errors import UserError
+from edge.address import check_host
+from edge.errors import UserError, reason
 from edge.link.extra import needed
 
 YEARS = 10  # of the authority
 DAYS = 825  # of what it issues: the most that browsers and phones take
 MOST_DAYS = 3650
 DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # nothing that means more in a topic or an access list
+HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]+)*")
 COMPOSE = ("broker", "localhost")  # names of the broker in compose.yaml: of the watcher and of the health check
 TAKEN = ("broker", "monitor", "server")  # users with rights of their own in deploy/acl
 
@@ -57,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or given.folder}: {error.strerror or reason(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -80,16 +83,8 @@ def authority(folder: Path) -> None:
 
 def server(folder: Path, names: list[str], days: int = DAYS) -> None:
     """The broker's certificate for the names and addresses."""
-    x509 = needed("cryptography.x509")
-    found = []
-    for name in dict.fromkeys((*names, *COMPOSE)):
-        try:
-            found.append(x509.IPAddress(ipaddress.ip_address(name)))
-        except ValueError:
-            if not re.fullmatch(r"(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]+)*", name):
-                raise UserError(f"{name!r}: neither a name of a host nor an address") from None
-            found.append(x509.DNSName(name))
-    _issue(folder, "broker", names[0][:64], found, days)
+    hosts = [_host(name) for name in dict.fromkeys((*names, *COMPOSE))]
+    _issue(folder, "broker", names[0][:64], hosts, days)
 
 
 def device(folder: Path, name: str, days: int = DAYS) -> None:
@@ -100,6 +95,20 @@ def device(folder: Path, name: str, days: int = DAYS) -> None:
             f"{name!r}: a device's name has letters, digits, '.', '_' and '-', 64 at most, and is not {taken}"
         )
     _issue(folder, name, name, [], days)
+
+
+def _host(name: str) -> object:
+    """A name or address as a certificate has it."""
+    x509 = needed("cryptography.x509")
+    with contextlib.suppress(ValueError):
+        return x509.IPAddress(ipaddress.ip_address(name))
+    try:
+        if not HOST.fullmatch(name):
+            raise ValueError
+        check_host(name)
+    except ValueError:  # UnicodeError too
+        raise UserError(f"{name!r}: neither a name of a host nor an address") from None
+    return x509.DNSName(name)
 
 
 def _issue(folder: Path, name: str, subject: str, hosts: list[object], days: int) -> None:

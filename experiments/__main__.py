@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import os
 import sys
+from pathlib import Path
 
 from edge.errors import UserError
 from stages.common.stage import fail
@@ -47,9 +49,20 @@ def main(argv: list[str] | None = None) -> None:
     module.add_arguments(sub)
     arguments = sub.parse_args(argv[1:])
     try:
+        if getattr(arguments, "output", None):
+            check_output(Path(arguments.output))
         module.run(arguments)
     except UserError as error:
         fail(command, str(error))
+
+
+def check_output(path: Path) -> None:
+    """UserError for a file that can't be written: before the work, which may take an hour, and not after it."""
+    if path.is_dir():
+        raise UserError(f"--output {path}: is a folder; give the name of a file")
+    above = next(one for one in path.absolute().parents if os.path.lexists(one))
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"--output {path}: {above} is no folder that can be written in")
 
 
 if __name__ == "__main__":

@@ -125,16 +125,13 @@ def measure(exact: Path, int8: Path, tests: list[str]) -> dict:
     """What the int8 folder gives against the float folder on each of the tests."""
     models = {name: Yolox(TaskModel(open_task(path, "detection"))) for name, path in (("float", exact), ("int8", int8))}
     least = models["float"].model.info.score
-    found, last = {}, None
+    found = {}
     for test in tests:
         name, tally = Path(test.split(":")[0]).name, Tally(least)
         for image in frames(test):
             tally.add(models["float"](image), models["int8"](image))
-            last = image
         found[name + test.removeprefix(test.split(":")[0])] = tally.record()
-    if last is None:
-        raise UserError("--test: no frames")
-    return {"tests": found, "cpu_ms": times(models, last), "score": SCORE, "least": least, "overlap": OVERLAP}
+    return {"tests": found, "cpu_ms": times(models, image), "score": SCORE, "least": least, "overlap": OVERLAP}
 
 
 def pictures(model: TaskModel, sources: list[str]) -> Iterator[np.ndarray]:
@@ -193,7 +190,8 @@ def run(arguments) -> None:
         raise UserError(f"{file}: must be an .onnx file")
     for sources in (arguments.calibrate, arguments.test):
         for source in sources:
-            next(frames(source), None)  # says what is wrong before anything long begins
+            if next(frames(source), None) is None:  # what is wrong is said before anything long begins
+                raise UserError(f"{source}: has no frames in this part of it")
     with tempfile.TemporaryDirectory() as work:
         exact = adopt("yolox", file, Path(work) / "float")
         target = Path(work) / f"{file.stem}_int8.tflite"

@@ -6,6 +6,7 @@ consumer stores once. Ends with 1 unless memory stays flat after the warm-up, ev
 plays, and every event is stored once and in order; the record has all figures, and what else the machine did.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -30,12 +31,13 @@ FLAT = 0.02  # of the median: so far memory may go up or down after the warm-up
 WARM_UP = 10.0  # minutes, or a third of a shorter run
 BUSY = 0.25  # cores that others used: a machine on which frames may be late
 RATE = 5  # pictures a second of clips
+EXAMPLE = Path("examples/pedestrian.json")
 LATE = 30.0  # seconds that the last messages and clips are waited for
 
 
 def site(assets: Path, folder: Path, anomaly: Path, detector: Path, port: int, protocol: str) -> dict:
-    """examples/pedestrian.json with anomaly model, face guard, learned contexts and link added."""
-    made = json.loads(Path("examples/pedestrian.json").read_text())
+    """EXAMPLE with anomaly model, face guard, learned contexts and link added."""
+    made = json.loads(EXAMPLE.read_text())
     (camera,) = made["cameras"]
     camera |= {"source": str(assets / "data/scenes/vtest.avi"), "loop": True, "anomaly": "scene"}
     models = {"people": detector, "scene": anomaly}
@@ -74,9 +76,13 @@ class Process:
         self.said += [line.decode(errors="replace").rstrip() for line in self.child.stderr or ()]
 
     def end(self) -> int:
-        """By SIGTERM, as a service is ended; the exit code."""
+        """By SIGTERM, as a service is ended; the exit code, that of SIGKILL where it did not end."""
         self.child.send_signal(signal.SIGTERM)
-        code = self.child.wait(120)
+        try:
+            code = self.child.wait(120)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            code = self.child.wait()
         for thread in self._threads:
             thread.join()
         return code
@@ -148,12 +154,13 @@ def soak(assets: Path, anomaly: Path, detector: Path | None, minutes: float, pro
             try:
                 while time.monotonic() - began < 60 * minutes and process.child.poll() is None:
                     time.sleep(min(EVERY, max(0.0, began + 60 * minutes - time.monotonic())))
-                    if process.child.poll() is None:
+                    with contextlib.suppress(OSError, KeyError):  # one that has ended has no memory
                         looks.append({"at": round(time.monotonic() - began, 1), **look(process.child.pid)})
             finally:
                 code = process.end()
-            if not looks:
-                raise UserError(f"the watch ended at once: {' / '.join(process.said) or f'exit code {code}'}")
+            if not looks or not process.stats:
+                why = " / ".join(process.said) or f"exit code {code}"
+                raise UserError(f"the watch ended before it gave any figures: {why}")
             until(lambda: set(process.printed) <= set(store.stored), LATE)
         until(reader.idle, 10 * LATE)
         clips = reader.counts()
@@ -218,6 +225,8 @@ def run(arguments) -> None:
         raise UserError(f"--minutes {arguments.minutes:g}: must be above 0 and at most a week")
     if output and output.exists():
         raise UserError(f"{output}: exists; choose a name that is free")
+    if not EXAMPLE.is_file():
+        raise UserError(f"{EXAMPLE}: not found; run from the folder that holds dvc.yaml")
     for name, value in (("--assets", arguments.assets), ("--anomaly", arguments.anomaly)):
         if not Path(value).is_dir():
             raise UserError(f"{name} {value}: no such folder")

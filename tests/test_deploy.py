@@ -86,6 +86,8 @@ def test_what_is_issued(secrets):
         (["device", "{}", "monitor"], "and is not broker, monitor"),
         (["device", "{}", "gate-3", "--days", "0"], "--days 0: must be from 1 to 3650"),
         (["server", "{}/none", "a_b"], "'a_b': neither a name of a host nor an address"),
+        (["server", "{}/none", "192.0.2.700"], "'192.0.2.700': neither a name of a host nor an address"),
+        (["server", "{}/none", f"{'a' * 64}.example"], "neither a name of a host nor an address"),
         (["device", "{}/none", "gate-3"], "ca.key: not found; run python -m deploy.issue authority"),
         (["authority", "{}/ca.pem/x"], "Not a directory"),
     ],

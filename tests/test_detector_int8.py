@@ -45,11 +45,16 @@ def test_what_is_counted():
     assert found["frames"] == 1 and found["mean_iou"] == 1
 
 
-def test_parts_of_a_video(here):
-    file = cv2.VideoWriter("in.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+def film(path):
+    """Twenty grey frames."""
+    file = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
     for value in range(20):
         file.write(np.full((48, 64, 3), 10 * value, np.uint8))
     file.release()
+
+
+def test_parts_of_a_video(here):
+    film("in.avi")
     assert [round(frame.mean() / 10) for frame in frames("in.avi:0.5:1:4")] == [12, 16]
     assert len(list(frames("in.avi:0:1:1"))) == 20
 
@@ -63,12 +68,16 @@ def test_parts_of_a_video(here):
         (["no.onnx", "out", "--calibrate", "x.avi", "--test", "x.jpg"], "x.avi: a video needs FILE:FROM:TO:STEP"),
         (["no.onnx", "out", "--calibrate", "x.avi:1:0:2", "--test", "x.jpg"], "x.avi:1:0:2: a video needs"),
         (["no.onnx", "out", "--calibrate", "x.jpg", "--test", "x.jpg"], "no.onnx: no such file"),
+        (["no.onnx", "out", "--calibrate", "v.avi:0.1:0.2:9", "--test", "x.jpg"], "v.avi:0.1:0.2:9: has no frames"),
+        (["no.onnx", "out", "--calibrate", "x.jpg", "--test", "x.jpg", "--output", "x.jpg/y"], "x.jpg is no folder"),
+        (["no.onnx", "out", "--calibrate", "x.jpg", "--test", "x.jpg", "--output", "here"], "here: is a folder"),
     ],
 )
 def test_what_is_wrong_is_one_line(here, capsys, words, message):
     (here / "here").mkdir()
     cv2.imwrite("x.jpg", np.zeros((40, 40, 3), np.uint8))
     (here / "x.avi").write_bytes(b"x")
+    film("v.avi")
     with pytest.raises(SystemExit) as caught:
         main(["detector", *words])
     err = capsys.readouterr().err

@@ -60,7 +60,7 @@ def model():
         ("rtsp://10.0. 0.5/x", "no address that can be opened: a host's name has"),
         ("rtsp://10.0.0\n.5/x", "no address that can be opened: it has a control character"),
         ("rtsp:///x", "rtsp:///x: an address without a host; must be rtsp://HOST[:PORT][/PATH]"),
-        ("udp://239.0.0.1", "udp://239.0.0.1: an address without a port"),
+        ("udp://239.0.0.1", "udp://239.0.0.1: an address without a port; must be udp://HOST:PORT"),
         (
             "rtps://127.0.0.1:9/",
             "rtps://127.0.0.1:9/: no address of a stream that OpenCV reads; must begin with",

@@ -13,6 +13,8 @@ import tiny_models
 from conftest import ROOT
 from link_parties import has_mosquitto, until
 
+from experiments import soak
+from experiments.__main__ import main
 from experiments.soak import conditions, memory
 from experiments.soak_parties import ClipReader, Store
 
@@ -102,6 +104,37 @@ def test_a_clip_that_does_not_play_is_seen(tmp_path):
     found = reader.counts()
     assert (found["read"], found["frames_read"], found["unread"]) == (1, 20, ["gone.avi"])
     assert [line.split(":")[0] for line in found["unplayable"]] == ["cut.avi", "other.avi"]
+
+
+@pytest.mark.skipif(not has_mosquitto(), reason="needs mosquitto (apt-get install mosquitto)")
+def test_a_watch_that_fails_at_the_start_is_one_line(tmp_path, monkeypatch, capsys):
+    """Also where it lived long enough to be looked at."""
+    monkeypatch.setattr(soak, "EVERY", 0.05)
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "empty").mkdir()
+    words = ["soak", "--assets", tmp_path, "--anomaly", tmp_path / "empty", "--detector", tmp_path / "empty"]
+    with pytest.raises(SystemExit) as caught:
+        main(list(map(str, words)))
+    err = capsys.readouterr().err
+    assert caught.value.code == 1 and err.startswith("error: soak: the watch ended before") and err.count("\n") == 1
+    assert "yunet/face_detection_yunet_n_320.onnx: no such file" in err
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--minutes", "nan"], "--minutes nan: must be above 0"),
+        (["--output", "empty/there/x.json"], "--output empty/there/x.json: empty/there is no folder"),
+        ([], "examples/pedestrian.json: not found; run from the folder that holds dvc.yaml"),
+    ],
+)
+def test_what_is_wrong_is_said_before_it_begins(here, capsys, words, message):
+    (here / "empty").mkdir()
+    (here / "empty/there").touch()
+    with pytest.raises(SystemExit) as caught:
+        main(["soak", "--assets", "empty", "--anomaly", "empty", *words])
+    err = capsys.readouterr().err.replace(f"{here}/", "")
+    assert caught.value.code == 1 and message in err and err.count("\n") == 1
 
 
 @pytest.mark.assets

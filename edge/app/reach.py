@@ -29,6 +29,7 @@ STREAMS = {
     **dict.fromkeys(("udp", "udplite", "rtp", "srtp", "srt", "rist", "tcp", "tls"), "port"),
     "unix": "path",
 }
+FORMS = {"host": "HOST[:PORT][/PATH]", "port": "HOST:PORT", "path": "/PATH"}
 COMMON = "rtsp, rtmp, http, https, srt, rtp or udp"
 
 
@@ -91,8 +92,9 @@ def _fault(address: str) -> str:
     scheme = parts.scheme.rpartition("+")[2]  # hls+https
     if scheme not in STREAMS:
         return f"no address of a stream that OpenCV reads; must begin with {COMMON}, and ://"
-    if not found[STREAMS[scheme]]:
-        return f"an address without a {STREAMS[scheme]}; must be {scheme}://HOST[:PORT][/PATH]"
+    needed = STREAMS[scheme]
+    if not found[needed]:
+        return f"an address without a {needed}; must be {scheme}://{FORMS[needed]}"
     return ""
 
 
