@@ -19,6 +19,7 @@ import numpy as np
 
 from edge.errors import UserError
 from experiments import provenance
+from hardware_runners.runner.remote import machine
 from stages.common import atomic
 from stages.common.textfile import short
 from stages.defects.stores.extra import needed
@@ -150,13 +151,6 @@ def cells(row: dict) -> list[str]:
     return [*first, *columns, f"{row['memory_mb']:.0f}", f"{row['disk_mb']:.0f}"]
 
 
-def cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
-    return f"{os.cpu_count()} cores"
-
-
 def add_arguments(parser) -> None:
     parser.add_argument("--points", type=int, default=100_000, metavar="N", help="how many (100000)")
     parser.add_argument("--dimension", type=int, default=64, metavar="D", help="numbers in a vector (64)")
@@ -183,7 +177,7 @@ def run(arguments) -> None:
         "k": K,
         "queries": QUERIES,
         "seed": SEED,
-        "cpu": cpu(),
+        "cpu": f"{machine.cpu_model() or NONE}, {os.cpu_count()} cores",
         "threads": int(threads),
         "note": arguments.note,
         "rows": rows,

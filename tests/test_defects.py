@@ -231,6 +231,13 @@ def test_without_masks_only_what_the_model_finds_is_judged(here):
     assert set(found["results"]["typed"]) == {"found"} and found["peak_hits"] is None
 
 
+def test_types_of_one_picture_each_are_judged_without_a_curve(here):
+    """Each is told to be another type: no other part has its own."""
+    run(project(here, each=1))
+    found = outcome()["results"]["typed"]["found"]
+    assert found["accuracy"] == 0 and found["curve"] == []
+
+
 def test_without_a_variant_nothing_is_done(here):
     run(params.validate(yaml.safe_load((ROOT / "params.yaml").read_text())))
     assert outcome() == {"variant": None}

@@ -11,6 +11,8 @@ import typed_models
 from stores_points import MODEL, OTHER, PAYLOADS, VECTORS
 
 from edge.__main__ import main as edge
+from edge.defects.catalogue import open_catalogue
+from edge.errors import UserError
 from stages.defects import commands
 from stages.defects.stores import catalogue
 from stages.defects.stores.catalogue import Catalogue
@@ -201,6 +203,22 @@ def test_damaged_catalogues(made, capsys, name):
     file, content, why = DAMAGE[name]
     (made / file).write_bytes(content((made / file).read_bytes()) if callable(content) else content)
     refused(capsys, ["push", "catalogue"], why)
+
+
+def test_what_no_device_reads_is_pushed_nowhere(made, capsys):
+    """Further fields are kept as they are, as deep as edge/defects/catalogue.py takes them."""
+    for levels, refusal in ((62, ""), (80, "points.jsonl: line 1: nested more than 64 deep")):
+        deep = PAYLOADS[0] | {"more": json.loads("[" * levels + "]" * levels)}
+        catalogue.write(
+            made, Catalogue(MODEL, VECTORS[:1], [deep], {"format": 1, "k": 3, "limit": 1, "pooling": "peak"})
+        )
+        if refusal:
+            refused(capsys, ["push", "catalogue"], refusal)
+            with pytest.raises(UserError, match="line 1 is no example"):
+                open_catalogue(made)
+        else:
+            commands.main(["push", "catalogue"])
+            assert "1 points pushed" in capsys.readouterr().out and len(open_catalogue(made).points) == 1
 
 
 @pytest.mark.parametrize("file", ["catalogue.json", "vectors.safetensors", "points.jsonl"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge import disk
 from edge.arrays import Floats, Image
 from edge.defects import catalogue, files, region
 from edge.errors import ModelError, UserError, shown
@@ -83,9 +84,17 @@ def looked(detector: Detector, path: Path, max_pixels: int = MAX_PIXELS) -> tupl
 
 def add(known: catalogue.Catalogue, vector: Floats, point: catalogue.Point, image: Image) -> None:
     """Writes the catalogue with one more example, and its thumbnail; by whoever holds the lock."""
-    point = replace(point, thumbnail=thumbnail(known.folder, image, point.box))
-    vectors, points = np.concatenate([known.vectors, vector[None]]), (*known.points, point)
-    files.replace(known.folder, lambda fresh: catalogue.write_catalogue(fresh, known.rules, vectors, points))
+    name = thumbnail(known.folder, image, point.box)
+    vectors = np.concatenate([known.vectors, vector[None]])
+    points = (*known.points, replace(point, thumbnail=name))
+
+    def fill(fresh: Path) -> None:
+        pictures = known.folder / files.THUMBNAILS
+        disk.sync(pictures / name)  # before a point names it
+        disk.sync(pictures)
+        catalogue.write_catalogue(fresh, known.rules, vectors, points)
+
+    files.replace(known.folder, fill)
 
 
 def inside(text: str, height: int, width: int) -> Floats:

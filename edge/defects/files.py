@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge import disk
 from edge.arrays import Floats
 from edge.defects import vectors
 from edge.errors import UserError
@@ -131,10 +132,10 @@ def replace(folder: Path, fill: Callable[[Path], None]) -> None:
         fresh.mkdir()
         fill(fresh)
         for name in (*EXAMPLES, HEAD):
-            _flush(fresh / name)
-        _flush(fresh)
+            disk.sync(fresh / name)
+        disk.sync(fresh)
         os.replace(fresh, folder / PENDING)  # from here on it is done
-        _flush(folder)
+        disk.sync(folder)
         settle(folder)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -149,19 +150,10 @@ def settle(folder: Path) -> None:
     for name in (*EXAMPLES, HEAD):
         part = folder / f".{name}.part"
         shutil.copyfile(pending / name, part)
-        _flush(part)
+        disk.sync(part)
         os.replace(part, folder / name)
-    _flush(folder)
+    disk.sync(folder)
     gone = folder / f".{PENDING}.done"
     shutil.rmtree(gone, ignore_errors=True)
     os.replace(pending, gone)
     shutil.rmtree(gone, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Waits until the disk has a file or the names of a folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,7 +6,6 @@ The format is that of github.com/huggingface/safetensors; a device needs no libr
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +20,12 @@ MOST_BYTES = 1 << 32  # 16 million vectors of 64 numbers: a choice
 
 
 def write(path: Path, vectors: Floats) -> None:
-    """Writes float32 [N, D] and waits until the disk has it."""
+    """Writes float32 [N, D]."""
     data = np.ascontiguousarray(vectors, "<f4")
     entry = {"dtype": "F32", "shape": list(data.shape), "data_offsets": [0, data.nbytes]}
     header = json.dumps({NAME: entry}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    with open(path, "wb") as stream:
-        stream.write(len(header).to_bytes(8, "little") + header + data.tobytes())
-        stream.flush()
-        os.fsync(stream.fileno())
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data.tobytes())
 
 
 def read(path: Path, content: bytes) -> Floats:

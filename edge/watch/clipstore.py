@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from edge import disk
 from edge.errors import UserError
 
 MARK = ".edge-vision-clips"  # the file by which a folder is known as one of ours, locked by who uses the folder
@@ -80,11 +81,7 @@ class ClipStore:
         for suffix, path in parts.items():
             os.replace(path, self.folder / f"{name}{suffix}")
         with suppress(OSError):  # not all file systems can
-            handle = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            disk.sync(self.folder)
         with self._lock:
             self._clips[name] = size
             self._bytes += size

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import threading
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
+from edge import disk
 from edge.errors import ModelError, UserError
 from edge.inference.fields import Fields
 from edge.inference.jsonfile import read_json
@@ -127,13 +127,8 @@ class Contexts:
             return
         with self._lock:
             content = {k: {"seen": s.seen, "scores": [round(v, 6) for v in s.kept]} for k, s in self._scores.items()}
-        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         try:
-            with open(temporary, "w", encoding="utf-8") as stream:
-                json.dump({"schema": SCHEMA, "contexts": content}, stream, allow_nan=False)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, self.file)
+            disk.write(self.file, json.dumps({"schema": SCHEMA, "contexts": content}, allow_nan=False).encode())
         except OSError as error:
             raise UserError(f"{self.file}: can't be written: {error.strerror or error}") from None
 

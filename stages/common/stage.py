@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from edge.errors import UserError
 from stages.common import params
-from stages.common.schema import NAME
+from stages.common.limits import NAME
 from stages.common.textfile import one_line, short
 
 REASONS = {

@@ -124,7 +124,8 @@ def open_set(found: Neighbours, plan: Plan) -> dict:
 
 def curve(found: Neighbours, plan: Plan, picked: list[tuple[Way, float]]) -> list[dict]:
     """Accuracy and macro-F1 with so many examples of each type (of a rarer one all but one), as mean and standard
-    deviation over draws; no more neighbours vote than there are examples of a type."""
+    deviation over draws; no more neighbours vote than there are examples of a type. Nothing where no type has two
+    pictures: all are examples then, and none is left to ask about."""
     out = []
     for count in EXAMPLES:
         runs = []
@@ -141,6 +142,8 @@ def curve(found: Neighbours, plan: Plan, picked: list[tuple[Way, float]]) -> lis
                     few = Way(way.pooling, way.dimensions, min(way.k, count))
                     told.append(found.tell(few, asked, examples)[0])
                     types.append(found.types[asked])
+            if not types:
+                return []
             truth, answers = np.concatenate(types), np.concatenate(told)
             runs.append((float((truth == answers).mean()), macro_f1(truth, answers)))
         accuracy, f1 = np.array(runs).T

@@ -114,7 +114,8 @@ class Brute(Store):
         fresh = _Fresh(self.name, model or self.model)
         yield fresh
         with told(self.folder):
-            self._save(self.model, self._points)  # which empties the journal: its changes are of what is replaced
+            if self._journal.size:  # its changes are of what is replaced
+                self._save(self.model, self._points)
             self._save(fresh.model, fresh._points)
         self.model, self._points = fresh.model, fresh._points
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from edge.defects import files, vectors
 from edge.errors import UserError
+from edge.inference.jsonfile import DEEPEST, depth
 from stages.common.textfile import short
 from stages.defects.stores.point import Model, Payload, checked, checked_vectors
 
@@ -66,9 +67,12 @@ def write(folder: Path, found: Catalogue) -> None:
 def _payloads(path: Path, content: bytes) -> list[Payload]:
     found = []
     for number, line in enumerate(content.splitlines(), 1):
+        where, text = f"{short(path)}: line {number}", line.decode(errors="replace")
+        if depth(text) > DEEPEST:
+            raise UserError(f"{where}: nested more than {DEEPEST} deep, which no device reads")
         try:
             payload = json.loads(line)
-        except (ValueError, RecursionError):
-            raise UserError(f"{short(path)}: line {number}: not valid JSON; make the catalogue again") from None
-        found.append(checked(payload, f"{short(path)}: line {number}"))
+        except ValueError:
+            raise UserError(f"{where}: not valid JSON; make the catalogue again") from None
+        found.append(checked(payload, where))
     return found

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from edge import disk
 from edge.errors import UserError
 from edge.errors import reason as said
 from edge.inference.jsonfile import read_json
 from stages.common.textfile import short
 from stages.defects.stores.base import ALL, MOST, Missing, Store, same_model
 from stages.defects.stores.extra import needed
-from stages.defects.stores.folder import Lock, told, unused, write_kept
+from stages.defects.stores.folder import Lock, told, unused
 from stages.defects.stores.point import KEYWORDS, Filter, Found, Model, Payload
 
 POINTER, SHARD = "collection.json", "shard-"
@@ -89,7 +90,7 @@ class Embedded(Store):
         """Has `collection.json` name this shard: from now on it is the collection."""
         kept = {"sha256": self.model.sha256, "dimension": self.model.dimension}
         kept["shard"] = self._path.name.removeprefix(SHARD)
-        write_kept(self.folder / POINTER, (json.dumps(kept, indent=2) + "\n").encode())
+        disk.write(self.folder / POINTER, (json.dumps(kept, indent=2) + "\n").encode())
 
     def _remove_shards_but(self, kept: Path | None) -> None:
         """Removes what an interrupted creation or rebuild left."""

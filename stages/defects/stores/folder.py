@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from edge.errors import UserError
@@ -55,27 +55,3 @@ def unused(folder: Path) -> bool:
     """Whether nothing but the lock, and what an interrupted start left, is in the folder."""
     with told(folder):
         return all(name.startswith(".") for name in os.listdir(folder))
-
-
-def write_kept(path: Path, data: bytes) -> None:
-    """Writes a file that appears whole or not at all, and is on the disk when this returns."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Has the names in a folder written to the disk."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

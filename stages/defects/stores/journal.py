@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge import disk
 from edge.errors import UserError
 
 JOURNAL = ".journal"
@@ -23,6 +24,7 @@ class Journal:
     def __init__(self, folder: Path):
         self.path = folder / JOURNAL
         self._stream = open(self.path, "ab", buffering=0)  # noqa: SIM115
+        disk.sync(folder)  # its name is on the disk before what it holds is acknowledged
         self._cut()
 
     @property
