@@ -1,6 +1,7 @@
 """A made-up project folder that `report` can read: test pictures, results of evaluate and benchmark."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -64,6 +65,7 @@ def make(root: Path, size=48, draw=weave, types=("crack", "stain", "hole"), per_
     _curve(root / "reports/curves/compress/plots/metrics", "loss")
     pictures = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     examples.write(pictures, 8, 0, root / figures.DEFECTS)
+    shutil.copy(ROOT / "params.yaml", root / "params.yaml")
     variants = {
         name: {"model": name, "precision": "int8" if "int8" in name else "float32", "format": "tflite"}
         | ({"role": "student", "step": step} if step else {"role": "teacher"})

@@ -37,7 +37,6 @@ def project(tmp_path, monkeypatch):
     """A folder in which `report` ran, its code being that of commit aaaaaaa."""
     made = report_project.make(tmp_path, per_type=2)
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
     for name in ("autoencoder", "gone"):  # which params.yaml has, and had
         shutil.copytree("reports/curves/distill", f"reports/curves/baseline-{name}")
     monkeypatch.setattr(provenance, "of_results", lambda dirty: code("a", not dirty))
