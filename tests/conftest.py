@@ -72,13 +72,11 @@ def report_run(tmp_path_factory):
     """A folder in which `report` ran once."""
     import report_project  # matplotlib and more, which few tests need
 
-    from stages.report.__main__ import run
-
     root = tmp_path_factory.mktemp("project")
     made = report_project.make(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        run(made)
+        report_project.run(made)
     return root, made
 
 

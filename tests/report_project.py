@@ -12,7 +12,9 @@ from conftest import ROOT
 from stages.common import dataset, params, schema
 from stages.distill import examples
 from stages.evaluate.metrics import confusion
+from stages.illustrate.__main__ import run as illustrate
 from stages.report import figures
+from stages.report.__main__ import run as report
 
 VARIANTS = {  # name: (step of compression, AUROC, bytes)
     "teacher-onnx": (None, 0.991, 61_000_000),
@@ -74,6 +76,12 @@ def make(root: Path, size=48, draw=weave, types=("crack", "stain", "hole"), per_
     return params.validate(yaml.safe_load((ROOT / "params.yaml").read_text()) | {"variants": variants})
 
 
+def run(made: schema.Schema) -> None:
+    """What `dvc repro` runs of these results, in the folder that holds them."""
+    illustrate(made)
+    report(made)
+
+
 def write(path: Path, value) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
@@ -97,6 +105,7 @@ def _evaluation(root: Path, k: int, name: str, items, masks, with_masks: bool) -
     ]
     defects = sorted({item.defect for item in items} - {"good"})
     found = {
+        "test_index_sha256": dataset.sha256(root / "data/test/index.csv"),
         **{"variant": name, "how": "measured", "image_auroc": auroc, "average_precision": auroc - 0.01},
         "validation": {"auroc": round(auroc - 0.05, 3), "good": 10, "defects": 200},
         **{"f1": 0.91, "precision": 0.9, "recall": 0.92, "threshold": 0.95 * level, "threshold_method": "quantile"},

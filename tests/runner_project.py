@@ -84,10 +84,11 @@ class Project:
         shutil.copytree(model(), self.folder / "artifacts/models" / VARIANT)
         self.write("hardware_runners/plan.yaml", {"plan": {}})
         graph = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-        graph["stages"] = {name: graph["stages"][name] for name in ("benchmark", "report")}
-        absent = ("artifacts", "reports/curves", "reports/published")
-        deps = [d for d in graph["stages"]["report"]["deps"] if not d.startswith(absent)]
-        graph["stages"]["report"]["deps"] = [*deps, "BEGIN", "END"]
+        graph["stages"] = {name: graph["stages"][name] for name in ("benchmark", "illustrate", "report")}
+        absent = ("artifacts/eval", "artifacts/bench", "artifacts/defects", "reports/curves", "reports/published")
+        for name in ("illustrate", "report"):
+            deps = [d for d in graph["stages"][name]["deps"] if not d.startswith(absent)]
+            graph["stages"][name]["deps"] = [*deps, "BEGIN", "END"]
         text = yaml.safe_dump(graph, sort_keys=False)
         for mark in ("BEGIN", "END"):  # a dumped comment is none
             text = text.replace(f"- {mark}\n", f"{getattr(dependencies, mark)}\n")

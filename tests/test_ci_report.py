@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 
 from edge.errors import UserError
 from experiments import ci_page, ci_report
+from stages.report import figures
 
 ABOUT = {"title": "Line 4", "head": "a" * 40, "base": "b" * 40, "link": "index.html"}
 STAGES = {"ran": ["report"], "restored": [], "unchanged": ["fetch"]}
@@ -109,8 +110,9 @@ def test_plots_that_differ_stand_beside_those_of_the_base(here):
 
 def test_no_plot_that_shows_pictures_of_the_data_is_in_the_page():
     """Every file that the report draws by a name of its own is either withheld or known to be a chart."""
-    text = "".join(path.read_text() for path in (ROOT / "stages/report").glob("*.py"))
-    named = set(re.findall(r'"(\w+\.png)"', text))
+    stages = [path for stage in ("illustrate", "report") for path in (ROOT / "stages" / stage).glob("*.py")]
+    text = "".join(path.read_text() for path in stages)
+    named = set(re.findall(r'folder / "(\w+\.png)"', text)) | {figures.DEFECTS.name}
     assert named == {*ci_report.WITHHELD, "supervised.png", "types_confusion.png", "types_map.png"}
 
 

@@ -140,7 +140,7 @@ def test_a_clip_runs_the_whole_chain(tmp_path):
     clips.write(folder / "data/test", {"test": 4}, 64, seed=1)
     stages = ["teacher", "distill", "compress"]
     stages += [f"{verb} {v}" for v in toy.VARIANTS for verb in ("compile", "evaluate")]
-    stages += [f"benchmark local-{v}" for v in toy.VARIANTS] + ["report"]
+    stages += [f"benchmark local-{v}" for v in toy.VARIANTS] + ["illustrate", "report"]
     for stage in stages:
         command = ["python", "-m", *f"stages.{stage}".split()]
         done = subprocess.run(command, cwd=folder, env=toy.environment(), capture_output=True, text=True)

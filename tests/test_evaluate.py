@@ -1,5 +1,6 @@
 """`evaluate` on a one-operator ONNX model whose map is the brightness of the picture."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -124,6 +125,21 @@ def test_bright_defects_are_found(workplace):
     first = [dataset.sha256(dataset.Path(f"artifacts/eval/bright.{end}")) for end in ("json", "npz")]
     evaluate()
     assert first == [dataset.sha256(dataset.Path(f"artifacts/eval/bright.{end}")) for end in ("json", "npz")]
+
+
+def test_the_record_names_its_pictures_and_counts_where_validation_chose_among_thresholds(workplace):
+    """Of a supervised detector; both spare the report the pictures and their scores."""
+    write_test_split()
+    found = evaluate()
+    assert found["test_index_sha256"] == hashlib.sha256(dataset.Path("data/test/index.csv").read_bytes()).hexdigest()
+    assert "verdicts" not in found
+    path = dataset.Path("artifacts/models/bright/model.json")
+    info = json.loads(path.read_text())
+    info["validation"] = {"auroc": 1.0, "good": 2, "defects": 2, "thresholds": [{"threshold": 0.5}]}
+    path.write_text(json.dumps(info))
+    rows = {row["threshold"]: row for row in evaluate()["verdicts"]}  # good pictures score 60 / 255, the others 230
+    counts = {at: [row[name] for name in ("tp", "fp", "tn", "fn")] for at, row in rows.items()}
+    assert counts[0.2] == [2, 2, 0, 0] and counts[0.25] == counts[0.5] == [2, 0, 2, 0] and len(rows) == 9
 
 
 def test_without_masks_the_pixel_metrics_are_absent(workplace):

@@ -221,14 +221,14 @@ def test_bench_goes_on_without_a_device(project):
     finally:
         project.hosts["pia"].restore()
     assert done.returncode == 75, done.stdout + done.stderr
-    assert toy.ran(done) == {ITEM, ITEM.replace("pia", "pib"), "report"}
+    assert toy.ran(done) == {ITEM, ITEM.replace("pia", "pib"), "illustrate", "report"}
     rows = {row["device"]: row for row in json.loads((project.folder / "reports/summary.json").read_text())}
     assert rows["pia"]["status"] == "unavailable" and "device pia" in rows["pia"]["reason"]
     assert rows["pib"]["status"] == "ok" and rows["pia"]["latency_ms"] is None
     assert "unavailable: device pia" in (project.folder / "reports/index.html").read_text()
     assert project.dvc("status", "-q").returncode == 1
     again = project.dvc("repro")
-    assert again.returncode == 0 and toy.ran(again) == {ITEM, "report"}
+    assert again.returncode == 0 and toy.ran(again) == {ITEM, "illustrate", "report"}
     assert project.dvc("status", "-q").returncode == 0
     assert not project.leftovers()
 
@@ -252,7 +252,9 @@ def test_bench_ends_with_the_lock_of_a_sequential_run(project):
     for name in ("pia", "pib"):
         project.change(name, notes="both at once")
     done = project.runners("bench")
-    assert done.returncode == 0 and toy.ran(done) == {ITEM, ITEM.replace("pia", "pib"), "report"}, done.stdout
+    assert done.returncode == 0 and toy.ran(done) == {ITEM, ITEM.replace("pia", "pib"), "illustrate", "report"}, (
+        done.stdout
+    )
     lock = project.folder / "dvc.lock"
     together = yaml.safe_load(lock.read_text())
     lock.unlink()

@@ -10,7 +10,7 @@ from stages.report import dependencies
 
 STAGES = (
     *("fetch", "teacher", "baseline", "distill", "compress", "compile"),
-    *("evaluate", "benchmark", "defects", "report"),
+    *("evaluate", "benchmark", "defects", "illustrate", "report"),
 )
 CHAIN = tuple(stage for stage in STAGES if stage != "baseline")  # from the teacher to the report
 DOWNSTREAM = {  # stage: what follows it
@@ -21,9 +21,10 @@ DOWNSTREAM = {  # stage: what follows it
     "distill": CHAIN[2:],
     "compress": CHAIN[3:],
     "compile": CHAIN[4:],
-    "evaluate": ("evaluate", "report"),
-    "benchmark": ("benchmark", "report"),
+    "evaluate": ("evaluate", "illustrate", "report"),
+    "benchmark": ("benchmark", "illustrate", "report"),
     "defects": ("defects", "report"),
+    "illustrate": ("illustrate", "report"),
     "report": ("report",),
 }
 FIRST_READER = {  # the first stage that a key (or the section it is in) changes
@@ -43,6 +44,8 @@ FIRST_READER = {  # the first stage that a key (or the section it is in) changes
     "benchmark": "benchmark",
     "defects": "defects",
     "report": "report",
+    "report.examples": "illustrate",
+    "report.latency_budget_ms": "illustrate",  # decides which variant the gallery is of
 }
 
 
@@ -90,7 +93,11 @@ def test_test_images_are_no_dependency_before_evaluate(declared):
     for stage in ("teacher", "distill", "compress", "compile", "benchmark"):
         assert "data/test" not in declared[stage]["deps"]
         assert "data" not in declared[stage]["deps"]
-    assert {stage for stage in STAGES if "data/test" in declared[stage]["deps"]} == {"evaluate", "defects", "report"}
+    assert {stage for stage in STAGES if "data/test" in declared[stage]["deps"]} == {
+        "evaluate",
+        "defects",
+        "illustrate",
+    }
 
 
 def test_every_key_reruns_its_stage_and_what_follows(params):
@@ -117,10 +124,11 @@ def test_every_key_reruns_its_stage_and_what_follows(params):
         verbs = {s.split("@")[0] for s in stale}
         expected = set(DOWNSTREAM[FIRST_READER.get(key) or FIRST_READER[key.split(".")[0]]])
         if key.startswith("variants.") and key.endswith((".role", ".step")):
-            expected = {"report"}
+            expected = {"illustrate", "report"}
         elif key.startswith("variants."):
             variant = key.split(".")[1]
-            expected = {"compile", "evaluate", "defects", "report"} | ({"benchmark"} if variant in planned else set())
+            expected = {"compile", "evaluate", "defects", "illustrate", "report"}
+            expected |= {"benchmark"} if variant in planned else set()
             touched = {s for s in stale if s.startswith(("compile@", "evaluate@"))}
             assert touched == {f"compile@{variant}", f"evaluate@{variant}"}
         if key.startswith(("distill.images", "distill.batch")):
@@ -132,10 +140,11 @@ def test_report_lists_every_variant_and_every_plan_item(declared, params, monkey
     monkeypatch.chdir(ROOT)
     dependencies.check(params["variants"], params["baselines"])
     plan = yaml.safe_load((ROOT / "hardware_runners/plan.yaml").read_text())["plan"]
-    wanted = {f"artifacts/eval/{v}.{end}" for v in params["variants"] for end in ("json", "npz")}
-    wanted |= {f"artifacts/bench/{item}.json" for item in plan}
-    found = {d for d in declared["report"]["deps"] if d.startswith(("artifacts/eval", "artifacts/bench"))}
-    assert found == wanted
+    for stage, ends in {"illustrate": ("json", "npz"), "report": ("json",)}.items():  # the report needs no maps
+        wanted = {f"artifacts/eval/{v}.{end}" for v in params["variants"] for end in ends}
+        wanted |= {f"artifacts/bench/{item}.json" for item in plan}
+        found = {d for d in declared[stage]["deps"] if d.startswith(("artifacts/eval", "artifacts/bench"))}
+        assert found == wanted
     assert {entry["variant"] for entry in plan.values()} <= set(params["variants"])
     for entry in plan.values():
         assert (ROOT / "hardware_runners/inventory" / f"{entry['device']}.yaml").is_file()

@@ -1,5 +1,6 @@
 """The real stages on a toy-size dataset: what a run makes, what a changed key reruns, what a stage really reads."""
 
+import hashlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pulled
 import pytest
 import toy
 import yaml
@@ -18,7 +20,7 @@ from imports import closure
 
 pytestmark = pytest.mark.slow
 
-AFTER_TEACHER = {"distill", "compress", "compile@student-int8", "evaluate@student-int8", "report"}
+AFTER_TEACHER = {"distill", "compress", "compile@student-int8", "evaluate@student-int8", "illustrate", "report"}
 BENCHMARKS = {f"benchmark@local-{v}" for v in toy.VARIANTS}
 WATCH = """
 import json, os, sys
@@ -97,7 +99,7 @@ def test_stages_read_only_what_they_declare(project):
             and not f.startswith((".dvc", ".git"))  # DVCLive looks for its repository
         }
         assert not extra, f"{stage} reads what dvc.yaml does not declare: {sorted(extra)[:5]}"
-        if verb not in ("fetch", "evaluate", "report"):
+        if verb not in ("fetch", "evaluate", "illustrate"):
             assert not [f for f in files if f.startswith("data/test")], f"{stage} opened a test image"
     assert [f for s, files in seen.items() if s.startswith("evaluate") for f in files if f.startswith("data/test")]
 
@@ -110,7 +112,8 @@ def test_second_run_runs_nothing(project):
 
 
 def test_a_fresh_clone_pulls_results_and_reruns_the_report_alone(project, tmp_path):
-    """From a shared remote: nothing when nothing changed; after a change of the report, its inputs and no model."""
+    """From a shared remote: nothing when nothing changed; after a change of the report, results and what `illustrate`
+    drew, but no model, no map and no picture."""
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     shutil.copytree(project[0], origin, symlinks=True)
     assert toy.dvc(origin, "remote", "add", "-d", "store", str(tmp_path / "store")).returncode == 0
@@ -122,11 +125,13 @@ def test_a_fresh_clone_pulls_results_and_reruns_the_report_alone(project, tmp_pa
     (clone / ".venv/.installed").touch()  # what runs the tests is installed
 
     def ci_report():
-        done = subprocess.run(["make", "ci-report"], cwd=clone, env=toy.environment(), capture_output=True, text=True)
-        return done, sum(path.stat().st_size for path in (clone / ".dvc/cache").rglob("*") if path.is_file())
+        environment = toy.environment(**pulled.watched(tmp_path / "watch", tmp_path / "store"))
+        done = subprocess.run(["make", "ci-report"], cwd=clone, env=environment, capture_output=True, text=True)
+        return done, pulled.objects(tmp_path / "watch")
 
-    same, _ = ci_report()
+    same, first = ci_report()
     assert same.returncode == 0 and not toy.ran(same), same.stderr
+    assert md5(clone / "reports/index.html") in first  # what was read from the remote is seen
     page = (clone / "reports/ci.md").read_text()
     assert "- Ran (0): nothing" in page and "No figure changed." in page and "No setting changed." in page
     text = (clone / "params.yaml").read_text()
@@ -136,24 +141,34 @@ def test_a_fresh_clone_pulls_results_and_reruns_the_report_alone(project, tmp_pa
         "error: ci_report: params.yaml: changed and not committed" in dirty.stderr and "Traceback" not in dirty.stderr
     )
     toy.git(clone, "commit", "-qam", "title")
-    changed, pulled = ci_report()
+    changed, then = ci_report()
     assert changed.returncode == 0 and toy.ran(changed) == {"report"}, changed.stderr
-    assert pulled < 5_000_000
+    assert sum({**first, **then}.values()) < 5_000_000
+    figures = [origin / "artifacts/eval" / f"{variant}.json" for variant in toy.VARIANTS]
+    assert {md5(path) for path in figures} <= set(then)
+    data = [path for folder in ("data", "artifacts/models") for path in (origin / folder).rglob("*.*")]
+    left = {md5(path) for path in [*data, *(origin / "artifacts/eval").glob("*.npz")] if path.is_file()}
+    assert len(left) > 20 and not left & {*first, *then}
     page = (clone / "reports/ci.md").read_text()
     assert "- Ran (1): report" in page and "| `report.title` | Edge Vision | A clone |" in page
     assert "No figure changed." in page and all(
         (clone / "reports" / p).exists() for p in re.findall(r"\]\(([^)]+)\)", page)
     )
     assert "A clone" in (clone / "reports/index.html").read_text()
-    assert {path.name for path in (clone / "artifacts").iterdir()} == {"eval", "bench", "defects"}
-    assert not (clone / "data/train").exists()
+    assert {path.name for path in (clone / "artifacts").iterdir()} == {"eval", "bench", "defects", "illustrations"}
+    assert not (clone / "data/train").exists() and not (clone / "data/test").exists()
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         ("report.title=Another", {"report"}),
-        ("benchmark.runs=6", BENCHMARKS | {"report"}),
+        ("benchmark.runs=6", BENCHMARKS | {"illustrate", "report"}),
+        ("report.examples=1", {"illustrate", "report"}),
         ("student.width=0.5", AFTER_TEACHER | {"defects", "benchmark@local-student-int8"}),
     ],
 )

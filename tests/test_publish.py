@@ -14,11 +14,11 @@ import report_project
 import toy
 from conftest import ROOT
 from imports import PACKAGES
+from report_project import run
 
 from edge.errors import UserError
 from experiments import provenance, publish
 from experiments.__main__ import main
-from stages.report.__main__ import run
 
 OF_RESULTS = provenance.of_results
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import report_project
+from report_project import run
 
 from edge.errors import UserError
+from stages.illustrate.examples import compared
 from stages.report import ablation, charts, costs, figures, summary
-from stages.report.__main__ import run
-from stages.report.examples import compared
 from stages.report.formatting import significant
 
 KEYS = {

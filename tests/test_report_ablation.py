@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import report_project
 import yaml
+from report_project import run
 
+from edge.errors import UserError
 from stages.common import params, schema
 from stages.report import ablation
-from stages.report.__main__ import run
 
 
 def test_ablation_of_one_run(inside):
@@ -125,13 +126,24 @@ def test_ablation_over_published_seeds(tmp_path, monkeypatch):
     assert "code not recorded, commit 1a2b3c4 with uncommitted changes)." in text
 
 
+EVALS = {"a": {"test_index_sha256": "1"}, "b": {"test_index_sha256": "1"}}
+
+
+def test_variants_that_were_judged_on_other_pictures_are_refused():
+    assert ablation.test_index(EVALS) == "1"
+    for other in ({"test_index_sha256": "2"}, {}):
+        with pytest.raises(UserError, match="artifacts/eval: a and c were judged on other test pictures") as caught:
+            ablation.test_index(EVALS | {"c": other})
+        assert "\n" not in str(caught.value)
+
+
 def test_networks_are_told_apart_by_name_not_by_where_they_lie(inside):
     tree = yaml.safe_load((report_project.ROOT / "params.yaml").read_text())
     found = []
     places = ("/x/resnet-18", "/y/mobilenet-v2-1.0-224"), ("a/resnet-18", "b/mobilenet_v2_1.0_224"), ("/x/r-50", "b/c")
     for backbone, init in places:
         changed = {"teacher": {**tree["teacher"], "backbone": backbone}, "student": {**tree["student"], "init": init}}
-        found.append(ablation.settings(params.validate(tree | changed)))
+        found.append(ablation.settings(params.validate(tree | changed), EVALS))
     assert found[0] == found[1] and "/" not in json.dumps(found)
     assert found[0]["teacher"] != found[2]["teacher"] and found[0]["student"] != found[2]["student"]
 
@@ -154,7 +166,8 @@ def test_a_key_at_its_default_is_left_out_of_the_settings(inside):
     tree = yaml.safe_load((report_project.ROOT / "params.yaml").read_text())
 
     def settings(**changes):
-        return ablation.settings(params.validate(tree | {name: tree[name] | keys for name, keys in changes.items()}))
+        changed = {name: tree[name] | keys for name, keys in changes.items()}
+        return ablation.settings(params.validate(tree | changed), EVALS)
 
     plain = settings(**AT_DEFAULT)
     assert plain["input"] == {"size": 128} and plain["evaluate"] == {"aupro_fpr_limit": 0.3}

@@ -13,8 +13,8 @@ from students import pictures
 from edge.errors import UserError
 from experiments import clips as table
 from stages.common.dataset import Item, read_index, sha256, write_index
+from stages.illustrate import clips
 from stages.report import __main__ as report
-from stages.report import clips
 
 VARIANTS = {"small": SimpleNamespace(role="student")}
 EVALS = {"small": {"how": "measured", "size_bytes": 9, "threshold": 0.5}}

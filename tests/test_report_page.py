@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import report_project
 from matplotlib import pyplot as plt
+from report_project import run
 
+from stages.illustrate import gallery
+from stages.illustrate.examples import choose
 from stages.report import costs, page, plots, thresholds
-from stages.report.__main__ import run
-from stages.report.examples import choose
 
 CHARTS = {"ablation", "accuracy_latency", "size", "per_defect", "latency", "energy", "curves"}
 PICTURES = {"examples", "defects"}
@@ -89,7 +90,7 @@ def test_every_plot_is_an_svg_beside_its_data(inside):
 
 def test_html_is_escaped(inside):
     context = page.context("<b>&", "'\"<i>", {}, [], {}, [], {})
-    context |= {"verdict": {"note": "<u>", "devices": []}, "gallery": page.gallery("<s>", [])}
+    context |= {"verdict": {"note": "<u>", "devices": []}, "gallery": gallery.record("<s>", [])}
     html = page.render("page.html.j2", context)
     assert "<h1>&lt;b&gt;&amp;</h1>" in html and not any(tag in html for tag in ("<i>", "<u>", "<s>"))
 

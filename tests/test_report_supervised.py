@@ -15,16 +15,14 @@ pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture
-def evals(here):
+def evals():
     """The results of one supervised variant and of one other."""
     labels = np.array([0] * 6 + [1] * 4, np.int8)
     scores = np.array([0.02, 0.04, 0.08, 0.12, 0.22, 0.4, 0.18, 0.48, 0.7, 0.9], np.float32)
-    (here / "artifacts/eval").mkdir(parents=True)
-    np.savez(here / "artifacts/eval/sharp-int8.npz", label=labels, score=scores)
     found = {"threshold": 0.45, "threshold_method": "best F1 of some", "iou": 0.4321, "masks": 4}
     rows = verdicts.table(labels, scores)
     return {
-        "sharp-int8": found | {"validation": {"auroc": 0.9, "thresholds": rows}},
+        "sharp-int8": found | {"validation": {"auroc": 0.9, "thresholds": rows}, "verdicts": rows},
         "student-int8": {"threshold": 3.0, "validation": {"auroc": 0.9, "good": 1, "defects": 2}},
         "old": {"threshold": 3.0, "validation": None},
     }

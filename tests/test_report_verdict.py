@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.common.dataset import Item
-from stages.report import gallery
+from stages.illustrate import gallery
 from stages.report.verdict import TIE, verdicts
 
 

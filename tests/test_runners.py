@@ -164,7 +164,7 @@ def test_enrol_wrote_inventory_plan_and_dependencies(project):
     plan = yaml.safe_load((project.folder / "hardware_runners/plan.yaml").read_text())["plan"]
     assert plan == {item: {"device": "pia", "variant": runner_project.VARIANT}}
     graph = yaml.safe_load((project.folder / "dvc.yaml").read_text())["stages"]
-    assert f"artifacts/bench/{item}.json" in graph["report"]["deps"]
+    assert all(f"artifacts/bench/{item}.json" in graph[stage]["deps"] for stage in ("illustrate", "report"))
     device = yaml.safe_load((project.folder / "hardware_runners/inventory/pia.yaml").read_text())
     assert device["fingerprint"]["kernel"] and "ai-edge-litert" in device["runtime"]
     assert not list(project.home.glob(".ssh/*_tmp"))
@@ -344,4 +344,4 @@ def test_new_items_keep_comments_and_graph(monkeypatch):
         and "  pi5-student-int8: {device: pi5, variant: student-int8}\n" in text
     )
     assert enrol.with_items("plan: {}\n", "a", ["b"]) == "plan:\n  a-b: {device: a, variant: b}\n"
-    assert bench.LAST == ("benchmark", "report")
+    assert bench.LAST == ("benchmark", "illustrate", "report")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import report_project
 import yaml
+from report_project import run
 
 from edge.errors import UserError
 from experiments import pareto, provenance, publish, readme, records, sweep_table
 from stages.common import atomic, params
 from stages.report import ablation
-from stages.report.__main__ import run
 from stages.report.formatting import NONE
 
 CODE = {"commit": "a" * 40, "clean": True, "stages": "b", "edge": "c"}
@@ -161,8 +161,9 @@ def test_runs_on_fewer_synthetic_pictures_are_no_seeds_of_each_other(record, mon
     """Their test pictures are the same."""
     monkeypatch.chdir(record[0])
     tree = yaml.safe_load((report_project.ROOT / "params.yaml").read_text())
+    evals = {"a": {"test_index_sha256": "1"}}
     fewer = {**tree["data"], "synthetic": {**tree["data"]["synthetic"], "train": 20}}
-    whole, part = (ablation.settings(params.validate(tree | {"data": data})) for data in (tree["data"], fewer))
+    whole, part = (ablation.settings(params.validate(tree | {"data": data}), evals) for data in (tree["data"], fewer))
     assert records.label(part, whole) == "data.synthetic.train = 20"
 
 

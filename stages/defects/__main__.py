@@ -20,12 +20,14 @@ def run(params) -> None:
         if params.defects.variant is None:
             atomic.write_json(folder / "result.json", {"variant": None})
             return
-        from stages.defects.study import study  # what runs models is imported only where one is run
+        from stages.defects import examples  # what runs models and draws is imported only where it is needed
+        from stages.defects.study import study
 
         result, kept = study(params, folder)
         atomic.write_json(folder / "result.json", result)
         with open(folder / "embedded.npz", "wb") as stream:
             np.savez(stream, **kept)  # type: ignore[arg-type]
+        examples.draw(kept, folder / "examples.png", params.input.depth)
 
 
 if __name__ == "__main__":

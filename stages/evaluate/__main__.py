@@ -12,7 +12,7 @@ from edge.errors import UserError
 from edge.inference.detector import load
 from edge.inference.modelinfo import ModelInfo
 from edge.inference.runtimes import DELEGATES
-from stages.common import atomic, dataset, stage
+from stages.common import atomic, dataset, stage, verdicts
 from stages.common.metrics import average_precision, image_auroc
 from stages.common.progress import track
 from stages.evaluate import clips, metrics, regions
@@ -48,6 +48,7 @@ def run(params, variant: str) -> None:
         OUT / f"{variant}.json",
         {
             "variant": variant,
+            "test_index_sha256": dataset.sha256(TEST / "index.csv"),
             "how": "predicted (its int8 file on the CPU)" if info.edgetpu else "measured",
             **accuracy(items, scores, decisions),
             **compared,
@@ -57,6 +58,7 @@ def run(params, variant: str) -> None:
             "false_alarm_rate": info.raw["threshold"].get("rate"),
             "confusion": metrics.confusion(labels, scores, info.threshold),
             "thresholds": [asdict(one) | metrics.confusion(labels, scores, one.value) for one in info.rates],
+            **({"verdicts": verdicts.table(labels, scores)} if chosen_among_several(info) else {}),
             "validation": info.raw.get("validation"),
             "runtime": runtime_name(detector.details),
             "size_bytes": deployed_bytes(info),
@@ -110,6 +112,11 @@ def video(items: list[dataset.Item], scores: np.ndarray, maps: np.ndarray, thres
         "events": clips.event_metrics(found, threshold, settings.frames_per_second),
         **regions.criteria(seen),
     }
+
+
+def chosen_among_several(info: ModelInfo) -> bool:
+    """Whether validation chose the threshold among several, as for a supervised detector."""
+    return bool((info.raw.get("validation") or {}).get("thresholds"))
 
 
 def deployed_bytes(info: ModelInfo) -> int:

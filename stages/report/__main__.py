@@ -5,12 +5,10 @@ from pathlib import Path
 from stages.common import atomic, stage
 from stages.report import (
     ablation,
-    clips,
     defects,
     dependencies,
-    examples,
     figures,
-    gallery,
+    illustrations,
     int8,
     page,
     plots,
@@ -27,7 +25,7 @@ WITH_CATEGORY = dict.fromkeys(("mvtec", "visa", "btad", "dagm")) | {"ucsd": ("pe
 
 def run(params) -> None:
     """Writes reports/summary.json, metrics.json, fidelity.json, ablation.json, plots/ (PNG), figures/ (SVG, CSV and the
-    gallery), report.md and index.html."""
+    gallery), report.md and index.html. No data is read: `illustrate` has drawn what is shown of them."""
     variants = params.variants
     evals = {name: summary.read_json(f"artifacts/eval/{name}.json") for name in variants}
     benches = summary.read_benches(variants)
@@ -37,16 +35,11 @@ def run(params) -> None:
     judged = len(this["steps"]) > 1 and all(step["image_auroc"] is not None for step in this["steps"].values())
     runs = ablation.alike(this) if judged else []
     best = verdict.verdicts(results, params.report.latency_budget_ms)
-    shown = next((one["variant"] for one in best if one["variant"]), examples.compared(variants, evals)[-1])
-    count, depth = params.report.examples, params.input.depth
+    shown = illustrations.read()
     with atomic.directory(OUT / "plots") as folder, atomic.directory(OUT / "figures") as data:
         captions = figures.draw(evals, results, benches, runs, params.baselines, folder, data)
-        caption = examples.draw(variants, evals, count, folder / "examples.png", depth)
-        captions |= {"examples": caption, **supervised.draw(variants, evals, folder)}
-        if over_time := clips.draw(variants, evals, folder / "clips.png", depth):
-            captions["clips"] = over_time
-        captions |= defects.draw(folder, data, depth)
-        tiles = gallery.draw(shown, evals[shown]["threshold"], count, data, depth)
+        captions |= shown["captions"] | supervised.draw(variants, evals, folder) | defects.draw(folder, data)
+        illustrations.copy(folder, data)
         plots.write_csv(data / "thresholds.csv", thresholds.DATA_HEAD, thresholds.data(evals))
         context = page.context(
             params.report.title,
@@ -59,7 +52,7 @@ def run(params) -> None:
         )
         context |= {
             "verdict": {"note": verdict.note(params.report.latency_budget_ms), "devices": best},
-            "gallery": page.gallery(shown, tiles),
+            "gallery": shown["gallery"],
             "supervised": supervised.section(evals),
             "types": defects.section(),
         }

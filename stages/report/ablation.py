@@ -3,22 +3,22 @@
 from pathlib import Path
 from statistics import mean, stdev
 
-from stages.common.dataset import sha256
+from edge.errors import UserError
 from stages.common.schema import Schema, Section
 from stages.report import resolution
 from stages.report.formatting import NONE, code, count, score, significant, size
 from stages.report.summary import read_json
 
 PUBLISHED = Path("reports/published")
-TEST_INDEX = Path("data/test/index.csv")
 TITLE = "What each step of compression costs"
 START = "start"  # the step that stands before all others
 FIGURES = ("image_auroc", "aupro", "size_bytes", "params", "macs")
 HEAD = ("Variant", "Step", "AUROC", "AUPRO", "Size", "Params", "MACs", "p50 ms")
 
 
-def settings(params) -> dict:
-    """What two runs must share to be compared: the test pictures and every setting that accuracy depends on.
+def settings(params, evals: dict) -> dict:
+    """What two runs must share to be compared: the test pictures that `evals` are of, and every setting that accuracy
+    depends on.
 
     Networks count by their name, wherever they were loaded from. A key at its default in the schema is left out, so
     that a record made before there was such a key is comparable.
@@ -32,7 +32,18 @@ def settings(params) -> dict:
     data = params.data.model_dump(exclude_defaults=True)
     of_source = ("synthetic",) if params.data.source == "synthetic" else ()
     found["data"] = {key: data[key] for key in ("source", "seed", "val_fraction", "group", *of_source) if key in data}
-    return found | {"test_index_sha256": sha256(TEST_INDEX)}
+    return found | {"test_index_sha256": test_index(evals)}
+
+
+def test_index(evals: dict) -> str:
+    """The sha256 of the index of the test pictures that all variants were judged on; UserError for several."""
+    judged_on: dict[str, str] = {}
+    for name, found in evals.items():
+        judged_on.setdefault(found.get("test_index_sha256", ""), name)
+    if len(judged_on) != 1 or "" in judged_on:
+        names = " and ".join(judged_on.values())
+        raise UserError(f"artifacts/eval: {names} were judged on other test pictures; run dvc repro")
+    return next(iter(judged_on))
 
 
 def defaults() -> dict[str, dict]:
@@ -104,7 +115,7 @@ def record(params, evals: dict, results: list[dict], benches: dict) -> dict:
     machine = next((b.get("machine") or {} for b in benches.values() if device and b["device"] == device), {})
     return {
         "seed": params.seed,
-        "settings": settings(params),
+        "settings": settings(params, evals),
         "device": device,
         "machine": {key: machine.get(key) for key in ("cpu", "int8")},
         "teacher": {key: teacher.get(key) for key in ("image_auroc", "aupro", "pixel_resolution")},

@@ -1,12 +1,12 @@
 """Types of defects by their nearest examples: table, confusion matrices, a map of the embeddings, pictures side by
 side. Nothing where the stage defects did nothing."""
 
+import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from edge.preprocess import read_image
 from stages.report import plots
 from stages.report.formatting import score
 from stages.report.summary import read_json
@@ -20,7 +20,6 @@ HEADINGS = {
 }
 HEAD = ("Embedding", "Region", "Accuracy", "Macro-F1", "Own part kept", "Unknown: AUROC", "Refused", "Known refused")
 PLACES = {"found": "found by the model", "marked": "marked by hand"}
-RIGHT, WRONG, FRAME = "#2e7d32", "#c62828", "#e8871e"
 
 
 def result() -> dict | None:
@@ -70,8 +69,8 @@ def notes(found: dict) -> list[str]:
     return out
 
 
-def draw(folder: Path, data: Path, depth: int | None = None) -> dict[str, str]:
-    """Draws what there is; returns {name: caption} of the figures."""
+def draw(folder: Path, data: Path) -> dict[str, str]:
+    """Draws what there is, and copies what the stage drew; returns {name: caption} of the figures."""
     found = result()
     if not found:
         return {}
@@ -80,7 +79,7 @@ def draw(folder: Path, data: Path, depth: int | None = None) -> dict[str, str]:
     with np.load(FOLDER / "embedded.npz", allow_pickle=False) as file:
         kept = {key: file[key] for key in file.files}
     plots.write(embedding_map(kept), folder / "types_map.png", data)
-    side_by_side(kept, folder / "types_examples.png", depth)
+    shutil.copyfile(FOLDER / "examples.png", folder / "types_examples.png")
     way = found["catalogue"]
     return {
         "types_confusion": "What labelled defects are (rows) and were told to be (columns), in pictures; the darker, "
@@ -135,29 +134,3 @@ def embedding_map(kept: dict[str, np.ndarray]) -> plots.Drawn:
         for path, kind, (x, y) in zip(kept["path"], kept["type"], points, strict=True)
     ]
     return plots.Drawn(figure, ("picture", "type", "first", "second"), data)
-
-
-def side_by_side(kept: dict[str, np.ndarray], path: Path, depth: int | None) -> None:
-    """For each type a pair of pictures that was told right and one that was told wrong, the nearest ones of all."""
-    names = sorted(set(kept["type"].tolist()))
-    judged, types = kept["judged"], np.array([names.index(kind) for kind in kept["type"]])
-    near = kept["nearest"]
-    far = np.linalg.norm(kept["vector"][judged] - kept["vector"][near], axis=1)
-    figure, grid = plt.subplots(len(names), 4, figsize=(6.4, 1.75 * len(names)), squeeze=False, layout="constrained")
-    for row, name in zip(grid, names, strict=True):
-        mine = types[judged] == names.index(name)
-        for axes in row:
-            axes.set_axis_off()
-        for at, hit in ((0, True), (2, False)):
-            same = near >= 0
-            same &= (types[near] == types[judged]) == hit
-            fits = mine & same & ((kept["told"] == types[judged]) == hit)
-            if not fits.any():
-                continue
-            best = int(np.where(fits, far, np.inf).argmin())
-            for axes, i in zip(row[at : at + 2], (judged[best], near[best]), strict=True):
-                axes.imshow(read_image(Path(str(kept["folder"][i])) / str(kept["path"][i]), depth))
-                x, y, width, height = kept["box"][i]
-                axes.add_patch(plt.Rectangle((x, y), width, height, fill=False, color=FRAME, lw=1))
-                axes.set_title(str(kept["type"][i]), fontsize=8, color=RIGHT if hit else WRONG, pad=2)
-    plots.save(figure, path)

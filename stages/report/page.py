@@ -9,7 +9,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from stages.report import ablation, defects, int8, plots, supervised, tables, thresholds
 from stages.report.formatting import TEXT_COLUMNS, kind, markdown_list, markdown_table, significant
-from stages.report.gallery import GROUPS, Tile
 
 HEADINGS = {  # of the figures, in the order of the page
     "ablation": ablation.TITLE,
@@ -97,15 +96,6 @@ def context(title: str, heading: str, evals: dict, results: list, benches: dict,
         "machines": machines(benches),
         "colors": {name: "rgb({}, {}, {})".format(*(round(255 * c) for c in rgb)) for name, rgb in colors.items()},
     }
-
-
-def gallery(variant: str, tiles: list[Tile]) -> dict:
-    """The gallery by group: {heading, empty, tiles} of each, and the variant that it is of."""
-    groups = [
-        {"heading": heading, "empty": empty, "tiles": [tile for tile in tiles if tile.group == name]}
-        for name, (heading, empty) in GROUPS.items()
-    ]
-    return {"variant": variant, "groups": groups}
 
 
 def embedded(path: Path) -> str:

@@ -10,7 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from edge.errors import UserError
-from stages.common import verdicts
 from stages.report import plots
 from stages.report.formatting import NONE, score
 from stages.report.training import CURVES
@@ -36,16 +35,11 @@ def chosen(evals: dict) -> list[str]:
 
 
 def tables(evals: dict) -> dict[str, list[dict]]:
-    """The rows of verdicts.table over the test pictures, by variant; none for a test of one class."""
-    out = {}
-    for name in chosen(evals):
-        path = f"artifacts/eval/{name}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as kept:
-                out[name] = verdicts.table(kept["label"], kept["score"])
-        except FileNotFoundError:
-            raise UserError(f"{path}: not found; run dvc repro") from None
-    return out
+    """The rows of verdicts.table over the test pictures, by variant."""
+    try:
+        return {name: evals[name]["verdicts"] for name in chosen(evals)}
+    except KeyError:
+        raise UserError("artifacts/eval: no verdicts of a supervised variant; run dvc repro") from None
 
 
 def section(evals: dict) -> dict:

@@ -11,7 +11,8 @@ import numpy as np
 from edge.errors import UserError
 from edge.inference.scoring import is_defect
 from stages.common import dataset
-from stages.report import examples, plots
+from stages.illustrate import examples
+from stages.report import plots
 
 TILE, GAP = 176, 4  # longest side of a tile, and the white between two, in pixels
 QUALITY = 85  # of JPEG
@@ -26,7 +27,7 @@ HEAD = ("group", "picture", "defect", "score", "threshold", "file")
 
 
 class Tile(NamedTuple):
-    """A picture of the gallery: its file below the folder of the report, and what is said of it."""
+    """A picture of the gallery: its file below the folder of the gallery, and what is said of it."""
 
     group: str
     path: str
@@ -74,6 +75,15 @@ def _one_of_each(order: Iterable[int], of: list[dataset.Item]) -> list[int]:
     for i in order:
         seen.setdefault(of[i].group or of[i].path, i)
     return list(seen.values())
+
+
+def record(variant: str, tiles: list[Tile]) -> dict:
+    """The gallery as the report shows it: {variant, groups}, of each group {heading, empty, tiles}."""
+    groups = []
+    for name, (heading, empty) in GROUPS.items():
+        shown = [{"path": t.path, "caption": t.caption, "file": t.file} for t in tiles if t.group == name]
+        groups.append({"heading": heading, "empty": empty, "tiles": shown})
+    return {"variant": variant, "groups": groups}
 
 
 def draw(variant: str, threshold: float, wanted: int, folder: Path, depth: int | None = None) -> list[Tile]:

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from stages.common import dataset
+from stages.illustrate.examples import RIGHT, TEST, WRONG, compared, picture
 from stages.report import plots
-from stages.report.examples import RIGHT, TEST, WRONG, compared, picture
 
 MOST = 16  # clips that are drawn, evenly spaced: a choice
 
