@@ -7,8 +7,10 @@ handed to other machines goes by value: their workers need no checkout of this p
 import contextlib
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge.errors import UserError
@@ -16,10 +18,13 @@ from experiments import unit
 
 WAIT = 30  # seconds until a scheduler has answered
 MOST_WORKERS = 1000
+PATIENCE, MOST_PATIENCE = 3600, 30 * 86400  # seconds without a worker until a sweep gives up, and the most of them
+WAITING = "wait longer with --wait; what is done is kept"
+MEND = "name another partition, or see jobqueue.slurm in ~/.config/dask/jobqueue.yaml"
 
 
 @contextlib.contextmanager
-def local(address: str, workers: int) -> Iterator[Executor]:
+def local(address: str, workers: int, patience: float) -> Iterator[Executor]:
     """Threads of this process, each of which waits for the dvc that it started."""
     executor = ThreadPoolExecutor(workers, "unit")
     try:
@@ -29,24 +34,40 @@ def local(address: str, workers: int) -> Iterator[Executor]:
 
 
 @contextlib.contextmanager
-def dask(address: str, workers: int) -> Iterator[Executor]:
+def dask(address: str, workers: int, patience: float) -> Iterator[Executor]:
     """The workers that a running scheduler has, now or later."""
-    with _client(f"tcp://{address}") as executor:
+    advice = f"start dask worker tcp://{address} --nthreads 1"
+    with _client(f"tcp://{address}", Absence(f"dask://{address}", patience, advice)) as executor:
         yield executor
 
 
 @contextlib.contextmanager
-def slurm(address: str, workers: int) -> Iterator[Executor]:
+def slurm(address: str, workers: int, patience: float) -> Iterator[Executor]:
     """A job of Slurm for each worker; ~/.config/dask/jobqueue.yaml says their partition, memory and time."""
     jobqueue = _imported("dask_jobqueue")
+    advice = "squeue --me says what its jobs wait for, jobqueue.slurm.log-directory where they say why they ended"
+    absence = Absence("slurm", patience, advice, workers)
+
+    job: Any = jobqueue.slurm.SLURMJob
+
+    class Job(job):
+        """One that sbatch refuses is noted here: Dask would log a traceback and wait for its worker."""
+
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except Exception as error:
+                absence.refused.append(_reason(error).rpartition("stderr: ")[2])
+                await super(jobqueue.core.Job, self).start()
+
     if shutil.which("sbatch") is None:
         raise UserError("slurm: there is no sbatch here; start the sweep where Slurm takes jobs")
     try:
-        cluster = jobqueue.SLURMCluster(processes=1, **({"queue": address} if address else {}))
+        cluster = jobqueue.SLURMCluster(processes=1, job_cls=Job, **({"queue": address} if address else {}))
         cluster.scale(jobs=workers)
     except Exception as error:
         raise UserError(f"slurm: {_reason(error)}; see jobqueue.slurm in ~/.config/dask/jobqueue.yaml") from None
-    with cluster, _client(cluster) as executor:
+    with cluster, _client(cluster, absence) as executor:
         yield executor
 
 
@@ -61,14 +82,14 @@ def _needs_nothing(address: str) -> None:
         raise UserError(f"--engine local://{address}: local takes no address; --workers says how many")
 
 
-ENGINES: dict[str, tuple[Callable[[str, int], Any], Callable[[str], None]]] = {  # and the check of the address
+ENGINES: dict[str, tuple[Callable[[str, int, float], Any], Callable[[str], None]]] = {  # and the check of the address
     "local": (local, _needs_nothing),
     "dask": (dask, _needs_port),
     "slurm": (slurm, lambda address: None),
 }
 
 
-def find(name: str) -> tuple[Callable[[str, int], Any], str]:
+def find(name: str) -> tuple[Callable[[str, int, float], Any], str]:
     """The engine and its address of `dask://HOST:PORT` and the like; UserError for another."""
     scheme, _, address = name.partition("://")
     if scheme not in ENGINES:
@@ -80,25 +101,50 @@ def find(name: str) -> tuple[Callable[[str, int], Any], str]:
     return engine, address
 
 
+@dataclass
+class Absence:
+    """Since when there is no worker, and what to say when that takes too long. place: the engine; advice: where to
+    look; jobs: how many are submitted; refused: what was said of each that was not taken."""
+
+    place: str
+    patience: float  # seconds
+    advice: str
+    jobs: int = 0
+    refused: list[str] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+    def look(self, count: int) -> None:
+        """Takes note of how many workers there are; UserError when there will be none."""
+        if count:
+            self.since = time.monotonic()
+        elif 0 < self.jobs <= len(self.refused):
+            raise UserError(f"{self.place}: no job was taken: {self.refused[0]}; {MEND}")
+        elif time.monotonic() - self.since > self.patience:
+            raise UserError(f"{self.place}: no worker for {self.patience:g} s; {self.advice}; {WAITING}")
+
+
 class Workers(Executor):
     """The workers of Dask. A worker that dies takes along what only waited at it, so nothing should: see `room`."""
 
-    def __init__(self, client: Any):
-        self._client, self._executor = client, client.get_executor(pure=False)
+    def __init__(self, client: Any, absence: Absence):
+        self._client, self._executor, self._absence = client, client.get_executor(pure=False), absence
 
     def submit(self, *arguments: Any, **named: Any) -> Any:
         return self._executor.submit(*arguments, **named)
 
     def room(self) -> int:
-        """How many units they can run at a time, as many as there are now; 0 where the scheduler doesn't answer."""
+        """How many units they can run at a time, as many as there are now; 0 where the scheduler doesn't answer.
+        UserError when there was no worker for too long."""
         try:
-            return sum(self._client.nthreads().values())
+            count = sum(self._client.nthreads().values())
         except OSError:
-            return 0
+            count = 0
+        self._absence.look(count)
+        return count
 
 
 @contextlib.contextmanager
-def _client(to: Any) -> Iterator[Executor]:
+def _client(to: Any, absence: Absence) -> Iterator[Executor]:
     """An executor of Dask; the unit goes along by value."""
     cloudpickle, distributed = _imported("cloudpickle"), _imported("distributed")
     cloudpickle.register_pickle_by_value(unit)
@@ -107,7 +153,7 @@ def _client(to: Any) -> Iterator[Executor]:
     except Exception as error:  # an address or a setting that it does not take
         raise UserError(f"{to}: no scheduler answers ({_reason(error)}); start one with dask scheduler") from None
     try:
-        yield Workers(client)
+        yield Workers(client, absence)
     finally:
         cloudpickle.unregister_pickle_by_value(unit)
         client.close()

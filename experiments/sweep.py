@@ -28,7 +28,7 @@ from stages.report.summary import read_json
 FOLDER = Path("reports/sweeps")
 MOST = 200  # units of a sweep, unless --most says more
 ATTEMPTS = 2  # of a unit whose worker was killed
-LOOK = 2  # seconds, after which workers that came meanwhile get units
+LOOK = 2  # seconds, after which workers that came meanwhile get units, and are missed where there are none
 
 
 def record_file(folder: Path, one: Unit) -> Path:
@@ -46,10 +46,11 @@ def run_units(todo: list[Unit], job: dict[str, Any], executor: Any, keep) -> dic
     room = getattr(executor, "room", lambda: len(todo))
     waiting, running = deque(todo), dict[Future, Unit]()
     while waiting or running:
-        for _ in range(min(len(waiting), max(room(), 1) - len(running)) if waiting else 0):
+        free = max(room(), 1) - len(running)
+        for _ in range(min(len(waiting), free)):
             one = waiting.popleft()
             running[executor.submit(work, job | {"overrides": one.overrides})] = one
-        for future in wait(running, LOOK if waiting else None, FIRST_COMPLETED).done:
+        for future in wait(running, LOOK, FIRST_COMPLETED).done:
             one = running.pop(future)
             try:
                 keep(one, future.result())
@@ -137,6 +138,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("axes", nargs="+", metavar="KEY=VALUE,VALUE", help="a key of params.yaml and its values; the product is run")
     add("--engine", default="local", help="local, dask://HOST:PORT or slurm[://PARTITION] (local)")
     add("--workers", type=int, metavar="N", help="units at a time (local: as many as the cores take; slurm: 2)")
+    wait = f"end when there was no worker for so long; dask, slurm ({engines.PATIENCE})"
+    add("--wait", type=int, default=engines.PATIENCE, metavar="SECONDS", help=wait)
     add("--commit", metavar="REV", help="the code and params to run (HEAD, which must hold all changes)")
     add("--repository", metavar="URL", help="where workers clone it from (this folder)")
     add("--remote", metavar="URL", help="DVC remote that all workers reach (that of this project)")
@@ -152,6 +155,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--most {arguments.most}: must be from 1 to {axes.MOST}")
     if arguments.workers is not None and not 1 <= arguments.workers <= engines.MOST_WORKERS:
         raise UserError(f"--workers {arguments.workers}: must be from 1 to {engines.MOST_WORKERS}")
+    if not 1 <= arguments.wait <= engines.MOST_PATIENCE:
+        raise UserError(f"--wait {arguments.wait}: must be from 1 to {engines.MOST_PATIENCE} seconds")
     engine, address = engines.find(arguments.engine)
     is_local = arguments.engine.startswith("local")
     if arguments.latency and is_local and arguments.workers != 1:
@@ -184,7 +189,7 @@ def run(arguments: argparse.Namespace) -> None:
             say(f"{one.name}: {result['seconds']:.0f} s on {result['host']}, {len(result['ran'])} stages ran")
 
         workers = arguments.workers or (project.local_workers(tree) if is_local else 2)
-        with engine(address, workers) as executor:
+        with engine(address, workers, arguments.wait) as executor:
             failed = run_units(todo, job, executor, keep)
     print(summary(units, chosen, folder, tree))
     if failed:

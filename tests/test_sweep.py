@@ -121,7 +121,7 @@ def test_an_absent_package_is_named(name, package, monkeypatch):
 
 def test_slurm_needs_its_own_command(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="slurm: there is no sbatch here"), engines.slurm("", 1):
+    with pytest.raises(UserError, match="slurm: there is no sbatch here"), engines.slurm("", 1, 60):
         pass
 
 
@@ -170,7 +170,8 @@ def test_no_unit_waits_at_a_worker_which_may_die():
 
         def room(self):
             if self.open:
-                self.open.pop(0).set_result({})
+                oldest = self.open.pop(0)
+                oldest.done() or oldest.set_result({})
             self.rooms += 1
             return self.rooms - 1
 
@@ -321,17 +322,68 @@ echo "Submitted batch job $!"
 """
 
 
-@pytest.mark.slow
-def test_a_sweep_by_slurm(toy_project, tmp_path):
-    """A stand-in for sbatch runs the job script here; the script itself asks for what Slurm is to give."""
-    tools = tmp_path / "tools"
+def with_slurm(tools: Path, sbatch: str) -> dict[str, str]:
+    """The environment of a machine on which that is `sbatch`."""
     tools.mkdir()
-    for name, text in (("sbatch", SBATCH), ("scancel", "#!/bin/sh\nkill -- -$1\n")):
+    for name, text in (("sbatch", sbatch), ("scancel", "#!/bin/sh\nkill -- -$1\n")):
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     settings = {"CORES": "1", "MEMORY": "1GB", "WALLTIME": "00:10:00", "INTERFACE": "lo"}
     environment = {f"DASK_JOBQUEUE__SLURM__{key}": value for key, value in settings.items()}
-    environment["PATH"] = f"{tools}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return environment | {"PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])}
+
+
+REFUSED = "echo 'sbatch: error: invalid partition specified: nope' >&2; exit 1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sbatch", "told"),
+    [
+        (REFUSED, "slurm: no job was taken: sbatch: error: invalid partition specified: nope; name another partition"),
+        ("echo 'Submitted batch job 4711'", "slurm: no worker for 3 s; squeue --me says what its jobs wait for"),
+        ("echo 'Welcome'", "slurm: no job was taken: Could not parse job id from submission command output."),
+    ],
+    ids=["refused", "never started", "no number"],
+)
+def test_slurm_that_gives_no_worker_ends_the_sweep(toy_project, tmp_path, sbatch, told):
+    environment = with_slurm(tmp_path / "tools", f"#!/bin/sh\n{sbatch}\n")
+    arguments = ["student.width=0.25,0.5", "--engine", "slurm://nope", "--remote", str(tmp_path / "remote")]
+    done = command(toy_project, *arguments, "--wait", "3", **environment)
+    assert done.returncode == 1 and f"error: sweep: {told}" in done.stderr
+    assert "Traceback" not in done.stderr and not list(toy_project.glob("reports/sweeps/*/*seed*.json"))
+
+
+def test_a_sweep_waits_for_workers_as_long_as_it_is_told(monkeypatch):
+    """From the last one that was there; a scheduler that does not answer has none."""
+    now = [0.0]
+    monkeypatch.setattr(engines.time, "monotonic", lambda: now[0])
+    counts = iter([{}, {"a": 1, "b": 1}, OSError("gone"), {}])
+
+    class Client:
+        def get_executor(self, pure):
+            return None
+
+        def nthreads(self):
+            found = next(counts)
+            if isinstance(found, OSError):
+                raise found
+            return found
+
+    workers = engines.Workers(Client(), engines.Absence("dask://h:1", 10, "start one"))
+    for at, room in ((9, 0), (15, 2), (24, 0)):
+        now[0] = at
+        assert workers.room() == room
+    now[0] = 26
+    with pytest.raises(UserError, match="dask://h:1: no worker for 10 s; start one; wait longer with --wait"):
+        workers.room()
+
+
+@pytest.mark.slow
+def test_a_sweep_by_slurm(toy_project, tmp_path):
+    """A stand-in for sbatch runs the job script here; the script itself asks for what Slurm is to give."""
+    tools = tmp_path / "tools"
+    environment = with_slurm(tools, SBATCH)
     arguments = ["student.width=0.25,0.5", "--engine", "slurm://short", "--workers", "1"]
     refused = command(toy_project, *arguments, **environment)
     assert refused.returncode == 1 and "give --remote" in refused.stderr and not (tools / "submitted").exists()
