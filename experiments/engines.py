@@ -5,8 +5,10 @@ handed to other machines goes by value: their workers need no checkout of this p
 """
 
 import contextlib
+import logging
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -71,10 +73,31 @@ def slurm(address: str, workers: int, patience: float) -> Iterator[Executor]:
         yield executor
 
 
+@contextlib.contextmanager
+def ssh(address: str, workers: int, patience: float) -> Iterator[Executor]:
+    """A worker on each of the hosts, and a scheduler on the first; ~/.ssh/config says how they are reached."""
+    distributed, hosts = _imported("distributed"), address.split(",")
+    logging.getLogger("distributed.deploy.ssh").setLevel(logging.WARNING)  # or it repeats all that they say
+    scheduler = {"host": hosts[0], "dashboard": False, "allowed_failures": 0}
+    try:
+        cluster = distributed.SSHCluster(
+            [hosts[0], *hosts], scheduler_options=scheduler, worker_options={"nthreads": 1}
+        )
+    except Exception as error:
+        raise UserError(f"ssh://{address}: {_reason(error)}; try ssh HOST {sys.executable} -m distributed") from None
+    with cluster, _client(cluster, Absence(f"ssh://{address}", patience, "see whether the hosts are up")) as executor:
+        yield executor
+
+
 def _needs_port(address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise UserError(f"--engine dask://{address}: give the scheduler as dask://HOST:PORT")
+
+
+def _needs_hosts(address: str) -> None:
+    if not re.fullmatch(r"[\w.-]+(,[\w.-]+)*", address, re.ASCII):
+        raise UserError(f"--engine ssh://{address}: give hosts as ssh://HOST,HOST; ~/.ssh/config says user and port")
 
 
 def _needs_nothing(address: str) -> None:
@@ -85,6 +108,7 @@ def _needs_nothing(address: str) -> None:
 ENGINES: dict[str, tuple[Callable[[str, int, float], Any], Callable[[str], None]]] = {  # and the check of the address
     "local": (local, _needs_nothing),
     "dask": (dask, _needs_port),
+    "ssh": (ssh, _needs_hosts),
     "slurm": (slurm, lambda address: None),
 }
 
@@ -93,7 +117,7 @@ def find(name: str) -> tuple[Callable[[str, int, float], Any], str]:
     """The engine and its address of `dask://HOST:PORT` and the like; UserError for another."""
     scheme, _, address = name.partition("://")
     if scheme not in ENGINES:
-        raise UserError(f"--engine {name}: there are local, dask://HOST:PORT, slurm[://PARTITION]")
+        raise UserError(f"--engine {name}: there are local, dask://HOST:PORT, ssh://HOST,HOST, slurm[://PARTITION]")
     engine, check = ENGINES[scheme]
     check(address)
     if scheme != "local":

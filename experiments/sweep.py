@@ -136,9 +136,9 @@ def summary(units: list[Unit], chosen: dict[str, list], folder: Path, tree: dict
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("axes", nargs="+", metavar="KEY=VALUE,VALUE", help="a key of params.yaml and its values; the product is run")
-    add("--engine", default="local", help="local, dask://HOST:PORT or slurm[://PARTITION] (local)")
+    add("--engine", default="local", help="local, dask://HOST:PORT, ssh://HOST,HOST or slurm[://PARTITION] (local)")
     add("--workers", type=int, metavar="N", help="units at a time (local: as many as the cores take; slurm: 2)")
-    wait = f"end when there was no worker for so long; dask, slurm ({engines.PATIENCE})"
+    wait = f"end when there was no worker for so long; all but local ({engines.PATIENCE})"
     add("--wait", type=int, default=engines.PATIENCE, metavar="SECONDS", help=wait)
     add("--commit", metavar="REV", help="the code and params to run (HEAD, which must hold all changes)")
     add("--repository", metavar="URL", help="where workers clone it from (this folder)")

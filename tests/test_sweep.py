@@ -1,9 +1,11 @@
 """Sweeps on one machine: what axes are refused before anything runs, what is run, kept, tried again and proposed."""
 
+import getpass
 import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import ssh_hosts
 import sweep_project
 import toy
 import yaml
@@ -104,6 +107,9 @@ def test_the_next_value_is_in_the_middle_of_the_widest_gap_of_the_front():
         ("dask://host:0", "give the scheduler as"),
         ("dask://:8786", "give the scheduler as"),
         ("dask://host:²", "give the scheduler as"),
+        ("ssh", "give hosts as ssh://HOST,HOST"),
+        ("ssh://a,,b", "give hosts as"),
+        ("ssh://me@a", "~/.ssh/config says user and port"),
     ],
 )
 def test_an_engine_that_cant_be_is_refused(name, told):
@@ -311,6 +317,36 @@ def test_dvc_ends_with_its_worker_and_what_it_left_goes(tmp_path):
     assert not alive and len(list(scratch.glob("unit-*"))) == 1
     unit._remove_leftovers(scratch)
     assert not list(scratch.glob("unit-*"))
+
+
+@pytest.mark.slow
+def test_a_sweep_over_ssh(toy_project, tmp_path):
+    """On a host that a real OpenSSH server lets us in; whom it does not know, and who names no host, gets one line."""
+    home, stranger = tmp_path / "home", tmp_path / "stranger"
+    home.mkdir()
+    host = ssh_hosts.Host(tmp_path / "host", home, 97)
+    try:
+        host.trust()
+        (home / ".ssh/config").write_text(f"Host *\n    Port {host.port}\n    User {getpass.getuser()}\n")
+        (stranger / ".ssh").mkdir(parents=True)
+        for name in ("config", "known_hosts"):
+            shutil.copy(home / ".ssh" / name, stranger / ".ssh")
+        arguments = [
+            "student.width=0.25,0.5",
+            "--engine",
+            f"ssh://{host.address}",
+            "--remote",
+            str(tmp_path / "remote"),
+        ]
+        refused = command(toy_project, *arguments, HOME=str(stranger), SSH_AUTH_SOCK="")
+        assert refused.returncode == 1 and "Permission denied" in refused.stderr, refused.stderr
+        assert f"error: sweep: ssh://{host.address}: " in refused.stderr and "Traceback" not in refused.stderr
+        done = command(toy_project, *arguments, HOME=str(home), SSH_AUTH_SOCK="")
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("stages ran") == 2 and "| student.width = 0.5 | 1 |" in done.stdout
+        assert "distributed" not in done.stderr
+    finally:
+        host.close()
 
 
 SBATCH = """#!/bin/sh
