@@ -166,6 +166,12 @@ def test_outside_of_git(here):
     assert refused().startswith("no commit of git here")
 
 
+@pytest.mark.skipif(shutil.which("actionlint") is None, reason="actionlint is not installed")
+def test_actionlint_finds_nothing_in_the_workflows():
+    done = subprocess.run(["actionlint", "-no-color"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_workflow_runs_make_ci_report_and_gives_no_key_to_strangers():
     """No text of a pull request is in a script, and every job says what it may write."""
     text = (ROOT / ".github/workflows/benchmark.yml").read_text()
