@@ -34,7 +34,7 @@ QUICK = {  # so that the scheduler gives up a host that is cut off sooner than a
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",  # the sweep itself tries again, and says so
     "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False",
 }
-WIDTHS, SEEDS = "student.width=0.25,0.5,1.0", "seed=0,1"
+WIDTHS, SEEDS = "student.width=0.25,0.5,0.75,1.0", "seed=0,1"
 
 
 class Hosts:
@@ -213,14 +213,14 @@ def test_two_hosts_do_what_one_does_in_less_time(hosts, tmp_path):
         out, seconds = units_time(hosts.sweep(copy, WIDTHS, SEEDS, *remote(tmp_path / folder)))
         times.append(seconds)
         free.append((idle() - start[1]) / (time.monotonic() - start[0]))
-        assert "6 units" in out and out.count("stages ran") == 6
-    assert len(record_bytes(project)) == 6 and record_bytes(project) == record_bytes(other)
+        assert "8 units" in out and out.count("stages ran") == 8
+    assert len(record_bytes(project)) == 8 and record_bytes(project) == record_bytes(other)
     for host in (0, 1):
         assert sum(verb == "train" for verb, *_ in hosts.ran(host)) >= 2
 
     # both began with the same stage, and agree on what it made
     entries = list((tmp_path / "both").glob("runs/*/*/*"))
-    assert len(entries) == len({path.parent for path in entries}) == 1 + 2 * 6
+    assert len(entries) == len({path.parent for path in entries}) == 1 + 2 * 8
 
     # done is done: by the run cache elsewhere, by the records here, for which nobody needs to be there
     before = hosts.ran(0), hosts.ran(1)
@@ -234,7 +234,7 @@ def test_two_hosts_do_what_one_does_in_less_time(hosts, tmp_path):
     start = time.monotonic(), processor_time()
     out = finish(hosts.sweep(other, WIDTHS, SEEDS, *remote(tmp_path / "both")))
     again, used = time.monotonic() - start[0], processor_time() - start[1]
-    assert "6 done, 0 to do" in out and (hosts.ran(0), hosts.ran(1)) == before
+    assert "8 done, 0 to do" in out and (hosts.ran(0), hosts.ran(1)) == before
     assert used <= 10  # seconds of processor time, which no other work makes more
 
     found = f"one host {times[0]:.1f} s, two {times[1]:.1f} s, again {again:.1f} s ({used:.1f} s of processor time)"
@@ -252,7 +252,7 @@ def test_a_killed_worker_and_a_cut_network(hosts, tmp_path):
     hosts.worker(0)
     hosts.worker(1)
     hosts.wait_for_workers(2)
-    running = hosts.sweep(project, "student.width=0.3,0.6", "seed=2,3", *remote(tmp_path / "both"))
+    running = hosts.sweep(project, "student.width=0.3,0.4,0.5,0.6", "seed=2,3", *remote(tmp_path / "both"))
     stage = int(until(lambda: [row for row in hosts.ran(0) if row[0] == "train"])[0][3])
     os.kill(parent(parent(stage)), signal.SIGKILL)
     trained = len(hosts.ran(1))
@@ -262,7 +262,7 @@ def test_a_killed_worker_and_a_cut_network(hosts, tmp_path):
     hosts.cut(up=True)
     out = finish(running)
     print(out)
-    assert "trying again" in out and "failed" not in out and out.count("stages ran") == 4
+    assert "trying again" in out and "failed" not in out and out.count("stages ran") == 8
     made = [json.loads(text) for text in record_bytes(project).values()]
     found = {(one["settings"]["student"]["width"], one["seed"]): one["steps"]["int8"]["image_auroc"] for one in made}
-    assert found == {(width, seed): auroc(width, seed) for width in (0.3, 0.6) for seed in (2, 3)}
+    assert found == {(width, seed): auroc(width, seed) for width in (0.3, 0.4, 0.5, 0.6) for seed in (2, 3)}
