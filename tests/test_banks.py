@@ -91,7 +91,7 @@ def test_the_table_and_the_plot_show_every_row(tmp_path):
     assert "float32, size" in table[0] and "int8, AUROC" in table[0]
     assert [line.split("|")[1].strip() for line in table[2:4]] == ["0.01", "0.1"]
     assert "0.891 ± 0.014" in table[2] and "0.900 ± 0.014" in table[3] and "7 test pictures" in "".join(table)
-    assert "over 2 coresets" in "".join(table)
+    assert "2 coresets of each ratio" in "".join(table)
     bank_table.draw(ROWS, tmp_path / "banks.png")
     assert plots.plt.imread(tmp_path / "banks.png").shape[1] > 500
 
