@@ -54,13 +54,8 @@ def markdown(folder: Path) -> str:
     notes = [
         f"{found['images']} test pictures, features of {found['backbone']} in {found['dimensions']} dimensions, seed "
         f"{found['seed']}. Bytes of codes, grids and centroids. Distances in float32 to the decoded bank.",
-        "The banks hold train pictures alone; "
-        + (
-            f"mean ± standard deviation over {draws} coresets of other starts and projections"
-            if draws > 1
-            else "one coreset"
-        )
-        + ". All ratios and forms are shown, and none was chosen by this.",
+        f"The banks hold train pictures alone; {draws} coreset{'s' * (draws > 1)} of each ratio, which start and project "
+        "differently (mean ± standard deviation). All are shown, and none was chosen by this.",
         provenance.sentence(found),
     ]
     head = [f"{form}, {what}" for form in forms(found["rows"]) for what in ("size", "AUROC")]
