@@ -54,8 +54,8 @@ def markdown(folder: Path) -> str:
     notes = [
         f"{found['images']} test pictures, features of {found['backbone']} in {found['dimensions']} dimensions, seed "
         f"{found['seed']}. Bytes of codes, grids and centroids. Distances in float32 to the decoded bank.",
-        f"The banks hold train pictures alone; {draws} coreset{'s' * (draws > 1)} of each ratio, which start and project "
-        "differently (mean ± standard deviation). All are shown, and none was chosen by this.",
+        f"The banks hold train pictures alone; {draws} coreset{'s' * (draws > 1)} of each ratio, of other starts and "
+        "projections (mean ± standard deviation). All are shown, and none was chosen by this.",
         provenance.sentence(found),
     ]
     head = [f"{form}, {what}" for form in forms(found["rows"]) for what in ("size", "AUROC")]
