@@ -89,6 +89,15 @@ def apart(methods: dict[Method, list[str]], records: list[dict]) -> float:
     return max(found)
 
 
+def fidelity(methods: dict[Method, list[str]], records: list[dict]) -> list[str]:
+    """How many outputs of the int8 files are to the bit what the simulated network gives, in one sentence."""
+    said = []
+    for method, names in methods.items():
+        found = [one["fidelity"]["exact"] for one in behind(names, records) if one["fidelity"]]
+        said += [f"{title(method)} {min(found):.2%}"] if found else []
+    return [f"Outputs of int8 files that equal the simulated network's, at least: {'; '.join(said)}."] if said else []
+
+
 def runtimes(methods: dict[Method, list[str]], records: list[dict], times: dict) -> str:
     """The p50 of every method by format."""
     formats: dict[str, str] = {}
@@ -117,10 +126,11 @@ def markdown(folder: Path) -> str:
     ]
     notes = [
         "Each method learns from the same good training pictures, anew for each seed, on one split; thresholds and "
-        "choices rest on validation pictures, and nothing was tuned on test. Mean ± standard deviation over the seeds.",
+        "choices of a run rest on validation pictures, none on test pictures. Mean ± standard deviation over the seeds.",
         "Accuracy measured on the exported files; formats of one method differ by "
         f"{apart(methods, records):.4f} of image AUROC at most.",
         *resolution.note(every, "Pixel AUROC and AUPRO"),
+        *fidelity(methods, records),
     ]
     tables = [markdown_table(resolution.head(HEAD, every), rows)]
     if times:

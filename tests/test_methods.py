@@ -29,7 +29,7 @@ def folder(tmp_path):
     """Two seeds of a method in two formats, of which the second is faster, and one seed of another in int8."""
     padim = [{"padim-onnx": one("baseline/padim", "onnx", 0.80)}, {"padim-onnx": one("baseline/padim", "onnx", 0.90)}]
     padim[0]["padim-openvino"] = one("baseline/padim", "openvino", 0.81)
-    padim[0]["ead-int8"] = one("baseline/ead", "tflite", 0.5, "int8", OTHER)
+    padim[0]["ead-int8"] = one("baseline/ead", "tflite", 0.5, "int8", OTHER) | {"fidelity": {"exact": 0.99871}}
     (tmp_path / "methods").mkdir()
     for seed, variants in enumerate(padim):
         record = {"seed": seed, "variants": variants}
@@ -55,6 +55,7 @@ def test_a_method_has_its_fastest_runtime_and_all_its_seeds(folder):
     assert cells(lines[2])[:3] == ["ead, int8 †", "1", "0.500"] and "TFLite" in lines[2]
     text = "\n".join(lines)
     assert "† commit 2222222; ‡ commit 1111111" in text and "differ by 0.0100 of image AUROC at most" in text
+    assert "network's, at least: ead, int8 99.87%." in text
     head, _, ead, padim = (cells(line) for line in lines[5:9])
     assert head == ["Method", "ONNX, p50 ms", "OpenVINO, p50 ms", "TFLite, p50 ms"]
     assert (ead[1:], padim[1:]) == ([NONE, NONE, "9.00"], ["3.00", "2.00", NONE])
