@@ -126,7 +126,7 @@ def markdown(folder: Path) -> str:
     ]
     notes = [
         "Each method learns from the same good training pictures, anew for each seed, on one split; thresholds and "
-        "choices of a run rest on validation pictures, none on test pictures. Mean ± standard deviation over the seeds.",
+        "choices of a run rest on validation pictures, none on test pictures. Mean ± standard deviation over seeds.",
         "Accuracy measured on the exported files; formats of one method differ by "
         f"{apart(methods, records):.4f} of image AUROC at most.",
         *resolution.note(every, "Pixel AUROC and AUPRO"),
