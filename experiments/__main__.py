@@ -8,6 +8,7 @@ COMMANDS = {
     "sweep": "run every combination of some settings, here or on other machines, and compare them",
     "publish": "keep the small results of this run in reports/published, for git",
     "speedup": "time exported files against EfficientAD-S and each other",
+    "methods": "keep what the methods of this run are worth and how long each takes in its runtimes, for git",
     "profile": "time every operator of an exported int8 TFLite file",
     "banks": "bytes of a memory bank against accuracy: coreset ratios in float32, int8 and product-quantized",
     "kernels": "score int8 files on other kernels than XNNPACK's, here and on devices",

@@ -1,7 +1,9 @@
 """`python -m experiments banks`: how much memory bank PatchCore needs: bytes against image AUROC on the test pictures.
 
 The teacher in artifacts/ gets banks of several coreset ratios, each in float32, int8 and product-quantized. Distances
-are computed in float32 to what is left of the bank. Nothing is chosen by the result, which is for the plot beside it.
+are computed in float32 to what is left of the bank. Which patches a coreset holds depends on where it starts and on the
+projection of its distances, so each is drawn several times. Nothing is chosen by the result, which is for the plot
+beside it.
 """
 
 from pathlib import Path
@@ -27,6 +29,7 @@ from stages.training.torch_setup import prepare
 
 DATA, TEACHER, OUT = Path("data"), Path("artifacts/teacher"), Path("reports/banks.json")
 RATIOS = (0.001, 0.003, 0.01, 0.03, 0.1)
+DRAWS, MOST_DRAWS = 3, 100
 
 
 @torch.inference_mode()
@@ -46,32 +49,44 @@ def scores(patches: torch.Tensor, bank: torch.Tensor, size: tuple[int, int], smo
 
 
 def measure(teacher: PatchCore, train: np.ndarray, test: np.ndarray, labels, ratios, settings) -> list[dict]:
-    """A row for each ratio and form. settings: the seed, the projection of the coreset, the smoothing of scores."""
-    generator = torch.Generator().manual_seed(settings.seed)
+    """A row for each ratio and form, with the image AUROC of each draw. settings: the seed, the draws of the coreset,
+    the projection of its distances, the smoothing of scores."""
     patches = flatten_patches(embeddings(teacher, train, "train"))
     counts = [max(1, round(ratio * len(patches))) for ratio in ratios]
-    projected = random_projection(patches, settings.projection_dim, generator)
-    # the greedy coreset of a smaller ratio is the beginning of that of a larger one
-    chosen, _ = greedy_coreset(projected, max(counts), progress=lambda x: track(x, "coreset"))
     found, shape = embeddings(teacher, test, "test"), tuple(teacher.maps(test[:1]).shape[-2:])
-    rows = []
-    for ratio, count in zip(ratios, counts, strict=True):
-        for form, quantize in FORMS.items():
-            bank, bytes_ = quantize(patches[chosen[:count]])
-            auroc = image_auroc(labels, scores(found, bank, shape, settings.smooth))
-            rows.append({"ratio": ratio, "patches": count, "form": form, "bytes": bytes_, "image_auroc": auroc})
-            print(f"ratio {ratio}, {form}: {count} patches, {size(bytes_)}, AUROC {auroc:.4f}", flush=True)
-    return rows
+    rows: dict[tuple[float, str], dict] = {}
+    for draw in range(settings.draws):
+        generator = torch.Generator().manual_seed(settings.seed + draw)
+        projected = random_projection(patches, settings.projection_dim, generator)
+        start = int(torch.randint(len(patches), (), generator=generator)) if draw else 0
+        # the greedy coreset of a smaller ratio is the beginning of that of a larger one
+        chosen, _ = greedy_coreset(projected, max(counts), start, progress=lambda x: track(x, "coreset"))
+        for ratio, count in zip(ratios, counts, strict=True):
+            for form, quantize in FORMS.items():
+                bank, bytes_ = quantize(patches[chosen[:count]])
+                row = {"ratio": ratio, "patches": count, "form": form, "bytes": bytes_, "image_auroc": []}
+                row = rows.setdefault((ratio, form), row)
+                auroc = image_auroc(labels, scores(found, bank, shape, settings.smooth))
+                row["bytes"] = max(row["bytes"], bytes_)  # equal patches share centroids
+                row["image_auroc"].append(auroc)
+                print(
+                    f"draw {draw}, ratio {ratio}, {form}: {count} patches, {size(bytes_)}, AUROC {auroc:.4f}",
+                    flush=True,
+                )
+    return list(rows.values())
 
 
 def add_arguments(parser) -> None:
     parser.add_argument("--ratio", nargs="+", type=float, default=list(RATIOS), metavar="R", help="coreset ratios")
+    parser.add_argument("--draws", type=int, default=DRAWS, metavar="N", help=f"coresets of each ratio ({DRAWS})")
     parser.add_argument("--output", type=Path, default=OUT, metavar="FILE", help=f"JSON; the plot lies beside ({OUT})")
 
 
 def run(arguments) -> None:
     if not all(0 < ratio <= 1 for ratio in arguments.ratio):
         raise UserError(f"--ratio {' '.join(map(str, arguments.ratio))}: each must be above 0 and at most 1")
+    if not 1 <= arguments.draws <= MOST_DRAWS:
+        raise UserError(f"--draws {arguments.draws}: must be from 1 to {MOST_DRAWS}")
     chosen = params.validate(params.read_yaml("params.yaml"))
     geometry = chosen.input.geometry
     if geometry.fit != "stretch" or geometry.tiles.count > 1:
@@ -88,7 +103,10 @@ def run(arguments) -> None:
     if len(set(labels)) < 2:
         raise UserError(f"{DATA / 'test'}: an AUROC needs good and defect pictures")
     settings = SimpleNamespace(
-        seed=chosen.seed, projection_dim=chosen.teacher.projection_dim, smooth=chosen.compile.smooth
+        seed=chosen.seed,
+        draws=arguments.draws,
+        projection_dim=chosen.teacher.projection_dim,
+        smooth=chosen.compile.smooth,
     )
     rows = measure(teacher, train, test, labels, sorted(set(arguments.ratio)), settings)
     found = {"images": len(test), "backbone": Path(chosen.teacher.backbone).name, "dimensions": teacher.bank.shape[1]}

@@ -8,7 +8,8 @@ from time import perf_counter_ns
 import numpy as np
 
 from edge.errors import UserError
-from edge.inference.timing import since
+from edge.inference.detector import Detector
+from edge.inference.timing import noise, since
 from stages.common.progress import track
 
 MOST_ROUNDS = 100_000  # more is a typing error
@@ -26,16 +27,22 @@ def one_core() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
+def once(detector: Detector) -> Callable[[], object]:
+    """A function that runs an exported file once, on noise that is prepared before."""
+    tensors = detector.tensors(noise(detector.info.input))
+    return lambda: detector.invoke_all(tensors)
+
+
 def timed(runs: Sequence[Callable[[], object]], rounds: int, warm: int = 0) -> np.ndarray:
     """Times in ms [rounds, runs]. warm: untimed calls before each timed one, which then finds its data in the cache."""
-    for once in runs:
-        once()
+    for run in runs:
+        run()
     found = np.empty((rounds, len(runs)))
     for row in track(found, "rounds"):
-        for i, once in enumerate(runs):
+        for i, run in enumerate(runs):
             for _ in range(warm):
-                once()
+                run()
             start = perf_counter_ns()
-            once()
+            run()
             row[i] = since(start)
     return found

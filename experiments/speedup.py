@@ -11,7 +11,6 @@ import numpy as np
 
 from edge.errors import UserError
 from edge.inference.detector import load
-from edge.inference.timing import noise
 from experiments import interleave, provenance, ratios, rivals
 from experiments.efficientad import SIZE
 from hardware_runners.runner.remote import machine
@@ -26,12 +25,10 @@ def ours(variants: list[str]) -> dict:
     runs = {}
     for variant in variants:
         detector = load(MODELS / variant)
-        spec = detector.info.input
-        height, width = spec.geometry.canvas
+        height, width = detector.info.input.geometry.canvas
         if (height, width) != (SIZE, SIZE):
             raise UserError(f"{variant}: takes {height} x {width} pictures; EfficientAD-S is timed at {SIZE} x {SIZE}")
-        tensors = detector.tensors(noise(spec))
-        runs[variant] = lambda detector=detector, tensors=tensors: detector.invoke_all(tensors)
+        runs[variant] = interleave.once(detector)
     return runs
 
 

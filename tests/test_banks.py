@@ -62,19 +62,23 @@ def test_rows_are_those_of_patchcore_with_that_bank():
     test[1::2, 8:16, 8:16] = 255 - test[1::2, 8:16, 8:16]
     run = banks.SimpleNamespace(seed=0, stage="test", log=lambda *_, **__: None, source=None)
     teacher = PatchCore.fit(train, train, settings, run)
-    chosen = banks.SimpleNamespace(seed=3, projection_dim=1000, smooth=1)
+    chosen = banks.SimpleNamespace(seed=3, draws=2, projection_dim=1000, smooth=1)
     rows = banks.measure(teacher, train, test, labels, [0.02, 0.2], chosen)
     assert [(row["ratio"], row["form"]) for row in rows] == [(ratio, form) for ratio in (0.02, 0.2) for form in FORMS]
     patches = banks.flatten_patches(banks.embeddings(teacher, train, "train"))
     for row in rows[::3]:
         assert row["patches"] == round(row["ratio"] * len(patches)) and row["bytes"] == 4 * row["patches"] * 64
-        kept, _ = greedy_coreset(patches, row["patches"])
-        alone = PatchCore(teacher.extractor, patches[kept], teacher.pool, "max", teacher.stride).eval()
-        assert row["image_auroc"] == pytest.approx(roc_auc_score(labels, alone.maps(test).flatten(1).amax(1)))
+        generator = torch.Generator().manual_seed(4)  # of the second draw; nothing is projected
+        for draw, start in enumerate((0, int(torch.randint(len(patches), (), generator=generator)))):
+            kept, _ = greedy_coreset(patches, row["patches"], start)
+            alone = PatchCore(teacher.extractor, patches[kept], teacher.pool, "max", teacher.stride).eval()
+            wanted = roc_auc_score(labels, alone.maps(test).flatten(1).amax(1))
+            assert row["image_auroc"][draw] == pytest.approx(wanted)
 
 
 ROWS = [
-    {"ratio": ratio, "patches": count, "form": form, "bytes": count * width, "image_auroc": 0.9 + count / 1e4}
+    {"ratio": ratio, "patches": count, "form": form, "bytes": count * width}
+    | {"image_auroc": [0.9 + count / 1e4, 0.88 + count / 1e4]}
     for ratio, count in ((0.01, 10), (0.1, 100))
     for form, width in (("float32", 400), ("int8", 100))
 ]
@@ -86,7 +90,8 @@ def test_the_table_and_the_plot_show_every_row(tmp_path):
     table = bank_table.markdown(tmp_path).splitlines()
     assert "float32, size" in table[0] and "int8, AUROC" in table[0]
     assert [line.split("|")[1].strip() for line in table[2:4]] == ["0.01", "0.1"]
-    assert "0.901" in table[2] and "0.910" in table[3] and "7 test pictures" in "".join(table)
+    assert "0.891 ± 0.014" in table[2] and "0.900 ± 0.014" in table[3] and "7 test pictures" in "".join(table)
+    assert "2 coresets of each ratio" in "".join(table)
     bank_table.draw(ROWS, tmp_path / "banks.png")
     assert plots.plt.imread(tmp_path / "banks.png").shape[1] > 500
 
@@ -98,16 +103,23 @@ def test_a_ratio_that_is_none_is_one_line(ratio, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("draws", ["0", "-1", "101"])
+def test_draws_that_are_none_are_one_line(draws, capsys):
+    with pytest.raises(SystemExit):
+        main(["banks", "--draws", draws])
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_the_command_goes_from_a_project_to_its_record(tmp_path, monkeypatch):
     folder = toy.make(tmp_path)
     done = toy.dvc(folder, "repro", "teacher")
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir(folder)
-    main(["banks", "--ratio", "0.01", "0.05"])
+    main(["banks", "--ratio", "0.01", "0.05", "--draws", "2"])
     found = json.loads((folder / "reports/banks.json").read_text())
     assert len(found["rows"]) == 6 and found["code"]["commit"] and (folder / "reports/banks.png").exists()
-    assert all(0 <= row["image_auroc"] <= 1 for row in found["rows"])
+    assert all(0 <= auroc <= 1 for row in found["rows"] for auroc in row["image_auroc"])
 
 
 def test_a_map_that_is_no_square_keeps_its_shape():
@@ -124,12 +136,12 @@ def test_tiles_and_letterboxed_pictures_are_one_line(tmp_path, monkeypatch, chan
     monkeypatch.setattr(banks.params, "read_yaml", lambda _: tree | {"input": tree["input"] | change})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="banks are compared without") as caught:
-        banks.run(banks.SimpleNamespace(ratio=[0.1], output=banks.OUT))
+        banks.run(banks.SimpleNamespace(ratio=[0.1], draws=1, output=banks.OUT))
     one_line(caught)
 
 
 def test_without_a_teacher_it_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
-        banks.run(banks.SimpleNamespace(ratio=[0.1], output=banks.OUT))
+        banks.run(banks.SimpleNamespace(ratio=[0.1], draws=1, output=banks.OUT))
     one_line(caught)

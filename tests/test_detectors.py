@@ -133,9 +133,10 @@ def exported(kind: str, form: str, precision: str):
     return export(fitted(kind), form, precision, Path(), pictures(6, SIZE, 4))
 
 
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_exported_float_file_computes_the_same_map_and_score(kind):
-    build, device = exported(kind, "onnx", "float32")
+def test_the_exported_float_file_computes_the_same_map_and_score(kind, form):
+    build, device = exported(kind, form, "float32")
     with torch.inference_mode():
         outputs = build.export.module(base.to_tensor(NEW))
     named = dict(zip(build.export.outputs.values(), [outputs] if torch.is_tensor(outputs) else outputs, strict=True))
@@ -149,9 +150,10 @@ def test_the_exported_float_file_computes_the_same_map_and_score(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_int8_file_computes_it_to_the_bit_or_is_refused_in_one_line(kind):
     if not hasattr(fitted(kind).export().module, "nodes"):
-        with pytest.raises(UserError, match=f"a {kind} is no network of nodes") as caught:
-            exported(kind, "tflite", "int8")
-        one_line(caught)
+        for form in ("tflite", "openvino"):
+            with pytest.raises(UserError, match=f"a {kind} is no network of nodes .* set format: onnx or op") as caught:
+                exported(kind, form, "int8")
+            one_line(caught)
         return
     before = fitted(kind).maps(NEW)
     build, device = exported(kind, "tflite", "int8")

@@ -9,12 +9,14 @@ from students import pictures
 from torch import nn
 
 from edge.errors import UserError
+from stages.common.params import check
 from stages.detectors import efficientad
 from stages.detectors.base import Run
 from stages.detectors.efficientad import EfficientAD, Targets, lit, quantile_scale
 from stages.detectors.efficientad_network import LAYERS, architecture, description, receptive_field, weigh
 from stages.graph.network import Network
 from stages.graph.tensors import to_tensor
+from stages.training import torch_setup
 from stages.training.hard_features import hard_feature_loss
 from stages.training.torch_setup import prepare
 
@@ -171,3 +173,30 @@ def test_the_map_of_the_graph_is_the_mean_of_both_normalised_maps():
         distance = ((values[first] - values[second]) ** 2).mean(1)
         parts.append(0.1 * (np.pad(distance, ((0, 0), (4, 4), (4, 4))) - low) / (high - low))
     np.testing.assert_allclose(values["map"][:, 0], (parts[0] + parts[1]) / 2, rtol=1e-4, atol=1e-5)
+
+
+# time and repetition
+
+
+def test_the_light_changes_from_epoch_to_epoch_and_comes_back_after_a_kill():
+    """Of a batch of one picture too, whose order can't tell epochs apart."""
+    images, pick = to_tensor(pictures(1, 16, 2)), torch.tensor([3])
+    found = [lit(images, efficientad.light(0, epoch, pick)) for epoch in (0, 1, 0)]
+    assert torch.equal(found[0], found[2]) and not torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], lit(images, efficientad.light(1, 0, pick)))
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_training_computes_in_bfloat16_where_the_processor_does(monkeypatch, bfloat16):
+    monkeypatch.setattr(torch_setup, "multiplies_bfloat16", lambda: bfloat16)
+    with torch_setup.mixed_anywhere(torch.device("cpu")):
+        found = nn.Conv2d(3, 4, 3)(torch.rand(1, 3, 8, 8))
+    assert found.dtype == (torch.bfloat16 if bfloat16 else torch.float32)
+
+
+def test_settings_from_before_the_teacher_had_a_batch_of_its_own_are_taken():
+    settings = vars(EfficientAD.example()[0])
+    old = {name: value for name, value in settings.items() if name != "teacher_batch"}
+    assert check(EfficientAD.Settings, old, "settings").teacher_batch == 4
+    with pytest.raises(UserError, match="teacher_batch"):
+        check(EfficientAD.Settings, settings | {"teacher_batch": 0}, "settings")

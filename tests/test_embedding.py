@@ -83,11 +83,12 @@ def test_a_float_file_computes_the_components_of_the_deep_features(student, form
         np.testing.assert_allclose(device.predict(image).embedding, wanted[0].detach().numpy(), atol=2e-3)
 
 
-def test_patchcore_gives_components_of_its_patch_embeddings(tmp_path):
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_patchcore_gives_components_of_its_patch_embeddings(form, tmp_path):
     settings, _ = PatchCore.example()
     detector = PatchCore.fit(noise(4, 1), noise(2, 3), settings, Run(0, "test", lambda *a, **k: None))
-    _, device = exported(detector, "onnx", "float32", tmp_path, 12)
-    _, alone = exported(detector, "onnx", "float32", tmp_path, 0)
+    _, device = exported(detector, form, "float32", tmp_path, 12)
+    _, alone = exported(detector, form, "float32", tmp_path, 0)
     weight, bias = components(detector.embed, noise(8, 2), 12)
     for image in noise(2, 6):
         with torch.inference_mode():

@@ -5,6 +5,7 @@ import math
 from types import SimpleNamespace
 
 import cv2
+import exporting
 import numpy as np
 import onnxruntime
 import pytest
@@ -305,6 +306,18 @@ def test_dinov2_teacher_as_onnx(dinov2, score, tmp_path):
         if score == "reweighted":
             np.testing.assert_allclose(found[1], scores.numpy(), atol=1e-3)
     assert maps.std() > 0.1
+
+
+@pytest.mark.parametrize("score", ["max", "reweighted"])
+def test_dinov2_teacher_in_openvino(dinov2, score, tmp_path):
+    """The same file gives OpenVINO's: the nearest neighbours of eq. 7 too."""
+    teacher, images = make_teacher(pretrained(str(dinov2), [1, 2]), "imagenet", 48, score)
+    _, device = exporting.export(teacher, "openvino", "float32", tmp_path, images)
+    for image in images:
+        found = device.invoke(device.prepare(image))
+        assert len(found) == 1 + (score == "reweighted")
+        for value, wanted in zip(found, predict(teacher, image[None]), strict=False):
+            np.testing.assert_allclose(np.asarray(value).ravel(), wanted.numpy().ravel(), atol=1e-3)
 
 
 @pytest.mark.assets

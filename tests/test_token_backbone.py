@@ -72,11 +72,12 @@ def test_as_a_teacher_its_exported_file_computes_the_same_map(family, tmp_path):
         patches = patch_embeddings(extractor(to_tensor(samples)), 3)
     bank = patches.permute(0, 2, 3, 1).reshape(-1, 32)[::9].clone()
     teacher = PatchCore(extractor, bank, 3, "max").eval()
-    _, device = export(teacher, "onnx", "float32", tmp_path, samples)
     maps = teacher.maps(samples)
-    for i, image in enumerate(samples):
-        (found,) = device.invoke(device.prepare(image))
-        torch.testing.assert_close(torch.from_numpy(found).reshape(maps[i].shape), maps[i], atol=2e-3, rtol=1e-3)
+    for form in ("onnx", "openvino"):
+        _, device = export(teacher, form, "float32", tmp_path, samples)
+        for i, image in enumerate(samples):
+            (found,) = device.invoke(device.prepare(image))
+            torch.testing.assert_close(torch.from_numpy(found).reshape(maps[i].shape), maps[i], atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("layers", [[4], [-1], [2, 1], [1, 1]])

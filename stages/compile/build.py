@@ -93,7 +93,7 @@ class Build:
         if (nodes_only or self.precision == "int8") and not isinstance(self.export.module, Network):
             raise UserError(
                 f"variants.{self.name}: a {self.detector.kind} is no network of nodes and can't become {self.format} "
-                f"in {self.precision}; set format: onnx and precision: float32"
+                f"in {self.precision}; set format: onnx or openvino, and precision: float32"
             )
 
     def outputs(self, integer_io: bool) -> list[dict]:

@@ -8,6 +8,7 @@ from edge.inference import kernels
 from edge.inference.detector import Detector
 from stages.common.metrics import difference
 from stages.graph import streaming
+from stages.graph.memory import at_once
 from stages.graph.quantize import QuantNetwork
 
 # the fraction of outputs at most one step apart. onnxruntime's requantization rounds differently from XNNPACK's, which
@@ -15,6 +16,7 @@ from stages.graph.quantize import QuantNetwork
 # without VNNI (x86 before 2019, AMD before Zen 4), it was 0.28: the limit, a choice in between, is there to notice it.
 # OpenVINO overflows there by design and is recorded only.
 ONNX_WITHIN_1 = 0.9
+REFERENCE_MACS = 32_000_000_000  # that the reference kernels may take, about 1 GMAC/s: a choice
 
 
 def compared(detector: Detector) -> list[str]:
@@ -27,8 +29,9 @@ def simulated(model: QuantNetwork, images: np.ndarray, outputs: list[str]) -> np
     """The int8 `outputs` of the simulated integer network, one after the other in NHWC order [N, values], for uint8
     images [N, H, W, C]; of a network with states those of every frame of these clips."""
     batches, before = [], streaming.warmup(model.network, images.shape[3])
-    for i in range(0, len(images), 8):
-        clips = torch.from_numpy(images[i : i + 8]).permute(0, 3, 1, 2)
+    batch = max(1, at_once(model.network, *images.shape[1:3], most=32) // 4)  # float64, and kernels that need as much
+    for i in range(0, len(images), batch):
+        clips = torch.from_numpy(images[i : i + batch]).permute(0, 3, 1, 2)
         steps = list(streaming.steps(model.integers, model.network, clips))[before:]
         values = [found[name].permute(0, 2, 3, 1).flatten(1) for found in steps for name in outputs]
         batches.append(torch.cat(values, 1))
@@ -64,7 +67,10 @@ def check(detector: Detector, model: QuantNetwork, images: np.ndarray, limits) -
     record = {"kernel": f"{detector.details['name']} {kernel}", "images": len(images), **difference(found, wanted)}
     if kernel == "XNNPACK":
         plain = kernels.use(Detector(detector.info), "reference")
-        record["reference_kernels"] = difference(device_outputs(plain, images), found)
+        few = max(1, min(len(images), REFERENCE_MACS // max(1, detector.info.macs)))
+        record["reference_kernels"] = difference(device_outputs(plain, images[:few]), found[:few])
+        if few < len(images):
+            record["reference_kernels"]["images"] = few
     held = {"XNNPACK": {"exact": limits.exact, "within_1": limits.within_1}}
     held["CPUExecutionProvider"] = {"within_1": ONNX_WITHIN_1}
     limited = {} if detector.info.tensorrt else held.get(kernel, {})  # symmetric grids are other ones

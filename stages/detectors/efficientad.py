@@ -26,7 +26,7 @@ from stages.graph.tensors import to_tensor
 from stages.training.hard_features import hard_feature_loss
 from stages.training.loop import minimise
 from stages.training.synthetic_defects import vary
-from stages.training.torch_setup import accelerator, mixed
+from stages.training.torch_setup import accelerator, mixed_anywhere
 
 QUANTILES = (0.9, 0.995)  # of the good maps, which become 0 and 0.1 (the paper's a and b)
 LIGHT = 0.2  # brightness, contrast or saturation changes by so much at most
@@ -40,7 +40,8 @@ class Settings(Features):
     images: Count  # training pictures, slightly shifted and brightened
     teacher_epochs: Annotated[int, Field(ge=1, le=10_000)]  # passes over them for the teacher
     epochs: Epochs  # and for student and autoencoder
-    batch: Annotated[int, Field(ge=1, le=65536)]
+    teacher_batch: Annotated[int, Field(ge=1, le=65536)] = 4
+    batch: Annotated[int, Field(ge=1, le=65536)]  # of student and autoencoder (the paper's is 1)
     teacher_lr: Rate
     lr: Rate
 
@@ -77,7 +78,7 @@ class EfficientAD(NetworkDetector):
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, None]:
         settings = SIMCLR | {"size": "small", "images": 8, "teacher_epochs": 1, "epochs": 1, "batch": 4}
-        return SimpleNamespace(**settings, teacher_lr=0.001, lr=0.0003), None
+        return SimpleNamespace(**settings, teacher_batch=4, teacher_lr=0.001, lr=0.0003), None
 
     def export(self) -> Export:
         return Export(self.network, {"map": MAP})
@@ -136,12 +137,12 @@ def distil_teacher(network: Network, targets: Targets, samples: np.ndarray, sett
     def loss(pick: torch.Tensor) -> torch.Tensor:
         images = to_tensor(samples[pick.numpy()]).to(device)
         wanted = targets(images, images.shape[-1] // STRIDE)
-        with mixed(device):
+        with mixed_anywhere(device):
             found = teacher(F.pad(images, (BEFORE, AFTER, BEFORE, AFTER), mode="reflect"))
         return F.mse_loss(found.float(), wanted)
 
-    hyper = (settings.teacher_epochs, settings.batch, settings.teacher_lr, run.seed, run.stage, "teacher", run.log)
-    minimise(teacher, loss, (samples, targets.mean), *hyper)
+    hyper = (settings.teacher_epochs, settings.teacher_batch, settings.teacher_lr, run.seed)
+    minimise(teacher, loss, (samples, targets.mean), *hyper, run.stage, "teacher", run.log)
     teacher.cpu()
 
 
@@ -164,18 +165,28 @@ def train_student(network: Network, samples: np.ndarray, settings: Any, run: Run
     whole = _part(network, *names).to(device, memory_format=torch.channels_last)
     for name, op in whole.ops.items():
         op.requires_grad_(not name.startswith("teacher"))
+    epoch = 0
+
+    def begin(number: int) -> None:
+        nonlocal epoch
+        epoch = number
 
     def loss(pick: torch.Tensor) -> torch.Tensor:
-        seed = int((pick * torch.arange(1, len(pick) + 1)).sum())  # of this batch, whose order follows the run's seed
-        images = lit(to_tensor(samples[pick.numpy()]), torch.Generator().manual_seed(seed)).to(device)
-        with mixed(device):
+        images = lit(to_tensor(samples[pick.numpy()]), light(run.seed, epoch, pick)).to(device)
+        with mixed_anywhere(device):
             values = whole.activations(images)
         teacher, coded, local, whole_view = (values[name].float() for name in names)
         return hard_feature_loss(local, teacher) + F.mse_loss(coded, teacher) + F.mse_loss(whole_view, coded.detach())
 
     hyper = (settings.epochs, settings.batch, settings.lr, run.seed, run.stage, "efficientad", run.log)
-    minimise(whole, loss, (samples,), *hyper)
+    minimise(whole, loss, (samples,), *hyper, after_epoch=begin)
     whole.cpu().requires_grad_(True)
+
+
+def light(seed: int, epoch: int, pick: torch.Tensor) -> torch.Generator:
+    """Random numbers of the pictures `pick` in that epoch, the same when a killed training goes on."""
+    state = np.random.SeedSequence([seed, epoch, *pick.tolist()]).generate_state(1)
+    return torch.Generator().manual_seed(int(state[0]))
 
 
 def lit(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -8,10 +8,11 @@ EfficientNet-Lite0 the first depthwise layer alone changed the patch embeddings 
 import torch
 
 from stages.graph import streaming
+from stages.graph.memory import at_once
 from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
 
-CORRECTION = 32  # pictures that biases are corrected on: a choice, bounds memory
+CORRECTION = 32  # pictures that biases are corrected on, fewer where there is no room for them: a choice
 
 
 def calibrated(folded: Network, images: torch.Tensor) -> QuantNetwork:
@@ -19,7 +20,7 @@ def calibrated(folded: Network, images: torch.Tensor) -> QuantNetwork:
     0..1, and biases corrected on the first of them. Half of the images should have defects: calibrated on good ones
     alone, the output saturates below the scores of defects."""
     model = QuantNetwork.calibrated(folded, images)
-    correct_biases(model, images[:CORRECTION])
+    correct_biases(model, images[: at_once(folded, *images.shape[2:], most=CORRECTION)])
     return model
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from stages.common import manifest
 from stages.graph import streaming
 from stages.graph.grids import FakeQuant
+from stages.graph.memory import at_once
 from stages.graph.network import Network
 
 NONE: Mapping[str, torch.Tensor] = {}
@@ -96,7 +97,7 @@ class QuantNetwork(nn.Module):
         """
         model = cls(folded)
         with torch.inference_mode():
-            for batch in images.split(16):
+            for batch in images.split(at_once(folded, *images.shape[2:], most=16)):
                 for values in streaming.steps(streaming.run(folded), folded, batch):
                     for name, quant in model.quant.items():
                         quant.widen(values[model.seen.get(name, name)])

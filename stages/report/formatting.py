@@ -16,6 +16,7 @@ TEXT_COLUMNS = (
     "Shape",
     "Embedding",
     "Region",
+    "Runtime",
 )  # aligned to the left
 
 

@@ -25,9 +25,10 @@ def fidelity(name: str, record: dict) -> str:
         f"({record['images']} pictures)"
     )
     if other := record.get("reference_kernels"):
+        seen = f" on {other['images']} of them" if "images" in other else ""
         text += (
             f"; TFLite's reference kernels against these: {other['exact']:.2%} equal, {other['within_1']:.2%} within "
-            f"one step, largest {other['max_lsb']} (its cost in AUROC: python -m experiments kernels {name})"
+            f"one step, largest {other['max_lsb']}{seen} (its cost in AUROC: python -m experiments kernels {name})"
         )
     return text + "."
 

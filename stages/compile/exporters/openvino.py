@@ -4,7 +4,7 @@ from edge.errors import UserError
 from stages.compile.build import Build
 from stages.compile.exporters.onnx import source
 
-NODES_ONLY = True
+NODES_ONLY = False
 
 
 def write(build: Build) -> dict:
