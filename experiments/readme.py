@@ -23,6 +23,7 @@ from experiments import (
     stores,
     supervised,
     sweep_table,
+    throughput_table,
     types,
 )
 from stages.common import atomic
@@ -70,6 +71,7 @@ BLOCKS = {
     "banks": bank_table.markdown,
     "supervised": supervised.markdown,
     "clips": clips.markdown,
+    "throughput": throughput_table.markdown,
     "stores": stores.markdown,
     "types": types.markdown,
     "scale": scale_table.markdown,
