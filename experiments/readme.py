@@ -24,6 +24,7 @@ from experiments import (
     stores,
     supervised,
     sweep_table,
+    throughput_table,
     types,
 )
 from stages.common import atomic
@@ -72,6 +73,7 @@ BLOCKS = {
     "methods": method_table.markdown,
     "supervised": supervised.markdown,
     "clips": clips.markdown,
+    "throughput": throughput_table.markdown,
     "stores": stores.markdown,
     "types": types.markdown,
     "scale": scale_table.markdown,

@@ -160,6 +160,7 @@ def test_what_few_pictures_cannot_show_is_said(method):
     enough = thresholds.find(scores, 0.05, method, 0, groups=48)["method"]
     assert "can't show" not in enough and "parts or clips" not in enough
     assert "of 6 parts or clips" in thresholds.find(scores, 0.05, method, 0, groups=6)["method"]
+    assert thresholds.find(scores, 0.05, method, 0, groups=1)["method"].endswith("but they are of one part or clip")
 
 
 def test_the_former_key_is_refused_in_a_line_that_names_the_present_one():

@@ -1,9 +1,10 @@
-"""What the demo costs beside the bare model: `python tests/throughput.py MODEL VIDEO`, all threads on one core.
+"""What the demo costs beside the bare model: `PYTHONPATH=. python tests/throughput.py MODEL VIDEO`, on one core.
 
 CPU time of each thread per frame, interleaved with the bare model and repeated, so that it can be measured on a busy
 machine; the video should have the size of the model's input. `--clip SIDE` instead of both makes an untrained student
-of clips with the settings of the video tier (8 frames, width 1, 4096 entries) as int8 TFLite, or with `--stream` the
-ConvLSTM of one step, and a video of drawn clips of 640 x 480 pixels: weights change no time."""
+of clips with the settings of the video tier (8 frames, width 1, 4096 entries) and the streaming ConvLSTM, as int8
+TFLite, and a video of drawn clips of 640 x 480 pixels: weights change no time. `--output` writes the record that
+docs/video-tier.md shows."""
 
 from __future__ import annotations
 
@@ -26,6 +27,7 @@ from edge.inference.timing import noise
 
 REPEATS = 11
 FRAMES, FPS = 8, 25  # of a clip that the model sees, as in experiments/tiers/video.yaml
+MODELS = {"student": False, "convlstm-stream": True}  # of --clip, and whether it is the ConvLSTM
 
 
 class Timed(Stream):
@@ -97,32 +99,62 @@ def clip_video(path: Path) -> Path:
     return path
 
 
+def measured(model, video, folder: Path, repeats: int) -> dict:
+    """The medians of one model, with and without overlay and file, which are printed too; the shares are those of the
+    same rounds."""
+    detector = edge.load(model)
+    tensor = detector.prepare(noise(detector.info.input))
+    print(f"{detector.info.macs / 1e6:.1f} million MACs, {detector.details['delegate']}")
+    found: dict = {"macs": detector.info.macs, "delegate": detector.details["delegate"]}
+    for name, output in (("no overlay", None), ("overlay and file", folder / "out.mp4")):
+        rounds = np.array([once(detector, tensor, str(video), output) for _ in range(repeats)])
+        model_ms, thread_ms, all_ms = np.median(rounds, 0).tolist()
+        thread_share, all_share = np.median(rounds[:, :1] / rounds[:, 1:], 0).tolist()
+        print(f"{name}: bare model {model_ms:.2f} ms; inference thread {thread_ms:.2f} ms, {thread_share:.0%} of")
+        print(f"  1 / latency; all threads on one core {all_ms:.2f} ms, {1000 / all_ms:.0f} a second, {all_share:.0%}")
+        found[name] = {
+            "model_ms": model_ms,
+            "thread_ms": thread_ms,
+            "thread_share": thread_share,
+            "all_ms": all_ms,
+            "all_share": all_share,
+        }
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("given", nargs="*", metavar="MODEL VIDEO")
-    parser.add_argument("--clip", type=int, metavar="SIDE", help="an untrained student of clips of this size")
-    parser.add_argument("--stream", action="store_true", help="with --clip: the streaming ConvLSTM")
+    parser.add_argument("--clip", type=int, nargs="+", default=[], metavar="SIDE", help="made models of these sizes")
     parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--output", type=Path, help="with --clip: where the record goes, for the table of the docs")
     arguments = parser.parse_args()
-    if (len(arguments.given) != 2) != bool(arguments.clip):
+    if (len(arguments.given) != 2) != bool(arguments.clip) or (arguments.output and not arguments.clip):
         parser.error("give a model and a video, or --clip")
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    with TemporaryDirectory() as folder:
-        model, video = arguments.given or (
-            clip_model(Path(folder), arguments.clip, arguments.stream),
-            clip_video(Path(folder) / "in.avi"),
-        )
-        detector = edge.load(model)
-        tensor = detector.prepare(noise(detector.info.input))
-        print(f"{detector.info.macs / 1e6:.1f} million MACs, {detector.details['delegate']}")
-        for name, output in (("no overlay", None), ("overlay and file", Path(folder) / "out.mp4")):
-            found = np.array([once(detector, tensor, str(video), output) for _ in range(arguments.repeats)])
-            model_ms, thread_ms, all_ms = np.median(found, 0)
-            thread_share, all_share = np.median(found[:, :1] / found[:, 1:], 0)
-            print(f"{name}: bare model {model_ms:.2f} ms; inference thread {thread_ms:.2f} ms, {thread_share:.0%} of")
-            print(
-                f"  1 / latency; all threads on one core {all_ms:.2f} ms, {1000 / all_ms:.0f} a second, {all_share:.0%}"
-            )
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.given:
+            measured(*arguments.given, folder, arguments.repeats)
+            return
+        rows, video = [], clip_video(folder / "in.avi")
+        for kind in MODELS:
+            for side in arguments.clip:
+                print(f"{kind}, {side} x {side} pixels")
+                model = clip_model(folder / f"{kind} {side}", side, MODELS[kind])
+                rows.append({"model": kind, "side": side, **measured(model, video, folder, arguments.repeats)})
+    if arguments.output:
+        write(arguments.output, rows, arguments.repeats)
+
+
+def write(path: Path, rows: list[dict], repeats: int) -> None:
+    """The record that experiments/throughput_table.py shows."""
+    from experiments import provenance
+    from hardware_runners.runner.remote import machine
+    from stages.common import atomic
+
+    where = {"cpu": machine.cpu_model(), "video": "Motion JPEG, 640 x 480 pixels", "rounds": repeats}
+    atomic.write_json(path, where | {"frames": FRAMES, "rows": rows, "code": provenance.current()})
 
 
 if __name__ == "__main__":

@@ -134,5 +134,6 @@ def describe(one: RateThreshold, method: str, pictures: int, groups: int | None 
         text += f"; {limit}, so it is " + ("the highest score" if method == "quantile" else "extrapolated")
     text += f"; true rate {percent(one.low, '')} to {percent(one.high)} with {percent(CONFIDENCE)} confidence"
     if groups is not None and groups < pictures:
-        text += f" if the pictures were independent, but they are of {groups} parts or clips"
+        of = "one part or clip" if groups == 1 else f"{groups} parts or clips"
+        text += f" if the pictures were independent, but they are of {of}"
     return text

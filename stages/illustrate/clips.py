@@ -32,12 +32,14 @@ def draw(variants: dict, evals: dict, path: Path, depth: int | None = None) -> s
     )
     highest = max(scores.values())
     lowest = min(scores.values())
+    alike = len({len(clips[clip]) for clip in shown}) == 1  # then one axis of frames is enough
     for (line, still), clip in zip(grid, shown, strict=True):
         frames = clips[clip]
         values = np.array([scores[item.path] for item in frames])
         peak = frames[int(values.argmax())]
         over_time(line, frames, values, threshold, (lowest, highest))
         line.set_title(clip, fontsize=8, loc="left", pad=2)
+        line.tick_params(labelbottom=clip == shown[-1] or not alike)
         image, mask = picture(peak, depth)
         still.imshow(image)
         if mask is not None and mask.any():
@@ -45,7 +47,7 @@ def draw(variants: dict, evals: dict, path: Path, depth: int | None = None) -> s
         still.set_axis_off()
         colour = RIGHT if (values.max() > threshold) == bool(peak.label) else WRONG
         still.set_title(f"frame {peak.frame + 1}", fontsize=8, color=colour, pad=2)
-    grid[-1, 0].set_xlabel("frame")
+    grid[-1, 0].set_xlabel("frame", fontsize=8)
     plots.save(figure, path)
     left = f" {len(shown)} of {len(clips)} clips." if len(shown) < len(clips) else ""
     return (
