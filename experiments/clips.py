@@ -1,6 +1,8 @@
-"""The table of a run on clips, beside a yardstick that learns nothing: the largest optical flow of each frame.
+"""`python -m experiments clips [RUN...]`: the table of runs on the same test clips, beside a yardstick that learns
+nothing: the largest optical flow of each frame.
 
-A method that finds no more than the yardstick has learned no more than that the anomalies are fast.
+A RUN is the folder of a run (default: this one). Runs that differ in their seeds alone share a row. A method that finds
+no more than the yardstick has learned no more than that the anomalies are fast.
 """
 
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 from edge.errors import UserError
 from edge.preprocess import read_image, to_grey
 from experiments import provenance
-from stages.common import atomic, dataset
+from stages.common import atomic, dataset, params
 from stages.common.progress import track
 from stages.evaluate import clips
 from stages.report.formatting import NONE, markdown_list, markdown_table
@@ -20,7 +22,7 @@ from stages.report.summary import read_json
 TEST, EVALS, OUT = Path("data/test"), Path("artifacts/eval"), Path("reports/clips.json")
 LAG, CELL = 2, 12  # frames back, and side in pixels of a cell whose mean counts: choices
 YARDSTICK = f"largest optical flow (Farneback, {LAG} frames, cells of {CELL} px), nothing learned"
-HEAD = ("Method", "Frame AUC, micro, raw", "smoothed", "RBDC", "TBDC", "Million MACs a frame")
+HEAD = ("Method", "Seeds", "Frame AUC, micro, raw", "smoothed", "RBDC", "TBDC", "Million MACs a frame")
 COMPARED = ("Method", "Micro, raw", "+ min-max of each clip", "Macro", "Macro, padded")
 
 
@@ -41,50 +43,94 @@ def _cells(first: np.ndarray, last: np.ndarray) -> float:
     return float(cv2.blur(np.linalg.norm(flow, axis=2), (CELL, CELL)).max())
 
 
+def items_of(folder: Path) -> list[dataset.Item]:
+    """The test frames of a run in the order of their clips; UserError where they are pictures."""
+    items = sorted(dataset.read_index(folder / TEST), key=lambda item: (item.clip, item.frame))
+    if not all(item.clip for item in items):
+        raise UserError(f"{folder / TEST}: holds pictures, not clips")
+    return items
+
+
+def record(folders: list[Path]) -> dict:
+    """What is kept of runs; UserError where they were not judged on the same frames."""
+    items = items_of(folders[0])
+    truth = [(item.clip, item.frame, item.label, item.sha256) for item in items]
+    runs = []
+    for folder in folders:
+        if [(item.clip, item.frame, item.label, item.sha256) for item in items_of(folder)] != truth:
+            raise UserError(f"{folder}: has other test clips than {folders[0]}; give runs of the same data")
+        settings = params.validate(params.read_yaml(folder / "params.yaml"), str(folder / "params.yaml"))
+        about = {"side": settings.input.size, "frames": settings.input.frames, "step": settings.input.step}
+        methods = {}
+        for path in sorted((folder / EVALS).glob("*.json")):
+            one = read_json(path)
+            if "video" in one:
+                methods[one["variant"]] = {**one["video"], "macs": one["macs"], "fidelity": one["fidelity"]}
+        runs.append({"seed": settings.seed, "input": about, "methods": methods})
+    frames = {
+        "clips": len({item.clip for item in items}),
+        "frames": len(items),
+        "anomalous": sum(i.label for i in items),
+    }
+    flow = clips.frame_auc(clips.by_clip(items, largest_flow(folders[0] / TEST, items)))
+    return {"test": frames, "yardstick": {"frame_auc": flow}, "runs": runs, "code": provenance.current()}
+
+
 def add_arguments(parser) -> None:
+    parser.add_argument("runs", nargs="*", type=Path, default=[Path()], metavar="RUN", help="its folder (default: .)")
     parser.add_argument("--output", type=Path, default=OUT, help=f"where the table goes (default: {OUT})")
     parser.add_argument("--dirty", action="store_true", help="of code that is not committed, and say so")
 
 
 def run(arguments) -> None:
-    items = sorted(dataset.read_index(TEST), key=lambda item: (item.clip, item.frame))
-    if not all(item.clip for item in items):
-        raise UserError(f"{TEST}: holds pictures, not clips")
     code = provenance.current()
     if code is not None and not code["clean"] and not arguments.dirty:
         raise UserError("stages or edge has changes that are not committed; commit them (--dirty: mark the record)")
-    found = {YARDSTICK: {"frame_auc": clips.frame_auc(clips.by_clip(items, largest_flow(TEST, items)))}}
-    for path in sorted(EVALS.glob("*.json")):
-        one = read_json(path)
-        if "video" in one:
-            found[one["variant"]] = {**one["video"], "macs": one["macs"], "fidelity": one["fidelity"]}
-    labels = [item.label for item in items]
-    frames = {"clips": len({item.clip for item in items}), "frames": len(items), "anomalous": sum(labels)}
-    atomic.write_json(arguments.output, {"test": frames, "methods": found, "code": code})
-    print(f"{arguments.output}: {', '.join(found)}")
+    found = record(arguments.runs)
+    atomic.write_json(arguments.output, found)
+    print(f"{arguments.output}: {', '.join(name for name, *_ in rows(found))}")
+
+
+def rows(found: dict) -> list[tuple[str, str, list[dict]]]:
+    """The methods of a record: name, seeds, and what each run says of it."""
+    groups: dict[tuple, list[dict]] = {}
+    for one in found["runs"]:
+        for name, method in one["methods"].items():
+            how = tuple(one["input"][key] for key in ("side", "frames", "step"))
+            groups.setdefault((name, *how), []).append({"seed": one["seed"], **method})
+    out = []
+    for (name, side, frames, step), methods in groups.items():
+        apart = "" if step == 1 else f" {step} apart"
+        out.append((f"{name}, {side} px, frames: {frames}{apart}", str(len(methods)), methods))
+    return [*out, (YARDSTICK, NONE, [found["yardstick"]])]
 
 
 def markdown(folder: Path) -> str:
     """The tables of `folder`/clips.json."""
-    record = read_json(folder / "clips.json")
-    rows, compared = [], []
-    for name, one in record["methods"].items():
-        auc = one["frame_auc"]
-        cost = f"{one['macs'] / 1e6:.1f}" if one.get("macs") else NONE
-        figures = auc["micro"], auc["micro_smoothed"], one.get("rbdc"), one.get("tbdc")
-        rows.append([name, *map(_figure, figures), cost])
-        others = [auc["comparison"][key] for key in ("micro_min_max", "macro", "macro_padded")]
-        compared.append([name, *map(_figure, (auc["micro"], *others))])
-    test = record["test"]
+    found = read_json(folder / "clips.json")
+    table, compared = [], []
+    for name, seeds, methods in rows(found):
+        aucs = [one["frame_auc"] for one in methods]
+        figures = [[auc["micro"] for auc in aucs], [auc["micro_smoothed"] for auc in aucs]]
+        figures += [[one.get(key) for one in methods] for key in ("rbdc", "tbdc")]
+        cost = f"{methods[0]['macs'] / 1e6:.1f}" if methods[0].get("macs") else NONE
+        table.append([name, seeds, *map(_figure, figures), cost])
+        others = [[auc["comparison"][key] for auc in aucs] for key in ("micro_min_max", "macro", "macro_padded")]
+        compared.append([name, *map(_figure, (figures[0], *others))])
+    test = found["test"]
     notes = [
         f"{test['clips']} test clips, {test['frames']} frames, {test['anomalous']} of them anomalous.",
-        provenance.sentence(record),
+        "Measured on the exported files. Several seeds: mean and standard deviation.",
+        provenance.sentence(found),
     ]
     return (
-        f"{markdown_table(HEAD, rows)}\n\nFor comparison with figures of other protocols alone:\n\n"
+        f"{markdown_table(HEAD, table)}\n\nFor comparison with figures of other protocols alone:\n\n"
         f"{markdown_table(COMPARED, compared)}\n\n{markdown_list(notes)}"
     )
 
 
-def _figure(value: float | None) -> str:
-    return NONE if value is None else f"{value:.3f}"
+def _figure(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return NONE
+    return f"{np.mean(known):.3f}" + (f" ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else "")

@@ -282,6 +282,36 @@ def test_a_clip_larger_than_the_budget(make, tmp_path):
     assert len(read(tmp_path / "clips" / clip.name)) > 10 and not (tmp_path / "clips" / first.name).exists()
 
 
+def test_a_clip_that_no_event_has_named_yet_outlives_the_others(make, tmp_path):
+    """An event goes on long after its clip has reached its longest, while others fill the budget again and again."""
+    recorder = make(budget=1_000_000, before=0.0, longest=1.0)
+    recorder.add("yard", noise(0), 0)
+    recorder.begin(happening("long"))
+    play(recorder, 1, 20, noise)
+    for number in range(12):
+        record(recorder, f"e{number}")
+    assert recorder.counts["deleted"] >= 4
+    clip = recorder.end(happening("long"))
+    path = tmp_path / "clips" / clip.name
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == clip.sha256
+    others = [record(recorder, f"f{number}") for number in range(2)]
+    assert path.exists(), "its age began when its event named it"
+    others += [record(recorder, f"g{number}") for number in range(8)]
+    assert not path.exists() and (tmp_path / "clips" / others[-1].name).exists()
+
+
+def test_an_event_names_no_clip_that_had_to_go(make, tmp_path):
+    """Where nothing else is left to delete, what is not named yet goes too."""
+    recorder = make(budget=150_000, before=0.0, longest=1.0)
+    recorder.add("yard", noise(0), 0)
+    for name in ("first", "second"):
+        recorder.begin(happening(name))
+        play(recorder, 1, 20, noise)
+    assert recorder.end(happening("first")) is None and recorder.counts["deleted"] == 1
+    clip = recorder.end(happening("second"))
+    assert [path.name for path in (tmp_path / "clips").glob("*.avi")] == [clip.name]
+
+
 @pytest.fixture
 def full(small_disk, said):
     """A recorder on a file system of 400 kB."""

@@ -1,12 +1,14 @@
 """Scores of clips in the report, and the table of a run beside the largest optical flow."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import clips as toy
 import cv2
 import numpy as np
 import pytest
+from conftest import ROOT
 from matplotlib import pyplot as plt
 from students import pictures
 
@@ -15,6 +17,7 @@ from experiments import clips as table
 from stages.common.dataset import Item, read_index, sha256, write_index
 from stages.illustrate import clips
 from stages.report import __main__ as report
+from stages.report.formatting import NONE
 
 VARIANTS = {"small": SimpleNamespace(role="student")}
 EVALS = {"small": {"how": "measured", "size_bytes": 9, "threshold": 0.5}}
@@ -60,7 +63,7 @@ def test_pictures_have_no_such_figure(here):
     write_index(here / "data/test", [Item("a.png", "test", 0, "good", "", sha256(here / "data/test/a.png"), "a")])
     assert clips.draw(VARIANTS, EVALS, here / "clips.png") is None and not (here / "clips.png").exists()
     with pytest.raises(UserError, match="data/test: holds pictures, not clips"):
-        table.run(SimpleNamespace(output=here / "x.json", dirty=True))
+        table.run(SimpleNamespace(runs=[here], output=here / "x.json", dirty=True))
 
 
 def test_the_largest_flow_tells_what_is_fast(scored, here):
@@ -72,19 +75,36 @@ def test_the_largest_flow_tells_what_is_fast(scored, here):
     assert speed[0] == pytest.approx(1.5 * table.LAG, rel=0.5) and speed[1] > 1.5 * speed[0]
 
 
-def test_the_table_holds_the_run_and_the_yardstick(scored, here):
-    auc = {"micro": 0.75, "micro_smoothed": 0.8, "comparison": dict.fromkeys(("micro_min_max", "macro"), 0.9)}
+def evaluated(folder, micro: float) -> None:
+    """A run in whose results two variants are, one of them of pictures."""
+    auc = {"micro": micro, "micro_smoothed": 0.8, "comparison": dict.fromkeys(("micro_min_max", "macro"), 0.9)}
     auc["comparison"]["macro_padded"] = None
     one = {"variant": "small", "macs": 12_500_000, "fidelity": None}
-    video = {"frame_auc": auc, "rbdc": 0.5, "tbdc": None}
-    (here / "artifacts/eval/small.json").write_text(json.dumps(one | {"video": video}))
-    (here / "artifacts/eval/other.json").write_text(json.dumps(one))  # of pictures
-    table.run(SimpleNamespace(output=here / "clips.json", dirty=True))
+    (folder / "artifacts/eval").mkdir(parents=True, exist_ok=True)
+    found = {"video": {"frame_auc": auc, "rbdc": 0.5, "tbdc": None}}
+    (folder / "artifacts/eval/small.json").write_text(json.dumps(one | found))
+    (folder / "artifacts/eval/other.json").write_text(json.dumps(one))  # of pictures
+
+
+def test_the_table_holds_the_runs_and_the_yardstick(scored, here):
+    for seed, micro in enumerate((0.75, 0.85)):
+        folder = here / f"run{seed}"
+        shutil.copytree(here / "data", folder / "data")
+        evaluated(folder, micro)
+        settings = (ROOT / "params.yaml").read_text().replace("seed: 0 ", f"seed: {seed} ", 1)
+        (folder / "params.yaml").write_text(settings)
+    table.run(SimpleNamespace(runs=[here / "run0", here / "run1"], output=here / "clips.json", dirty=True))
     text = table.markdown(here)
-    assert "| small | 0.750 | 0.800 | 0.500 |" in text and "12.5" in text and "4 test clips, 48 frames, 24 of" in text
-    record = json.loads((here / "clips.json").read_text())
-    assert list(record["methods"]) == [table.YARDSTICK, "small"]
-    assert record["methods"][table.YARDSTICK]["frame_auc"]["micro"] > 0.8
+    spread = f"{np.std([0.75, 0.85], ddof=1):.3f}"
+    assert (
+        f"| small, 128 px, frames: 1 | 2 | 0.800 ± {spread} | 0.800 ± 0.000 | 0.500 ± 0.000 | {NONE} | 12.5 |" in text
+    )
+    assert "4 test clips, 48 frames, 24 of" in text and "| other" not in text
+    found = json.loads((here / "clips.json").read_text())
+    assert found["yardstick"]["frame_auc"]["micro"] > 0.8 and [one["seed"] for one in found["runs"]] == [0, 1]
+    toy.write(here / "run1/data/test", {"test": 3}, 96)
+    with pytest.raises(UserError, match=r"run1: has other test clips than .*run0"):
+        table.record([here / "run0", here / "run1"])
 
 
 @pytest.mark.parametrize(

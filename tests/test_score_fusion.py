@@ -160,3 +160,11 @@ def test_defects_whose_maps_are_not_finite_are_refused():
     with pytest.raises(UserError, match="scores are not finite") as caught:
         score_fusion.choose_weights(maps(SIDES), {"a": parts})
     one_line(caught)
+
+
+def test_a_mask_alone_has_all_the_weight():
+    good, bad = maps(["mask"]), {"spot": maps(["mask"], 20, 1, mask=4.0)}
+    weights, aurocs = score_fusion.choose_weights(good, bad)
+    assert weights == {"mask": 1.0}
+    scores = [score(one) for part in (good, bad["spot"]) for one in part["mask"].numpy()]
+    assert aurocs["spot"] == aurocs["mean"] == pytest.approx(roc_auc_score([0] * 30 + [1] * 20, scores), abs=0.003)

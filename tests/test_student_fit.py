@@ -14,6 +14,8 @@ from test_trunks import TINY, filled, written
 from edge.errors import UserError
 from stages.detectors import memory_bank, score_fusion, student, student_init, student_training
 from stages.detectors.base import Run
+from stages.detectors.imitation import Imitation
+from stages.detectors.quantized_student import QuantizedStudent
 from stages.detectors.student import Student
 from stages.detectors.student_init import new_student
 from stages.detectors.student_network import EMBEDDING, SOURCES, taps
@@ -257,3 +259,40 @@ def test_grey_frames_are_fitted_too(tiny, channels):
 def test_a_single_validation_picture_is_too_few(tiny):
     with pytest.raises(UserError, match=r"^val: 1 pictures; at least 2"):
         Student.fit(TRAIN, VAL[:1], SimpleNamespace(**SETTINGS), Run(0, "distill", lambda *_, **__: None))
+
+
+def clips(count: int, seed: int) -> np.ndarray:
+    """Grey clips uint8 [count, 64, 64, 4]: smooth noise that drifts to the right by two pixels a frame."""
+    wide = pictures(count, 80, seed)[:, :64, :, :1]
+    return np.concatenate([wide[:, :, 2 * (3 - t) : 64 + 2 * (3 - t)] for t in range(4)], axis=3)
+
+
+def test_the_map_of_a_trained_student_of_clips_is_the_mask_alone(tiny, monkeypatch):
+    """On the scale of good validation clips, without memory banks; so are its pruned and its int8 form."""
+    monkeypatch.setattr(student, "validation_defects", lambda samples, seed: {"hurry": samples[:, ::-1].copy()})
+    seen = []
+
+    def choose(good, defects):
+        seen.append(set(good))
+        masked = "mask" in good
+        return dict.fromkeys(good, 1 / len(good)), {"hurry": 0.1 + masked, "mean": 0.1 + masked}
+
+    monkeypatch.setattr(score_fusion, "choose_weights", choose)
+    train, val = clips(10, 1), clips(8, 2)
+    settings = SimpleNamespace(**SETTINGS | {"init": tiny, "width": 1.0})
+    found = Student.fit(train, val, settings, Run(0, "distill", lambda *_, **__: None))
+    assert seen == [{"fine", "deep"}, {"mask"}] and found.record["fusion"].keys() == {"mask"}
+    assert found.network.heads == ["mask"] and found.embed(to_tensor(val)) is None
+    assert not any(name.startswith(("embed_", "bank_", "pool_")) for name in found.network.ops)
+    scores = found.maps(val)
+    level = score_fusion.image_scores(scores.unsqueeze(1), scores.shape[-2:])
+    assert float(scores.mean()) == pytest.approx(0, abs=1e-4) and float(level.median()) == pytest.approx(1, abs=1e-3)
+    compress = SimpleNamespace(images=16, batch=8, qat_epochs=0, finetune_epochs=1, prune_ratio=0.2, lr=0.001)
+    imitation = Imitation(train, val, compress, Run(0, "compress", lambda *_, **__: None, found))
+    int8 = QuantizedStudent.of(found, imitation.body, train, val, 0, imitation)
+    assert int8.quantized.network.heads == ["mask"]
+    assert float((int8.maps(val) - scores).std()) < 0.2 * float(scores.std())
+    pruned = imitation.pruned()
+    network, fusion = found.with_own_banks(pruned, pruned, train, val, 0)
+    assert network.heads == ["mask"] and fusion.keys() == {"mask"}
+    assert network.cost(64, 64)["macs"] < found.network.cost(64, 64)["macs"]

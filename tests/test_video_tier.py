@@ -34,7 +34,7 @@ def scores(student, samples):
 
 def test_what_is_fast_scores_higher(student):
     fast, normal = scores(student, FAST), scores(student, NORMAL)
-    assert (fast[:, None] > normal).mean() > 0.8  # AUROC
+    assert (fast[:, None] > normal).mean() > 0.7  # AUROC
 
 
 def test_reversing_or_shuffling_a_clip_changes_its_score(student):

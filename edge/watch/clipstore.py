@@ -35,6 +35,7 @@ class ClipStore:
             raise UserError(f"{folder}: can't be used for clips: {getattr(error, 'strerror', None) or error}") from None
         self._lock = threading.Lock()
         self._names: set[str] = set()  # of clips that are being written
+        self._unnamed: set[str] = set()  # whole clips that no event has named yet
         self._clips = self._scan()  # bytes by name, oldest first
         self._bytes = sum(self._clips.values())
         self._open_bytes = 0  # of files that are being written
@@ -75,8 +76,9 @@ class ClipStore:
             self._open_bytes -= size
             self._names.discard(name)
 
-    def keep(self, name: str, parts: Mapping[str, Path]) -> None:
-        """Gives whole files (by their suffix) the name of their clip, for good. OSError when that fails."""
+    def keep(self, name: str, parts: Mapping[str, Path], named: bool) -> None:
+        """Gives whole files (by their suffix) the name of their clip, for good; unless an event names it now, it is
+        among the last to be deleted until it is `named`. OSError when that fails."""
         size = sum(path.stat().st_size for path in parts.values())
         for suffix, path in parts.items():
             os.replace(path, self.folder / f"{name}{suffix}")
@@ -85,6 +87,17 @@ class ClipStore:
         with self._lock:
             self._clips[name] = size
             self._bytes += size
+            if not named:
+                self._unnamed.add(name)
+
+    def named(self, name: str) -> bool:
+        """An event names the clip now, so that its age begins; False where it had to be deleted before."""
+        with self._lock:
+            self._unnamed.discard(name)
+            if name not in self._clips:
+                return False
+            self._clips[name] = self._clips.pop(name)
+            return True
 
     def gave_way(self, error: OSError) -> bool:
         """Whether the disk was full and the oldest clip has been deleted, so that it may be tried again."""
@@ -99,7 +112,8 @@ class ClipStore:
         """Whether there was one."""
         if not self._clips:
             return False
-        name = next(iter(self._clips))
+        name = next((clip for clip in self._clips if clip not in self._unnamed), next(iter(self._clips)))
+        self._unnamed.discard(name)
         self._bytes -= self._clips.pop(name)
         self.counts["deleted"] += 1
         for suffix in (".avi", ".jpg"):

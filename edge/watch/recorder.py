@@ -161,12 +161,16 @@ class Recorder:
             clip.score, clip.peak = event.score, at.ring[-1][1]
 
     def end(self, event: Event) -> Clip | None:
-        """The clip, which is on the disk when this returns; None where there is none."""
+        """The clip, which is on the disk when this returns; None where there is none, or none any more: that of a long
+        event is whole long before, and has to go where nothing else is left to delete."""
         at = self._cameras.get(event.camera)
         clip = at.open.pop(event.id, None) if at else None
         if clip is None:
             return None
-        self._finish(clip)
+        if not clip.finished:
+            self._finish(clip, named=True)
+        elif clip.done and not self._store.named(clip.name):
+            return None
         return clip.done
 
     def close(self) -> None:
@@ -236,10 +240,8 @@ class Recorder:
                 file.sync()
         return True
 
-    def _finish(self, clip: _Open) -> None:
-        """Completes the file and gives it its name; `clip.done` says what it is then."""
-        if clip.finished:
-            return
+    def _finish(self, clip: _Open, named: bool = False) -> None:
+        """Completes the file and gives it its name; `clip.done` says what it is then. named: its event has ended."""
         clip.finished = True
         file, clip.file = clip.file, None
         if file is not None and file.frames:
@@ -248,7 +250,7 @@ class Recorder:
             try:
                 file.finish(period)
                 digest = _sha256(file.path)
-                self._store.keep(clip.name, {**({".jpg": peak} if peak else {}), ".avi": file.path})
+                self._store.keep(clip.name, {**({".jpg": peak} if peak else {}), ".avi": file.path}, named)
                 picture = f"{clip.name}.jpg" if peak else None
                 clip.done = Clip(f"{clip.name}.avi", digest, file.bytes, round(file.frames * period, 3), picture)
             except OSError as error:

@@ -15,7 +15,7 @@ from stages.graph.batchnorm import fold
 from stages.graph.network import Network
 from stages.graph.prune import prune
 from stages.graph.quantize import QuantNetwork
-from stages.graph.tensors import deviation, to_tensor
+from stages.graph.tensors import deviation, listed, to_tensor
 from stages.training.fake_quantization import RATE, with_fake_quantization
 from stages.training.loop import minimise
 from stages.training.synthetic_defects import training_pool
@@ -49,7 +49,7 @@ class Imitation:
         spread = [deviation(output, "an output of the student to compress") for output in self.wanted]
 
         def loss(pick):
-            found = model(to_tensor(self.samples[pick.numpy()]).to(self.device))
+            found = listed(model(to_tensor(self.samples[pick.numpy()]).to(self.device)))
             pairs = zip(found, self.wanted, spread, strict=True)
             return sum(F.smooth_l1_loss(output / s, target[pick].to(self.device) / s) for output, target, s in pairs)
 

@@ -18,7 +18,7 @@ from stages.detectors.local_density import expected_distances
 from stages.detectors.student_network import SOURCES
 from stages.graph.channels import DIVISOR, make_divisible
 from stages.graph.network import Network, Node
-from stages.graph.tensors import flatten_patches, to_tensor
+from stages.graph.tensors import flatten_patches, listed, to_tensor
 
 CANDIDATES = 60_000  # patches that a greedy coreset chooses from at once: a choice, bounds its time
 
@@ -69,7 +69,7 @@ def outputs(body, samples, progress=lambda x: x) -> dict[str, torch.Tensor]:
     found: list[torch.Tensor] = []
     with torch.inference_mode():
         for i in progress(range(0, len(samples), 16)):
-            values = body(to_tensor(samples[i : i + 16]))
+            values = listed(body(to_tensor(samples[i : i + 16])))
             if not found:  # all at once: small results between large temporaries would split the heap
                 found = [torch.empty(len(samples), *value.shape[1:]) for value in values]
             for whole, value in zip(found, values, strict=True):
@@ -131,10 +131,10 @@ def excess_distance(patches: torch.Tensor, bank: Bank) -> torch.Tensor:
 
 
 def parts(computed_by, banks: dict[str, Bank], samples) -> score_fusion.Parts:
-    """The parts of a student's map of samples uint8 [N, S, S, C]: the excess distance to each memory bank and, where
-    there is one, the mask. computed_by: a network without memory banks, or its quantized form."""
+    """The parts of a student's map of samples uint8 [N, S, S, C]: the excess distance to each of the memory banks and,
+    where there is one, the mask. computed_by: a network without memory banks, or its quantized form."""
     found = outputs(computed_by, samples)
-    maps = {source: excess_distance(patches, banks[source]) for source, patches in embeddings(found).items()}
+    maps = {source: excess_distance(found[f"embed_{source}"], bank) for source, bank in banks.items()}
     return maps | {name: value for name, value in found.items() if name == "mask"}
 
 
@@ -144,13 +144,14 @@ def with_banks(
     """The deployable student, whose one output `score` [N, 1, h, w] at stride 8 is the weighted sum of its normalised
     parts (score_fusion.py); and each part's `weight`, `mean` and `level` on the good samples `val`, uint8 [N, S, S, C].
 
-    All that is folded into the weights of layers. computed_by: what computes the outputs of `body`: itself or its
-    quantized form.
+    All that is folded into the weights of layers. Without memory banks the mask is all, and names
+    the output. computed_by: what computes the outputs of `body`: itself or its quantized form.
     """
     maps = parts(computed_by, banks, val)
     fusion = {name: {"weight": weights[name]} | values for name, values in score_fusion.normalisation(maps).items()}
     scale = {name: values["weight"] / values["level"] for name, values in fusion.items()}
     shift = sum(scale[name] * values["mean"] for name, values in fusion.items())
+    body = part(body, {f"embed_{source}" for source in banks} | ({"mask"} & maps.keys()))
     nodes, state = list(body.nodes), dict(body.state_dict())
     for source, bank in banks.items():
         nodes += [
@@ -164,9 +165,11 @@ def with_banks(
         state[f"ops.length_{source}.conv.bias"] = torch.zeros(1)
         state[f"ops.bank_{source}.conv.weight"] = (-2 * scale[source] * bank.entries)[:, :, None, None]
         state[f"ops.bank_{source}.conv.bias"] = scale[source] * (bank.entries.square().sum(1) - bank.expected)
-    nodes.append(Node("distance", "add", tuple(f"distance_{source}" for source in banks)))
+    if banks:
+        nodes.append(Node("distance", "add", tuple(f"distance_{source}" for source in banks)))
     if "mask" in maps:
-        nodes += [Node("distance_up", "up", ("distance",)), Node("score", "add", ("distance_up", "mask"))]
+        if banks:
+            nodes += [Node("distance_up", "up", ("distance",)), Node("score", "add", ("distance_up", "mask"))]
         state["ops.mask.conv.weight"] = state["ops.mask.conv.weight"] * scale["mask"]
         state["ops.mask.conv.bias"] = state["ops.mask.conv.bias"] * scale["mask"] - shift
     else:

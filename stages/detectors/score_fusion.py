@@ -51,7 +51,8 @@ def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, fl
 
     normal, bad = enlarged(good), {family: enlarged(parts) for family, parts in defects.items()}
     candidates = []
-    for mask, deep in product(MASK_WEIGHTS if "mask" in good else (0.0,), DEEP_SHARES):
+    masks = MASK_WEIGHTS if {"mask", "deep"} <= good.keys() else (float("mask" in good),)
+    for mask, deep in product(masks, DEEP_SHARES):
         weights = {"fine": (1 - mask) * (1 - deep), "deep": (1 - mask) * deep, "mask": mask}
         weights = {name: weights[name] for name in good}
         scores = {family: image_scores(fused(parts, weights), size).numpy() for family, parts in bad.items()}
@@ -62,11 +63,14 @@ def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, fl
 
 
 def fused(parts: Parts, weights: dict[str, float]) -> torch.Tensor:
-    return sum(weights[name] * part for name, part in parts.items())
+    return sum(weight * parts[name] for name, weight in weights.items())
 
 
 def map_size(maps: Parts) -> tuple[int, int]:
     """Height and width of the student's map, to which distances are enlarged with or without a mask beside them."""
+    if "deep" not in maps:
+        height, width = maps["mask"].shape[-2:]
+        return height, width
     height, width = maps["deep"].shape[-2:]
     return height * PATCH_STRIDE // STRIDE, width * PATCH_STRIDE // STRIDE
 

@@ -19,14 +19,14 @@ from stages.detectors.student_training import train_all, train_head, train_narro
 from stages.graph.batchnorm import fold
 from stages.graph.network import Network, nodes_channels
 from stages.graph.tensors import to_tensor
-from stages.training.synthetic_defects import training_pool
+from stages.training.synthetic_defects import CLIP, training_pool
 from stages.training.validation_defects import validation_defects
 
 CALIBRATION = 64  # pictures that batch norm is calibrated on: a choice
 
 
 class Student(Detector):
-    """A network of nodes with the one output `score` (anomaly map at stride 8).
+    """A network of nodes with one output, the anomaly map at stride 8: `score`, of a mask alone `mask`.
 
     record: how its parts were brought to one scale (`fusion`) and what `validation` said. start: what it started from.
     """
@@ -43,7 +43,8 @@ class Student(Detector):
         settings: the sections student and distill as one. The start is the trunk with a PCA of its own features as
         patch embeddings and their memory banks. A pretrained trunk stays as it is unless `train_trunk`: only the mask
         head is trained, on features that are computed once; a narrower one first learns the patch embeddings of the
-        wide one. A trunk from scratch learns the teacher's (`run.source`, targets.py) together with the mask.
+        wide one. A trunk from scratch learns the teacher's (`run.source`, targets.py) together with the mask. Of clips
+        the trained one's map is the mask alone.
         """
         check_samples(train, "train", 2)
         check_samples(val, "val", 2)
@@ -78,12 +79,16 @@ class Student(Detector):
     def build(cls, body: Network, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
         """The student of a body: with memory banks of what it says of the samples `train`, and its score fusion.
 
+        Of clips a mask counts alone: distances say how rare a look is, and new clips show new people.
+
         The weights of its parts are chosen on every second picture of `val`: compile judges the exported file on the
         others.
         """
-        memory_bank.centre(body, train)
-        found = memory_bank.outputs(body, train, lambda x: track(x, "patch embeddings"))
-        banks = memory_bank.choose_banks(found, memory_bank.bank_size(settings), run.seed)
+        banks: dict[str, memory_bank.Bank] = {}
+        if "mask" not in body.ops or train.shape[3] < CLIP:
+            memory_bank.centre(body, train)
+            found = memory_bank.outputs(body, train, lambda x: track(x, "patch embeddings"))
+            banks = memory_bank.choose_banks(found, memory_bank.bank_size(settings), run.seed)
         good, defects = val[::2], validation_defects(val[::2], run.seed)
         weights, aurocs = score_fusion.choose_weights(
             memory_bank.parts(body, banks, good),
@@ -95,9 +100,11 @@ class Student(Detector):
     def with_own_banks(self, body: Network, computed_by, train: np.ndarray, val: np.ndarray, seed: int):
         """A network and its fusion as memory_bank.with_banks gives them: another form of the student, with memory banks
         of what `computed_by` says of the samples `train`, as large as this one's, and with its weights of the parts."""
-        size = nodes_channels(self.network.nodes, "bank_deep", self.network.channels)
-        banks = memory_bank.choose_banks(memory_bank.outputs(computed_by, train), size, seed)
         weights = {name: part["weight"] for name, part in self.record["fusion"].items()}
+        banks: dict[str, memory_bank.Bank] = {}
+        if "deep" in weights:
+            size = nodes_channels(self.network.nodes, "bank_deep", self.network.channels)
+            banks = memory_bank.choose_banks(memory_bank.outputs(computed_by, train), size, seed)
         return memory_bank.with_banks(body, computed_by, banks, val, weights)
 
     @classmethod
@@ -118,6 +125,8 @@ class Student(Detector):
         network = fold(self.network)
         return Export(network, {name: MAP for name in network.heads})
 
-    def embed(self, images: torch.Tensor) -> torch.Tensor:
+    def embed(self, images: torch.Tensor) -> torch.Tensor | None:
+        if "embed_deep" not in self.network.ops:  # a mask alone
+            return None
         values = self.network.activations(images)
         return torch.cat([values[f"embed_{source}"] for source in SOURCES], 1)

@@ -51,7 +51,8 @@ def check_pruning(params) -> None:
     ratio = validate(read_yaml("params.yaml")).compress.prune_ratio
     channels, spec = 3 if params.input.color == "rgb" else params.input.frames, params.input.geometry
     whole = Network(architecture(found(params.student.init)[0], params.student.width), channels)
-    for kept in (whole, part(whole, {f"embed_{source}" for source in SOURCES})):  # trained, or what it starts as
+    embedded = {f"embed_{source}" for source in SOURCES}
+    for kept in (whole, part(whole, {"mask"}), part(whole, embedded)):  # trained, a mask alone, or what it starts as
         check_prune_ratio(ratio, list(kept.nodes), (spec.height, spec.width), channels)
 
 

@@ -18,6 +18,11 @@ def flatten_patches(features: torch.Tensor) -> torch.Tensor:
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
 
 
+def listed(outputs) -> list[torch.Tensor]:
+    """The outputs of a network, which gives a tensor where there is but one."""
+    return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+
+
 def deviation(values: torch.Tensor, what: str) -> float:
     """The standard deviation, to divide by; UserError where it is 0 or not finite, as after a training that diverged.
 
