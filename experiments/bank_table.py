@@ -29,6 +29,7 @@ def draw(rows: list[dict], path: Path) -> None:
             at, mean, np.transpose(reach), marker=marker, color=color, label=form, mec="white", ms=7, capsize=3
         )
     axes.set(xscale="log", xlabel="memory bank in kB (log scale)", ylabel="image AUROC")
+    plots.log_ticks(axes)
     axes.legend(frameon=False)
     plots.save(figure, path)
 
