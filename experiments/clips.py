@@ -100,7 +100,7 @@ def rows(found: dict) -> list[tuple[str, str, list[dict]]]:
             groups.setdefault((name, *how), []).append({"seed": one["seed"], **method})
     out = []
     for (name, side, frames, step), methods in groups.items():
-        apart = "" if step == 1 else f" {step} apart"
+        apart = "" if step == 1 else f", {step} apart"
         out.append((f"{name}, {side} px, frames: {frames}{apart}", str(len(methods)), methods))
     return [*out, (YARDSTICK, NONE, [found["yardstick"]])]
 
