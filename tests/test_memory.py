@@ -22,4 +22,4 @@ def test_the_count_is_that_of_a_run():
 
 @pytest.mark.parametrize(("side", "most", "found"), [(256, 16, 7), (512, 16, 1), (48, 16, 16)])
 def test_a_larger_network_gets_fewer_pictures(side, most, found):
-    assert memory.at_once(Network(architecture("small", side)), side, side, most) == found
+    assert memory.at_once(Network(architecture("small", side)), side, side, most=most) == found

@@ -16,6 +16,6 @@ def activations(network: Network, height: int, width: int) -> int:
     return total
 
 
-def at_once(network: Network, height: int, width: int, most: int) -> int:
+def at_once(network: Network, height: int, width: int, *, most: int) -> int:
     """As many pictures as there is room for, at least one and `most` at most."""
     return max(1, min(most, ROOM // activations(network, height, width)))
