@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments import provenance
 from stages.report import plots
-from stages.report.formatting import markdown_list, markdown_table, score, size
+from stages.report.formatting import markdown_list, markdown_table, mean_and_deviation, size
 from stages.report.summary import read_json
 
 
@@ -34,13 +34,6 @@ def draw(rows: list[dict], path: Path) -> None:
     plots.save(figure, path)
 
 
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation, e.g. 0.951 ± 0.010; of one value that alone."""
-    if len(values) < 2:
-        return score(values[0])
-    return f"{score(float(np.mean(values)))} ± {score(float(np.std(values, ddof=1)))}"
-
-
 def markdown(folder: Path) -> str:
     """The table of `folder`/banks.json."""
     found = read_json(folder / "banks.json")
@@ -49,7 +42,7 @@ def markdown(folder: Path) -> str:
         by_ratio.setdefault(row["ratio"], []).append(row)
     table = []
     for ratio, rows in by_ratio.items():
-        cells = [cell for row in rows for cell in (size(row["bytes"]), spread(row["image_auroc"]))]
+        cells = [cell for row in rows for cell in (size(row["bytes"]), mean_and_deviation(row["image_auroc"]))]
         table.append([str(ratio), str(rows[0]["patches"]), *cells])
     draws = len(found["rows"][0]["image_auroc"])
     notes = [

@@ -16,7 +16,7 @@ from experiments import provenance
 from stages.common import atomic, dataset, params
 from stages.common.progress import track
 from stages.evaluate import clips
-from stages.report.formatting import NONE, markdown_list, markdown_table
+from stages.report.formatting import NONE, markdown_list, markdown_table, mean_and_deviation
 from stages.report.summary import read_json
 
 TEST, EVALS, OUT = Path("data/test"), Path("artifacts/eval"), Path("reports/clips.json")
@@ -114,9 +114,9 @@ def markdown(folder: Path) -> str:
         figures = [[auc["micro"] for auc in aucs], [auc["micro_smoothed"] for auc in aucs]]
         figures += [[one.get(key) for one in methods] for key in ("rbdc", "tbdc")]
         cost = f"{methods[0]['macs'] / 1e6:.1f}" if methods[0].get("macs") else NONE
-        table.append([name, seeds, *map(_figure, figures), cost])
+        table.append([name, seeds, *map(mean_and_deviation, figures), cost])
         others = [[auc["comparison"][key] for auc in aucs] for key in ("micro_min_max", "macro", "macro_padded")]
-        compared.append([name, *map(_figure, (figures[0], *others))])
+        compared.append([name, *map(mean_and_deviation, (figures[0], *others))])
     test = found["test"]
     notes = [
         f"{test['clips']} test clips, {test['frames']} frames, {test['anomalous']} of them anomalous.",
@@ -127,10 +127,3 @@ def markdown(folder: Path) -> str:
         f"{markdown_table(HEAD, table)}\n\nFor comparison with figures of other protocols alone:\n\n"
         f"{markdown_table(COMPARED, compared)}\n\n{markdown_list(notes)}"
     )
-
-
-def _figure(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) or not known:
-        return NONE
-    return f"{np.mean(known):.3f}" + (f" ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else "")

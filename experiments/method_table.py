@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from edge.errors import UserError
 from edge.inference.runtimes import FORMATS
 from experiments import provenance
 from experiments.methods import FOLDER, LATENCY
 from stages.report import resolution
-from stages.report.formatting import NONE, count, markdown_list, markdown_table, score, significant, size
+from stages.report.formatting import NONE, count, markdown_list, markdown_table, mean_and_deviation, significant, size
 from stages.report.summary import read_json
 
 HEAD = ("Method", "Seeds", "AUROC", "Pixel AUROC", "AUPRO", "Params", "MACs", "Size", "Runtime", "p50 ms", "p10 to p90")
@@ -53,14 +51,6 @@ def behind(names: list[str], records: list[dict]) -> list[dict]:
     return found
 
 
-def spread(values: list[float | None]) -> str:
-    """Mean ± standard deviation; of one value that alone."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return score(known[0] if known else None)
-    return f"{score(float(np.mean(known)))} ± {score(float(np.std(known, ddof=1)))}"
-
-
 def title(method: Method) -> str:
     name = method[0].rpartition("/")[2]
     return f"{NAMES.get(name, name)}, {method[1]}"
@@ -70,7 +60,7 @@ def row(names: list[str], records: list[dict], times: dict) -> list[str]:
     """The cells of a method after its name and mark."""
     entries = behind(names, records)
     first, best = entries[0], names[0]
-    cells = [str(len(entries)), *(spread([one[key] for one in entries]) for key in ACCURACY)]
+    cells = [str(len(entries)), *(mean_and_deviation([one[key] for one in entries]) for key in ACCURACY)]
     cells += [count(first["params"]), count(first["macs"]), size(first["size_bytes"])]
     if best not in times.get("latency_ms", {}):
         return [*cells, NONE, NONE, NONE]

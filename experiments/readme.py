@@ -10,6 +10,7 @@ from pathlib import Path
 from edge.errors import UserError
 from experiments import (
     bank_table,
+    clip_trials,
     clips,
     criterion,
     detector,
@@ -73,6 +74,7 @@ BLOCKS = {
     "methods": method_table.markdown,
     "supervised": supervised.markdown,
     "clips": clips.markdown,
+    "clip_trials": clip_trials.markdown,
     "throughput": throughput_table.markdown,
     "stores": stores.markdown,
     "types": types.markdown,

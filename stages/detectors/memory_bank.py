@@ -144,8 +144,8 @@ def with_banks(
     """The deployable student, whose one output `score` [N, 1, h, w] at stride 8 is the weighted sum of its normalised
     parts (score_fusion.py); and each part's `weight`, `mean` and `level` on the good samples `val`, uint8 [N, S, S, C].
 
-    All that is folded into the weights of layers. Without memory banks the mask is all, and names
-    the output. computed_by: what computes the outputs of `body`: itself or its quantized form.
+    All that is folded into the weights of layers. Without memory banks the mask is all, and names the output.
+    computed_by: what computes the outputs of `body`: itself or its quantized form.
     """
     maps = parts(computed_by, banks, val)
     fusion = {name: {"weight": weights[name]} | values for name, values in score_fusion.normalisation(maps).items()}

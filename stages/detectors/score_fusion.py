@@ -51,7 +51,10 @@ def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, fl
 
     normal, bad = enlarged(good), {family: enlarged(parts) for family, parts in defects.items()}
     candidates = []
-    masks = MASK_WEIGHTS if {"mask", "deep"} <= good.keys() else (float("mask" in good),)
+    if "mask" not in good:
+        masks: tuple[float, ...] = (0.0,)
+    else:
+        masks = MASK_WEIGHTS if "deep" in good else (1.0,)
     for mask, deep in product(masks, DEEP_SHARES):
         weights = {"fine": (1 - mask) * (1 - deep), "deep": (1 - mask) * deep, "mask": mask}
         weights = {name: weights[name] for name in good}

@@ -1,12 +1,12 @@
 """What each step of compression costs, over all runs that differ in their seed alone."""
 
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from edge.errors import UserError
 from stages.common.schema import Schema, Section
 from stages.report import resolution
-from stages.report.formatting import NONE, code, count, score, significant, size
+from stages.report.formatting import code, count, mean_and_deviation, significant, size
 from stages.report.summary import read_json
 
 PUBLISHED = Path("reports/published")
@@ -159,13 +159,6 @@ def table_rows(runs: list[dict]) -> list[list[str]]:
         cells = [size(bytes_), count(weights), count(macs), significant(mine[0]["p50_ms"])]
         out.append([mine[0]["variant"], step, *accuracy, *cells])
     return out
-
-
-def mean_and_deviation(values: list) -> str:
-    """Mean and sample standard deviation over the seeds."""
-    if any(value is None for value in values):
-        return NONE
-    return score(mean(values)) + (f" ± {score(stdev(values))}" if len(values) > 1 else "")
 
 
 def protocol(runs: list[dict]) -> list[str]:

@@ -1,5 +1,8 @@
 """Figures as text: three significant digits, units, an en dash for what is unknown; and tables in Markdown."""
 
+from collections.abc import Sequence
+from statistics import mean, stdev
+
 NONE = "\u2013"  # an en dash
 TEXT_COLUMNS = (
     "Variant",
@@ -17,12 +20,22 @@ TEXT_COLUMNS = (
     "Embedding",
     "Region",
     "Runtime",
+    "Trained on",
+    "ConvLSTM",
 )  # aligned to the left
 
 
 def score(value) -> str:
     """A figure from 0 to 1, e.g. "0.913"; an en dash for None."""
     return NONE if value is None else f"{value:.3f}"
+
+
+def mean_and_deviation(values: Sequence) -> str:
+    """Mean and sample standard deviation of scores over runs, e.g. "0.951 ± 0.010"; of one that alone; an en dash where
+    one has none."""
+    if any(value is None for value in values):
+        return NONE
+    return score(mean(values)) + (f" ± {score(stdev(values))}" if len(values) > 1 else "")
 
 
 def significant(value, unit: str = "") -> str:
