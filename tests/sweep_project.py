@@ -1,6 +1,7 @@
 """A toy graph for sweeps: the project's params.yaml, three stages that sleep instead of training, and their record."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import toy
@@ -75,3 +76,10 @@ def make(folder: Path, prepare: float = 0, train: float = 0) -> Path:
     for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "toy"]):
         subprocess.run(command, cwd=folder, check=True, env=toy.environment())
     return folder
+
+
+def command(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    """The sweep of that project as people start it."""
+    environment = toy.environment(PYTHONPATH=str(ROOT), **more)
+    line = [sys.executable, "-m", "experiments", "sweep", *arguments, "--scratch", str(folder.parent / "scratch")]
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)

@@ -1,11 +1,9 @@
 """Sweeps on one machine: what axes are refused before anything runs, what is run, kept, tried again and proposed."""
 
-import getpass
 import itertools
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-import ssh_hosts
 import sweep_project
 import toy
 import yaml
@@ -21,7 +18,7 @@ from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from edge.errors import UserError
-from experiments import axes, engines, project, proposal, sweep, unit
+from experiments import axes, project, proposal, sweep, unit
 
 TREE = yaml.safe_load((ROOT / "params.yaml").read_text())
 
@@ -98,39 +95,6 @@ def test_the_next_value_is_in_the_middle_of_the_widest_gap_of_the_front():
     assert proposed({"data.source": ["synthetic", "mtd"]}, ["data.source = mtd"]) is None
 
 
-@pytest.mark.parametrize(
-    "name, told",
-    [
-        ("ray", "there are local, dask://HOST:PORT"),
-        ("local://4", "takes no address"),
-        ("dask", "give the scheduler as dask://HOST:PORT"),
-        ("dask://host:0", "give the scheduler as"),
-        ("dask://:8786", "give the scheduler as"),
-        ("dask://host:²", "give the scheduler as"),
-        ("ssh", "give hosts as ssh://HOST,HOST"),
-        ("ssh://a,,b", "give hosts as"),
-        ("ssh://me@a", "~/.ssh/config says user and port"),
-    ],
-)
-def test_an_engine_that_cant_be_is_refused(name, told):
-    with pytest.raises(UserError, match="--engine") as caught:
-        engines.find(name)
-    assert told in str(caught.value)
-
-
-@pytest.mark.parametrize("name, package", [("dask://h:1", "distributed"), ("slurm", "dask-jobqueue")])
-def test_an_absent_package_is_named(name, package, monkeypatch):
-    monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
-    with pytest.raises(UserError, match=f"{package} is not installed; pip install"):
-        engines.find(name)
-
-
-def test_slurm_needs_its_own_command(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="slurm: there is no sbatch here"), engines.slurm("", 1, 60):
-        pass
-
-
 def test_only_the_standard_library_goes_to_workers():
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules); import experiments.unit\n"
     code += "print(*{n.partition('.')[0] for n in set(sys.modules) - before} - set(sys.stdlib_module_names))"
@@ -203,12 +167,6 @@ def test_a_unit_that_fails_is_not_tried_again():
 # with DVC
 
 
-def command(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
-    environment = toy.environment(PYTHONPATH=str(ROOT), **more)
-    line = [sys.executable, "-m", "experiments", "sweep", *arguments, "--scratch", str(folder.parent / "scratch")]
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
-
-
 @pytest.fixture
 def toy_project(tmp_path):
     return sweep_project.make(tmp_path / "project")
@@ -273,7 +231,7 @@ def test_hosts_need_a_remote_that_keeps_runs(toy_project, monkeypatch):
 def test_a_sweep_of_one_machine(toy_project, tmp_path):
     """Runs, keeps and compares; goes on where it was interrupted; says what fails; the project has the results too."""
     log = {"TOY_LOG": str(tmp_path / "log")}
-    done = command(toy_project, "student.width=0.25,1.0", "seed=0,13", **log)
+    done = sweep_project.command(toy_project, "student.width=0.25,1.0", "seed=0,13", **log)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert (
         "error: sweep: 2 of 4 units failed, e.g. student.width=0.25, seed=13: train: thirteen can't be trained"
@@ -291,7 +249,7 @@ def test_a_sweep_of_one_machine(toy_project, tmp_path):
     rows = (tmp_path / "log").read_text()
     for path in kept:  # the records are lost, but not the results
         (folder / path).unlink()
-    done = command(toy_project, "student.width=0.25,1.0", "seed=0", **log)
+    done = sweep_project.command(toy_project, "student.width=0.25,1.0", "seed=0", **log)
     assert done.returncode == 0 and done.stderr.count(", 0 stages ran") == 2
     assert (tmp_path / "log").read_text() == rows
     assert {path.name: path.read_bytes() for path in folder.glob("*seed*.json")} == kept
@@ -317,114 +275,3 @@ def test_dvc_ends_with_its_worker_and_what_it_left_goes(tmp_path):
     assert not alive and len(list(scratch.glob("unit-*"))) == 1
     unit._remove_leftovers(scratch)
     assert not list(scratch.glob("unit-*"))
-
-
-@pytest.mark.slow
-def test_a_sweep_over_ssh(toy_project, tmp_path):
-    """On a host that a real OpenSSH server lets us in; whom it does not know, and who names no host, gets one line."""
-    home, stranger = tmp_path / "home", tmp_path / "stranger"
-    home.mkdir()
-    host = ssh_hosts.Host(tmp_path / "host", home, 97)
-    try:
-        host.trust()
-        (home / ".ssh/config").write_text(f"Host *\n    Port {host.port}\n    User {getpass.getuser()}\n")
-        (stranger / ".ssh").mkdir(parents=True)
-        for name in ("config", "known_hosts"):
-            shutil.copy(home / ".ssh" / name, stranger / ".ssh")
-        arguments = [
-            "student.width=0.25,0.5",
-            "--engine",
-            f"ssh://{host.address}",
-            "--remote",
-            str(tmp_path / "remote"),
-        ]
-        refused = command(toy_project, *arguments, HOME=str(stranger), SSH_AUTH_SOCK="")
-        assert refused.returncode == 1 and "Permission denied" in refused.stderr, refused.stderr
-        assert f"error: sweep: ssh://{host.address}: " in refused.stderr and "Traceback" not in refused.stderr
-        done = command(toy_project, *arguments, HOME=str(home), SSH_AUTH_SOCK="")
-        assert done.returncode == 0, done.stderr
-        assert done.stderr.count("stages ran") == 2 and "| student.width = 0.5 | 1 |" in done.stdout
-        assert "distributed" not in done.stderr
-    finally:
-        host.close()
-
-
-SBATCH = """#!/bin/sh
-for script; do :; done
-echo "$script" >> "$(dirname "$0")/submitted"
-cp "$script" "$(dirname "$0")/script"
-setsid sh "$(dirname "$0")/script" > "$(dirname "$0")/job.log" 2>&1 &
-echo "Submitted batch job $!"
-"""
-
-
-def with_slurm(tools: Path, sbatch: str) -> dict[str, str]:
-    """The environment of a machine on which that is `sbatch`."""
-    tools.mkdir()
-    for name, text in (("sbatch", sbatch), ("scancel", "#!/bin/sh\nkill -- -$1\n")):
-        (tools / name).write_text(text)
-        (tools / name).chmod(0o755)
-    settings = {"CORES": "1", "MEMORY": "1GB", "WALLTIME": "00:10:00", "INTERFACE": "lo"}
-    environment = {f"DASK_JOBQUEUE__SLURM__{key}": value for key, value in settings.items()}
-    return environment | {"PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])}
-
-
-REFUSED = "echo 'sbatch: error: invalid partition specified: nope' >&2; exit 1"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("sbatch", "told"),
-    [
-        (REFUSED, "slurm: no job was taken: sbatch: error: invalid partition specified: nope; name another partition"),
-        ("echo 'Submitted batch job 4711'", "slurm: no worker for 3 s; squeue --me says what its jobs wait for"),
-        ("echo 'Welcome'", "slurm: no job was taken: Could not parse job id from submission command output."),
-    ],
-    ids=["refused", "never started", "no number"],
-)
-def test_slurm_that_gives_no_worker_ends_the_sweep(toy_project, tmp_path, sbatch, told):
-    environment = with_slurm(tmp_path / "tools", f"#!/bin/sh\n{sbatch}\n")
-    arguments = ["student.width=0.25,0.5", "--engine", "slurm://nope", "--remote", str(tmp_path / "remote")]
-    done = command(toy_project, *arguments, "--wait", "3", **environment)
-    assert done.returncode == 1 and f"error: sweep: {told}" in done.stderr
-    assert "Traceback" not in done.stderr and not list(toy_project.glob("reports/sweeps/*/*seed*.json"))
-
-
-def test_a_sweep_waits_for_workers_as_long_as_it_is_told(monkeypatch):
-    """From the last one that was there; a scheduler that does not answer has none."""
-    now = [0.0]
-    monkeypatch.setattr(engines.time, "monotonic", lambda: now[0])
-    counts = iter([{}, {"a": 1, "b": 1}, OSError("gone"), {}])
-
-    class Client:
-        def get_executor(self, pure):
-            return None
-
-        def nthreads(self):
-            found = next(counts)
-            if isinstance(found, OSError):
-                raise found
-            return found
-
-    workers = engines.Workers(Client(), engines.Absence("dask://h:1", 10, "start one"))
-    for at, room in ((9, 0), (15, 2), (24, 0)):
-        now[0] = at
-        assert workers.room() == room
-    now[0] = 26
-    with pytest.raises(UserError, match="dask://h:1: no worker for 10 s; start one; wait longer with --wait"):
-        workers.room()
-
-
-@pytest.mark.slow
-def test_a_sweep_by_slurm(toy_project, tmp_path):
-    """A stand-in for sbatch runs the job script here; the script itself asks for what Slurm is to give."""
-    tools = tmp_path / "tools"
-    environment = with_slurm(tools, SBATCH)
-    arguments = ["student.width=0.25,0.5", "--engine", "slurm://short", "--workers", "1"]
-    refused = command(toy_project, *arguments, **environment)
-    assert refused.returncode == 1 and "give --remote" in refused.stderr and not (tools / "submitted").exists()
-    done = command(toy_project, *arguments, "--remote", str(tmp_path / "remote"), **environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("stages ran") == 2 and "| student.width = 0.5 | 1 |" in done.stdout
-    script = (tools / "script").read_text()
-    assert "#SBATCH -p short" in script and "--nthreads 1" in script and "#SBATCH -t 00:10:00" in script
