@@ -1,10 +1,12 @@
 """`python -m experiments clips [RUN...]`: the table of runs on the same test clips, beside a yardstick that learns
 nothing: the largest optical flow of each frame.
 
-A RUN is the folder of a run (default: this one). Runs that differ in their seeds alone share a row. A method that finds
-no more than the yardstick has learned no more than that the anomalies are fast.
+A RUN is the folder of a run (default: this one). Runs that differ in their seeds alone share a row: settings that
+accuracy depends on are compared as in the report. A method that finds no more than the yardstick has learned no more
+than that the anomalies are fast.
 """
 
+import json
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,7 @@ from experiments import provenance
 from stages.common import atomic, dataset, params
 from stages.common.progress import track
 from stages.evaluate import clips
+from stages.report import ablation
 from stages.report.formatting import NONE, markdown_list, markdown_table, mean_and_deviation
 from stages.report.summary import read_json
 
@@ -55,18 +58,26 @@ def record(folders: list[Path]) -> dict:
     """What is kept of runs; UserError where they were not judged on the same frames."""
     items = items_of(folders[0])
     truth = [(item.clip, item.frame, item.label, item.sha256) for item in items]
-    runs = []
+    runs: list[dict] = []
     for folder in folders:
         if [(item.clip, item.frame, item.label, item.sha256) for item in items_of(folder)] != truth:
             raise UserError(f"{folder}: has other test clips than {folders[0]}; give runs of the same data")
         settings = params.validate(params.read_yaml(folder / "params.yaml"), str(folder / "params.yaml"))
-        about = {"side": settings.input.size, "frames": settings.input.frames, "step": settings.input.step}
-        methods = {}
-        for path in sorted((folder / EVALS).glob("*.json")):
-            one = read_json(path)
-            if "video" in one:
-                methods[one["variant"]] = {**one["video"], "macs": one["macs"], "fidelity": one["fidelity"]}
-        runs.append({"seed": settings.seed, "input": about, "methods": methods})
+        evals = {name: read_json(folder / EVALS / f"{name}.json") for name in settings.variants}
+        if ablation.test_index(evals) != dataset.sha256(folder / TEST / "index.csv"):
+            raise UserError(f"{folder}: was judged on other test clips than it has; run dvc repro there")
+        sample = {
+            "canvas": settings.input.geometry.canvas,
+            "frames": settings.input.frames,
+            "step": settings.input.step,
+        }
+        methods = {
+            name: {**one["video"], "macs": one["macs"], "fidelity": one["fidelity"]} for name, one in evals.items()
+        }
+        found = {"seed": settings.seed, "input": sample, "settings": ablation.settings(settings, evals)}
+        if any(run["seed"] == settings.seed and run["settings"] == found["settings"] for run in runs):
+            raise UserError(f"{folder}: seed {settings.seed} of these settings is given twice")
+        runs.append(found | {"methods": methods})
     frames = {
         "clips": len({item.clip for item in items}),
         "frames": len(items),
@@ -93,16 +104,22 @@ def run(arguments) -> None:
 
 def rows(found: dict) -> list[tuple[str, str, list[dict]]]:
     """The methods of a record: name, seeds, and what each run says of it."""
-    groups: dict[tuple, list[dict]] = {}
+    groups: dict[tuple[str, str], list[dict]] = {}
+    titles: dict[tuple[str, str], str] = {}
     for one in found["runs"]:
         for name, method in one["methods"].items():
-            how = tuple(one["input"][key] for key in ("side", "frames", "step"))
-            groups.setdefault((name, *how), []).append({"seed": one["seed"], **method})
-    out = []
-    for (name, side, frames, step), methods in groups.items():
-        apart = "" if step == 1 else f", {step} apart"
-        out.append((f"{name}, {side} px, frames: {frames}{apart}", str(len(methods)), methods))
+            key = name, json.dumps([one["input"], one["settings"]], sort_keys=True)
+            groups.setdefault(key, []).append(method)
+            titles[key] = f"{name}, {seen(**one['input'])}"
+    out = [(titles[key], str(len(methods)), methods) for key, methods in groups.items()]
     return [*out, (YARDSTICK, NONE, [found["yardstick"]])]
+
+
+def seen(canvas: list[int], frames: int, step: int) -> str:
+    """What a sample is, in words."""
+    high, wide = canvas
+    apart = "" if step == 1 else f", {step} apart"
+    return f"{high if high == wide else f'{high} x {wide}'} px, frames: {frames}{apart}"
 
 
 def markdown(folder: Path) -> str:

@@ -59,7 +59,7 @@ def slurm(address: str, workers: int, patience: float) -> Iterator[Executor]:
             try:
                 await super().start()
             except Exception as error:
-                absence.refused.append(_reason(error).rpartition("stderr: ")[2])
+                absence.refuse(_reason(error).rpartition("stderr: ")[2])
                 await super(jobqueue.core.Job, self).start()
 
     if shutil.which("sbatch") is None:
@@ -84,7 +84,9 @@ def ssh(address: str, workers: int, patience: float) -> Iterator[Executor]:
             [hosts[0], *hosts], scheduler_options=scheduler, worker_options={"nthreads": 1}
         )
     except Exception as error:
-        raise UserError(f"ssh://{address}: {_reason(error)}; try ssh HOST {sys.executable} -m distributed") from None
+        raise UserError(
+            f"ssh://{address}: {_reason(error)}; try ssh HOST {sys.executable} -c 'import distributed'"
+        ) from None
     with cluster, _client(cluster, Absence(f"ssh://{address}", patience, "see whether the hosts are up")) as executor:
         yield executor
 
@@ -111,6 +113,7 @@ ENGINES: dict[str, tuple[Callable[[str, int, float], Any], Callable[[str], None]
     "ssh": (ssh, _needs_hosts),
     "slurm": (slurm, lambda address: None),
 }
+PACKAGES = {"slurm": ("dask_jobqueue",), "ssh": ("distributed", "asyncssh")}  # where it is not distributed alone
 
 
 def find(name: str) -> tuple[Callable[[str, int, float], Any], str]:
@@ -121,7 +124,8 @@ def find(name: str) -> tuple[Callable[[str, int, float], Any], str]:
     engine, check = ENGINES[scheme]
     check(address)
     if scheme != "local":
-        _imported("distributed" if scheme != "slurm" else "dask_jobqueue")
+        for name in PACKAGES.get(scheme, ("distributed",)):
+            _imported(name)
     return engine, address
 
 
@@ -144,7 +148,14 @@ class Absence:
         elif 0 < self.jobs <= len(self.refused):
             raise UserError(f"{self.place}: no job was taken: {self.refused[0]}; {MEND}")
         elif time.monotonic() - self.since > self.patience:
-            raise UserError(f"{self.place}: no worker for {self.patience:g} s; {self.advice}; {WAITING}")
+            others = f" ({len(self.refused)} jobs were not taken: {self.refused[0]})" if self.refused else ""
+            raise UserError(f"{self.place}: no worker for {self.patience:g} s{others}; {self.advice}; {WAITING}")
+
+    def refuse(self, why: str) -> None:
+        """Takes note of a job that was not taken; the first one is said, for a sweep goes on with those that were."""
+        if not self.refused:
+            print(f"sweep: {self.place}: a job was not taken: {why}", file=sys.stderr, flush=True)
+        self.refused.append(why)
 
 
 class Workers(Executor):
@@ -205,7 +216,7 @@ def _imported(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         package = name.replace("_", "-")
-        raise UserError(f"{package} is not installed; pip install distributed dask-jobqueue") from None
+        raise UserError(f"{package} is not installed; pip install distributed dask-jobqueue asyncssh") from None
 
 
 def _reason(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 reports/published/NAME/methods gets a file for each seed, with accuracy and cost of its variants and the code that made
 them, to which a run with further variants adds its own. With --rounds N the exported files are also timed in turns on
-one core, and latency.json has every runtime of a method: the table takes the fastest.
+one core, which latency.json keeps: of the runtimes of a method the table takes the fastest.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +17,7 @@ from edge.inference.runtimes import FORMATS
 from experiments import interleave, provenance
 from hardware_runners.runner.remote import machine
 from stages.common import atomic, params
-from stages.report.ablation import PUBLISHED
+from stages.report.ablation import PUBLISHED, test_index
 from stages.report.summary import read_json
 
 MODELS, EVALS, FOLDER, LATENCY = Path("artifacts/models"), Path("artifacts/eval"), "methods", "latency.json"
@@ -61,10 +61,20 @@ def versions() -> dict[str, str]:
     return found
 
 
-def merged(path: Path, seed: int, entries: dict[str, dict]) -> dict:
-    """The record at `path`, where there is one, with these entries in it."""
-    before = read_json(path)["variants"] if path.exists() else {}
-    return {"seed": seed, "variants": before | entries}
+def merged(path: Path, seed: int, judged_on: str, entries: dict[str, dict]) -> dict:
+    """The record at `path`, where there is one, with these entries in it; UserError where it is of other test pictures
+    than the index of that sha256 names."""
+    before = read_json(path) if path.exists() else {"variants": {}}
+    if before.get("test_index_sha256", judged_on) != judged_on:
+        raise UserError(f"{path}: is of other test pictures than this run; give another NAME")
+    return {"seed": seed, "test_index_sha256": judged_on, "variants": before["variants"] | entries}
+
+
+def check_turns(path: Path, names: list[str]) -> None:
+    """UserError where a record of latencies has variants that would lose theirs: all are timed in turns."""
+    lost = set(read_json(path)["latency_ms"]) - set(names) if path.exists() else set()
+    if lost:
+        raise UserError(f"{path}: has times of {', '.join(sorted(lost))} too, and all take turns; name these as well")
 
 
 def add_arguments(parser) -> None:
@@ -79,9 +89,12 @@ def run(arguments) -> None:
     chosen, folder = params.validate(params.read_yaml("params.yaml")), PUBLISHED / arguments.name
     if not folder.is_dir():
         raise UserError(f"{folder}: not found; publish the run first, with python -m experiments publish")
+    if arguments.rounds:
+        check_turns(folder / FOLDER / LATENCY, arguments.variants)
     entries = accuracy(arguments.variants, chosen.variants, provenance.current())
+    judged_on = test_index({name: read_json(EVALS / f"{name}.json") for name in entries})
     path = folder / FOLDER / f"{chosen.seed}.json"
-    atomic.write_json(path, merged(path, chosen.seed, entries))
+    atomic.write_json(path, merged(path, chosen.seed, judged_on, entries))
     if arguments.rounds:
         interleave.one_core()
         found = latency(arguments.variants, arguments.rounds) | {"code": provenance.current()}

@@ -186,6 +186,33 @@ def test_the_light_changes_from_epoch_to_epoch_and_comes_back_after_a_kill():
     assert not torch.equal(found[0], lit(images, efficientad.light(1, 0, pick)))
 
 
+def test_training_asks_for_the_light_of_each_epoch_also_when_it_goes_on(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # of checkpoints
+    settings, asked = efficientad.SimpleNamespace(**vars(EfficientAD.example()[0]) | {"epochs": 2, "batch": 2}), []
+
+    def spied(seed, epoch, pick):
+        asked.append(epoch)
+        if len(asked) == killed_at:
+            raise KeyboardInterrupt
+        return torch.Generator().manual_seed(0)
+
+    monkeypatch.setattr(efficientad, "light", spied)
+    run, samples = Run(0, "baseline", lambda *_, **__: None), pictures(4, 64, 2)
+
+    def train():
+        torch.manual_seed(0)
+        efficientad.train_student(Network(architecture("small", 64, 2)), samples, settings, run)
+
+    killed_at = 3  # the first step of the second epoch
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert asked == [0, 0, 1]
+    asked.clear()
+    killed_at = 0
+    train()
+    assert asked == [1, 1]
+
+
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_training_computes_in_bfloat16_where_the_processor_does(monkeypatch, bfloat16):
     monkeypatch.setattr(torch_setup, "multiplies_bfloat16", lambda: bfloat16)

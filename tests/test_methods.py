@@ -88,6 +88,7 @@ def project(tmp_path, monkeypatch):
         shutil.copytree(tiny_models.build() / file, tmp_path / "artifacts/models" / name)
         found = {"image_auroc": auroc, "pixel_auroc": 0.5, "aupro": 0.4, "pixel_resolution": "full", "how": "measured"}
         found |= {"params": 5, "macs": 7, "size_bytes": 9, "fidelity": None, "per_defect": {}}
+        found |= {"test_index_sha256": "a" * 64}
         (tmp_path / f"artifacts/eval/{name}.json").write_text(json.dumps(found))
     return tmp_path / "reports/published/toy"
 
@@ -106,6 +107,33 @@ def test_the_command_keeps_a_run_and_what_is_added_to_it(project):
     assert all(0 < low <= times["latency_ms"][name] <= high for name, (low, high) in times["p10_p90_ms"].items())
     text = method_table.markdown(project)
     assert "| teacher, float32 | 1 | 0.700 |" in text and "| student, int8 | 1 | 0.600 |" in text
+
+
+def test_what_would_be_mixed_up_or_lost_is_one_line(project, capsys):
+    main(["methods", "toy", "student-int8", "teacher-onnx", "--rounds", "2"])
+    with pytest.raises(SystemExit):
+        main(["methods", "toy", "student-int8", "--rounds", "2"])
+    assert "latency.json: has times of teacher-onnx too" in capsys.readouterr().err
+    path = methods.EVALS / "student-int8.json"
+    path.write_text(path.read_text().replace("a" * 64, "b" * 64))
+    kept = {path: path.read_bytes() for path in (project / "methods").iterdir()}
+    with pytest.raises(SystemExit):
+        main(["methods", "toy", "student-int8"])
+    said = capsys.readouterr().err
+    assert "is of other test pictures than this run" in said and said.count("\n") == 1
+    assert {path: path.read_bytes() for path in (project / "methods").iterdir()} == kept
+
+
+def test_a_test_of_one_class_and_two_files_of_one_format(folder):
+    path = folder / "methods/0.json"
+    record = json.loads(path.read_text())
+    record["variants"]["padim-slow"] = one("baseline/padim", "openvino", 0.81) | {"image_auroc": None}
+    path.write_text(json.dumps(record))
+    times = json.loads((folder / "methods/latency.json").read_text())
+    times["latency_ms"]["padim-slow"], times["p10_p90_ms"]["padim-slow"] = 8.0, [7.0, 9.0]
+    (folder / "methods/latency.json").write_text(json.dumps(times))
+    lines = method_table.markdown(folder).splitlines()
+    assert ["padim, float32", "3.00", "2.00", NONE] in [cells(line) for line in lines], "the faster one of OpenVINO"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import clips as toy
 import cv2
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT
 from matplotlib import pyplot as plt
 from students import pictures
@@ -75,36 +76,51 @@ def test_the_largest_flow_tells_what_is_fast(scored, here):
     assert speed[0] == pytest.approx(1.5 * table.LAG, rel=0.5) and speed[1] > 1.5 * speed[0]
 
 
-def evaluated(folder, micro: float) -> None:
-    """A run in whose results two variants are, one of them of pictures."""
+def run_of(here, name: str, micro: float, seed: int, **changed):
+    """A run on the same clips with one evaluated variant."""
+    folder = here / name
+    shutil.copytree(here / "data", folder / "data")
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["variants"] = {"small": tree["variants"]["student-int8"]}
+    tree["seed"] = seed
+    tree["distill"] |= changed
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     auc = {"micro": micro, "micro_smoothed": 0.8, "comparison": dict.fromkeys(("micro_min_max", "macro"), 0.9)}
     auc["comparison"]["macro_padded"] = None
-    one = {"variant": "small", "macs": 12_500_000, "fidelity": None}
-    (folder / "artifacts/eval").mkdir(parents=True, exist_ok=True)
-    found = {"video": {"frame_auc": auc, "rbdc": 0.5, "tbdc": None}}
-    (folder / "artifacts/eval/small.json").write_text(json.dumps(one | found))
-    (folder / "artifacts/eval/other.json").write_text(json.dumps(one))  # of pictures
+    one = {
+        "variant": "small",
+        "macs": 12_500_000,
+        "fidelity": None,
+        "video": {"frame_auc": auc, "rbdc": 0.5, "tbdc": None},
+    }
+    one["test_index_sha256"] = sha256(folder / "data/test/index.csv")
+    (folder / "artifacts/eval").mkdir(parents=True)
+    (folder / "artifacts/eval/small.json").write_text(json.dumps(one))
+    (folder / "artifacts/eval/gone.json").write_text(json.dumps(one))  # of a variant that params.yaml lacks by now
+    return folder
 
 
 def test_the_table_holds_the_runs_and_the_yardstick(scored, here):
-    for seed, micro in enumerate((0.75, 0.85)):
-        folder = here / f"run{seed}"
-        shutil.copytree(here / "data", folder / "data")
-        evaluated(folder, micro)
-        settings = (ROOT / "params.yaml").read_text().replace("seed: 0 ", f"seed: {seed} ", 1)
-        (folder / "params.yaml").write_text(settings)
-    table.run(SimpleNamespace(runs=[here / "run0", here / "run1"], output=here / "clips.json", dirty=True))
+    runs = [run_of(here, "run0", 0.75, 0), run_of(here, "run1", 0.85, 1), run_of(here, "run2", 0.6, 0, epochs=3)]
+    table.run(SimpleNamespace(runs=runs, output=here / "clips.json", dirty=True))
     text = table.markdown(here)
-    spread = f"{np.std([0.75, 0.85], ddof=1):.3f}"
-    assert (
-        f"| small, 128 px, frames: 1 | 2 | 0.800 ± {spread} | 0.800 ± 0.000 | 0.500 ± 0.000 | {NONE} | 12.5 |" in text
-    )
-    assert "4 test clips, 48 frames, 24 of" in text and "| other" not in text
+    figures = f"0.800 ± {np.std([0.75, 0.85], ddof=1):.3f} | 0.800 ± 0.000 | 0.500 ± 0.000 | {NONE} | 12.5"
+    assert f"| small, 128 px, frames: 1 | 2 | {figures} |" in text
+    assert "| small, 128 px, frames: 1 | 1 | 0.600 |" in text, "a run of other settings has a row of its own"
+    assert "4 test clips, 48 frames, 24 of" in text and "gone" not in text
     found = json.loads((here / "clips.json").read_text())
-    assert found["yardstick"]["frame_auc"]["micro"] > 0.8 and [one["seed"] for one in found["runs"]] == [0, 1]
-    toy.write(here / "run1/data/test", {"test": 3}, 96)
+    assert found["yardstick"]["frame_auc"]["micro"] > 0.8 and [one["seed"] for one in found["runs"]] == [0, 1, 0]
+
+
+def test_runs_that_do_not_belong_together_are_refused(scored, here):
+    first, second = run_of(here, "run0", 0.75, 0), run_of(here, "run1", 0.85, 1)
+    with pytest.raises(UserError, match=r"run0: seed 0 of these settings is given twice"):
+        table.record([first, second, first])
+    toy.write(second / "data/test", {"test": 3}, 96)
     with pytest.raises(UserError, match=r"run1: has other test clips than .*run0"):
-        table.record([here / "run0", here / "run1"])
+        table.record([first, second])
+    with pytest.raises(UserError, match=r"run1: was judged on other test clips than it has"):
+        table.record([second])
 
 
 @pytest.mark.parametrize(

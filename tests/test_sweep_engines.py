@@ -40,7 +40,9 @@ def test_an_engine_that_cant_be_is_refused(name, told):
     assert told in str(caught.value)
 
 
-@pytest.mark.parametrize("name, package", [("dask://h:1", "distributed"), ("slurm", "dask-jobqueue")])
+@pytest.mark.parametrize(
+    "name, package", [("dask://h:1", "distributed"), ("slurm", "dask-jobqueue"), ("ssh://h", "asyncssh")]
+)
 def test_an_absent_package_is_named(name, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
     with pytest.raises(UserError, match=f"{package} is not installed; pip install"):

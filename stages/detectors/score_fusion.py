@@ -51,11 +51,8 @@ def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, fl
 
     normal, bad = enlarged(good), {family: enlarged(parts) for family, parts in defects.items()}
     candidates = []
-    if "mask" not in good:
-        masks: tuple[float, ...] = (0.0,)
-    else:
-        masks = MASK_WEIGHTS if "deep" in good else (1.0,)
-    for mask, deep in product(masks, DEEP_SHARES):
+    shares = product(MASK_WEIGHTS if "mask" in good else (0.0,), DEEP_SHARES) if "deep" in good else [(1.0, 0.0)]
+    for mask, deep in shares:
         weights = {"fine": (1 - mask) * (1 - deep), "deep": (1 - mask) * deep, "mask": mask}
         weights = {name: weights[name] for name in good}
         scores = {family: image_scores(fused(parts, weights), size).numpy() for family, parts in bad.items()}
