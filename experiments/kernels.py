@@ -19,9 +19,9 @@ from hardware_runners.runner import devices, transports
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.remote.score import unpack
 from stages.common import atomic, dataset, params
+from stages.common.masks import load_mask, shrink
 from stages.common.metrics import difference, image_auroc
 from stages.evaluate.curves import Curves, Thresholds
-from stages.evaluate.masks import load_mask, shrink
 from stages.evaluate.metrics import decision_metrics
 from stages.report.formatting import NONE, markdown_list, markdown_table, score
 from stages.report.summary import read_json

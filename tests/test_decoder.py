@@ -20,7 +20,7 @@ from edge.errors import UserError
 from edge.geometry import Geometry
 from edge.preprocess import ImageError, find_pictures, read_image, read_mask
 from stages.common.dataset import Item, load_samples
-from stages.evaluate.masks import load_mask
+from stages.common.masks import load_mask
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -21,8 +21,8 @@ from edge.errors import UserError
 from edge.inference.detector import load
 from edge.inference.modelfile import write_model
 from stages.common import dataset
+from stages.common.masks import iou, shrink
 from stages.evaluate.__main__ import run
-from stages.evaluate.masks import iou, shrink
 
 SIZE = 32
 

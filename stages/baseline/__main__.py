@@ -7,6 +7,7 @@ from edge.errors import UserError
 from stages.baseline import explanation
 from stages.common import atomic
 from stages.common.dataset import load_samples, read_index, thinned
+from stages.common.masks import load_masks
 from stages.common.params import check
 from stages.common.stage import fail, item, main
 from stages.detectors.base import Run
@@ -39,16 +40,14 @@ def fit(params, name: str) -> None:
     prepare(params.seed, params.threads)
     good, bad = ((0,), (1,)) if kind.supervised else (None, None)
     train, val = (load_samples(DATA, read_index(DATA, split, good), params.input) for split in ("train", "val"))
-    defects, items = None, []
+    defects, masks, items = None, None, []
     if bad:
-        items = thinned(read_index(DATA, "val", bad), params.input)
-        defects = (
-            load_samples(DATA, read_index(DATA, "train", bad), params.input),
-            load_samples(DATA, items, params.input),
-        )
+        learned, items = (thinned(read_index(DATA, split, bad), params.input) for split in ("train", "val"))
+        defects = load_samples(DATA, learned, params.input), load_samples(DATA, items, params.input)
+        masks = load_masks(DATA, learned, params.input.geometry)
     stage = f"baseline-{name}"
     with curves(stage) as log:
-        detector = kind.fit(train, val, settings, Run(params.seed, stage, log, defects=defects))
+        detector = kind.fit(train, val, settings, Run(params.seed, stage, log, defects=defects, masks=masks))
     if defects:
         explanation.write(detector, defects[1], items, DATA, params.input.geometry, CURVES / stage / "explanation.png")
     with atomic.directory(OUT / name) as folder:

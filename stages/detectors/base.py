@@ -32,8 +32,9 @@ class Run:
     """What `fit` needs beside samples and settings.
 
     stage: the stage whose checkpoints a killed training resumes from. log: called as log(step, **values), for curves.
-    source: the detector to learn from: the teacher of a student, the student of its quantized form. defects: the
-    labelled defects of train and of val, uint8 [N, S, S, C], for a kind that is `supervised`.
+    source: the detector to learn from: the teacher of a student, the student of its quantized form. For a kind that is
+    `supervised`, defects: the labelled defects of train and of val, uint8 [N, H, W, C]; masks: of those of train, bool
+    [N, H, W], empty where nobody marked the pixels.
     """
 
     seed: int
@@ -41,6 +42,7 @@ class Run:
     log: Callable[..., None]
     source: "Detector | None" = None
     defects: tuple[np.ndarray, np.ndarray] | None = None
+    masks: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

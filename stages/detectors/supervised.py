@@ -1,7 +1,8 @@
 """A supervised detector, for those who have labelled defects: a classifier whose class activation map is the map.
 
-It learns from good pictures and labelled defects, where `data.split` is supervised: with the focal loss, oversampled
-defects and augmentation. It finds the defects it was shown; what is new to it is the business of the other kinds.
+It learns from good pictures and labelled defects, where `data.split` is supervised: with the focal loss of pictures
+and, where masks mark the defects, of places; with oversampled defects and augmentation. It finds the defects it was
+shown; what is new to it is the business of the other kinds.
 """
 
 from pathlib import Path
@@ -20,6 +21,7 @@ from stages.common.dataset import evenly
 from stages.common.schema import Count, Epochs, Location, Rate, Section
 from stages.detectors import memory_bank
 from stages.detectors.base import BATCH, MAP, Detector, Export, Run, check_samples
+from stages.detectors.student_network import STRIDE
 from stages.detectors.supervised_network import DENSE, LOGITS, frozen, new_network
 from stages.graph.batchnorm import fold
 from stages.graph.bias_correction import calibrated, how
@@ -28,7 +30,7 @@ from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
 from stages.training import classifier
 from stages.training.augment import augmented, flipped, oversampled
-from stages.training.focal import class_balance, focal_loss, smooth_maximum
+from stages.training.focal import class_balance, focal_loss, marked_loss, smooth_maximum
 from stages.training.platt import platt
 from stages.training.torch_setup import accelerator, mixed
 
@@ -45,6 +47,7 @@ class Settings(Section):
     lr: Rate  # peak, after the warm-up
     warm_up: Annotated[float, Field(ge=0, le=1)]  # share of the steps
     gamma: Annotated[float, Field(ge=0, le=10)]  # of the focal loss
+    mask_weight: Annotated[float, Field(ge=0, le=10)] = 0.0  # of the loss against masks of defects (0: labels alone)
     oversample: Annotated[float, Field(ge=0, le=10)]  # defects are repeated up to this share of the good pictures
     dense: Annotated[int, Field(ge=8, le=4096, multiple_of=8)]  # channels of the dense layer
     dropout: Annotated[float, Field(ge=0, lt=1)]
@@ -77,12 +80,16 @@ class Supervised(Detector):
         chosen = oversampled(len(train), len(train_defects), settings.oversample)
         shown = [flipped(train_defects[i], number) for i, number in chosen]
         samples = np.concatenate([train, np.stack(shown)])
+        masks = np.zeros(samples.shape[:3], bool)
+        if run.masks is not None and settings.mask_weight:
+            masks[len(train) :] = [flipped(run.masks[i], number) for i, number in chosen]
         labels = np.repeat([0.0, 1.0], [len(train), len(shown)]).astype(np.float32)
         alpha = class_balance(len(train), len(train_defects))
         seen = _half_defects(train, train_defects)
         network = new_network(settings.weights, settings.dense, to_tensor(seen[: CALIBRATION // 2]))
-        record = learn(network, samples, labels, alpha, (val, val_defects), settings, run)
+        record = learn(network, samples, labels, masks, alpha, (val, val_defects), settings, run)
         record |= {"alpha": alpha, "good": len(train), "defects": len(train_defects), "shown": len(shown)}
+        record["marked"] = len({chosen[k][0] for k in range(len(chosen)) if masks[len(train) + k].any()})
         print(f"{run.stage}: epoch {record['epoch']} of {record['epochs']} is kept, validation F1 {record['f1']:.3f}")
         folded = fold(network)
         return cls(folded, calibrated(fold(network), to_tensor(seen)), record | {"calibration": len(seen)})
@@ -90,7 +97,7 @@ class Supervised(Detector):
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, None]:
         settings = {"weights": "scratch", "trained": "deep", "epochs": 2, "patience": 2, "batch": 4, "lr": 0.001}
-        settings |= {"warm_up": 0.1, "gamma": 2.0, "oversample": 0.5, "dense": 16, "dropout": 0.2}
+        settings |= {"warm_up": 0.1, "gamma": 2.0, "mask_weight": 1.0, "oversample": 0.5, "dense": 16, "dropout": 0.2}
         return SimpleNamespace(**settings, rotation=15.0, zoom=0.1, contrast=0.2), None
 
     def write(self, folder: Path) -> dict:
@@ -132,9 +139,9 @@ def _half_defects(good: np.ndarray, defects: np.ndarray) -> np.ndarray:
     return np.stack([sample for i, k in pairs for sample in (good[i], defects[k])])
 
 
-def learn(network: Network, samples, labels, alpha: float, val, settings, run: Run) -> dict:
-    """Trains the network in place on samples uint8 [N, S, S, C] with labels [N] (1 defect); returns which epoch was
-    kept. val: good and defective samples."""
+def learn(network: Network, samples, labels, masks, alpha: float, val, settings, run: Run) -> dict:
+    """Trains the network in place on samples uint8 [N, H, W, C] with labels [N] (1 defect) and masks bool [N, H, W],
+    empty where a defect is not marked; returns which epoch was kept. val: good and defective samples."""
     device, start = accelerator(), frozen(network, settings.trained)
     fixed = {node.name for node in memory_bank.needed(network, set(start))}
     lower = fold(memory_bank.part(network, set(start))) if fixed else None
@@ -143,7 +150,7 @@ def learn(network: Network, samples, labels, alpha: float, val, settings, run: R
     after = {node.name for node in network.nodes} - fixed - {LOGITS, "map"}
     for model in filter(None, (network, lower)):
         model.to(device, memory_format=torch.channels_last)
-    judged = np.concatenate(val)
+    judged, any_marked = np.concatenate(val), bool(masks.any())
     truth = np.repeat([0, 1], [len(part) for part in val])
 
     def batches(epoch: int):
@@ -153,8 +160,11 @@ def learn(network: Network, samples, labels, alpha: float, val, settings, run: R
             ready = []
             for i in pick:
                 rng = np.random.default_rng([run.seed, epoch, int(i)])
-                ready.append(augmented(rng, samples[i], settings.rotation, settings.zoom, settings.contrast))
-            yield np.stack(ready), torch.from_numpy(labels[pick])
+                how = settings.rotation, settings.zoom, settings.contrast
+                ready.append(augmented(rng, samples[i], masks[i], *how))
+            images, marked = map(np.stack, zip(*ready, strict=True))
+            areas = F.max_pool2d(torch.from_numpy(marked).float().unsqueeze(1), STRIDE)
+            yield images, torch.from_numpy(labels[pick]), areas
 
     def features(images: np.ndarray) -> dict[str, torch.Tensor]:
         values = {"input": to_tensor(images).to(device)}
@@ -165,11 +175,16 @@ def learn(network: Network, samples, labels, alpha: float, val, settings, run: R
         return {name: found[name] for name in start}
 
     def loss(batch) -> torch.Tensor:
-        images, wanted = batch
+        images, wanted, areas = batch
         with mixed(device):
             dense = network.continued(features(images), after)[DENSE]
             logits = network.continued({DENSE: F.dropout(dense, settings.dropout)}, {LOGITS})[LOGITS]
-        return focal_loss(smooth_maximum(logits.float()), wanted.to(device), alpha, settings.gamma)
+        logits = logits.float()
+        found = focal_loss(smooth_maximum(logits), wanted.to(device), alpha, settings.gamma)
+        known = (wanted == 0) | areas.flatten(1).any(1)
+        if not any_marked:
+            return found
+        return found + settings.mask_weight * marked_loss(logits, areas.to(device), known.to(device), settings.gamma)
 
     @torch.inference_mode()
     def judged_logits() -> torch.Tensor:
@@ -183,7 +198,7 @@ def learn(network: Network, samples, labels, alpha: float, val, settings, run: R
         return float(f1.max()), -float(focal_loss(logits, torch.from_numpy(truth), alpha, settings.gamma))
 
     each = max(1, len(samples) // settings.batch)
-    data = (samples, labels, judged, truth)
+    data = (samples, labels, masks, judged, truth)
     record = classifier.train(network, batches, each, loss, judge, settings, data, run)
     slope, offset = platt(judged_logits(), torch.from_numpy(truth))
     network.cpu().requires_grad_(True)

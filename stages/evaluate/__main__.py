@@ -13,10 +13,10 @@ from edge.inference.detector import load
 from edge.inference.modelinfo import ModelInfo
 from edge.inference.runtimes import DELEGATES
 from stages.common import atomic, dataset, stage, verdicts
+from stages.common.masks import load_mask, shrink
 from stages.common.metrics import average_precision, image_auroc
 from stages.common.progress import track
 from stages.evaluate import clips, metrics, regions
-from stages.evaluate.masks import load_mask, shrink
 from stages.evaluate.pixels import PixelAccuracy
 
 TEST, OUT = Path("data/test"), Path("artifacts/eval")

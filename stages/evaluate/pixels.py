@@ -13,9 +13,9 @@ from edge.inference.detector import Prediction, picture_map
 from edge.inference.modelinfo import ModelInfo
 from edge.preprocess import resize
 from stages.common.dataset import Item
+from stages.common.masks import iou, load_mask, shrink
 from stages.common.progress import track
 from stages.evaluate.curves import Curves, Thresholds
-from stages.evaluate.masks import iou, load_mask, shrink
 
 Size = tuple[int, int]  # height, width
 

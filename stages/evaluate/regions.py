@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from stages.evaluate.masks import iou
+from stages.common.masks import iou
 
 ALPHA = BETA = 0.1  # the paper's
 THRESHOLDS = 40  # of the curve: a choice, quantiles of the scores of frames and of pixels

@@ -17,6 +17,18 @@ def focal_loss(logits: torch.Tensor, labels: torch.Tensor, alpha: float, gamma: 
     return (weight * (1 - torch.exp(-loss)) ** gamma * loss).mean()
 
 
+def marked_loss(logits: torch.Tensor, areas: torch.Tensor, known: torch.Tensor, gamma: float) -> torch.Tensor:
+    """The focal loss of maps of logits [N, 1, h, w] against the places with a defect, areas [N, 1, h, w] in 0..1.
+
+    Pictures that are not `known`, bool [N], don't count: nobody marked their pixels. Defective places and good ones
+    weigh the same over the batch, as classes do in `class_balance`.
+    """
+    logits, areas = logits[known], areas[known].to(logits.dtype)
+    loss = F.binary_cross_entropy_with_logits(logits, areas, reduction="none")
+    loss = (1 - torch.exp(-loss)) ** gamma * loss
+    return sum((share * loss).sum() / share.sum().clamp_min(1) for share in (areas, 1 - areas)) / 2
+
+
 def class_balance(good: int, defects: int) -> float:
     """alpha: the share of good pictures, so that both classes weigh the same."""
     return good / (good + defects)

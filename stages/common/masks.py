@@ -1,10 +1,12 @@
 """Ground-truth masks, and how they shrink to the resolution of a model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from edge.geometry import Geometry
 from edge.preprocess import read_mask
 from stages.common.dataset import Item
 
@@ -35,3 +37,15 @@ def shrink(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     if height >= mask.shape[0] and width >= mask.shape[1]:
         return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
     return cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) > 0
+
+
+def load_masks(folder: str | Path, items: Sequence[Item], geometry: Geometry) -> np.ndarray:
+    """The masks of items on the canvas of their samples, bool [N, H, W], empty where the source marks no pixels; what
+    lies beyond a picture that doesn't fill its canvas is mirrored, as in the sample."""
+    masks = np.zeros((len(items), *geometry.canvas), bool)
+    for item, placed in zip(items, masks, strict=True):
+        if item.mask:
+            mask = read_mask(Path(folder) / item.mask)
+            small = shrink(mask, *geometry.area(mask.shape))
+            placed[:] = geometry.sample(small.astype(np.uint8))
+    return masks
