@@ -19,7 +19,7 @@ import yaml
 from conftest import ROOT
 from cryptography import x509
 from link_parties import MOSQUITTO, Consumer, Inbox, environment, free_port, has_mosquitto, until
-from test_watch_run import video
+from watching import video
 
 from deploy import issue
 from edge.link.endpoint import tls

@@ -16,7 +16,7 @@ import sites
 from link_parties import MOSQUITTO, Inbox, environment, has_mosquitto, site, until
 from namespaces import THERE, Namespaces
 from test_link_losses import in_order
-from test_watch_run import video
+from watching import video
 
 from edge.event import from_json
 

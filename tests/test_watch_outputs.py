@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sites
 from link_parties import Broker, Consumer, Inbox, has_mosquitto, until
-from test_watch_run import video
+from watching import video
 
 from edge.__main__ import main
 from edge.errors import UserError
