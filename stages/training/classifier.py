@@ -1,6 +1,9 @@
-"""Training with labels: warm-up and cosine decay, early stopping, and the weights of the epoch that validation prefers.
+"""Training with labels: warm-up and cosine decay, averaged weights, early stopping, and the epoch that validation
+prefers.
 
-A killed training resumes after its last complete epoch.
+What is judged and kept is the exponential moving average of the weights over about AVERAGED epochs (Polyak & Juditsky,
+SIAM J. Control Optim. 1992): those of a single step jump by more than what tells one epoch from the next. A killed
+training resumes after its last complete epoch.
 """
 
 import math
@@ -16,6 +19,7 @@ from stages.training.checkpoint import Checkpoint, fingerprint, moments, restore
 # choices
 WEIGHT_DECAY = 1e-4
 CLIP = 5.0  # largest norm of the gradient
+AVERAGED = 2.0  # epochs
 LABEL = "supervised"  # of the curves and checkpoints
 
 
@@ -48,7 +52,7 @@ def train(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=WEIGHT_DECAY)
     file = Checkpoint(run.stage, LABEL, fingerprint(model, data, repr(settings), run.seed))
-    state = _State(model, optimizer)
+    state = _State(model, optimizer, AVERAGED * each)
     if saved := file.load():
         state.restore(saved)
         print(f"{run.stage}: {LABEL} goes on after {state.epoch} of {settings.epochs} epochs")
@@ -67,10 +71,10 @@ def train(
             value.backward()
             nn.utils.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
+            state.average()
             total += now
         model.eval()
-        found = judge()
-        state.after(epoch, found)
+        found = state.judged(epoch, judge)
         run.log(epoch, supervised_loss=total / each, validation_f1=found[0], validation_loss=-found[1])
         print(f"{run.stage}: epoch {epoch + 1}: loss {total / each:.4f}, validation F1 {found[0]:.3f}", flush=True)
         file.save(**state.groups())
@@ -80,22 +84,41 @@ def train(
 
 
 class _State:
-    """What a training goes on from: weights and moments, those of the best epoch, and which that was."""
+    """What a training goes on from: weights and moments, averaged weights, those of the best epoch, which that was."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
-        self.model, self.optimizer = model, optimizer
-        self.epoch, self.best_epoch, self.score = 0, 0, (-math.inf, -math.inf)
-        self.best = _copy(model)
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, horizon: float):
+        self.model, self.optimizer, self.horizon = model, optimizer, max(1.0, horizon)
+        self.epoch, self.best_epoch, self.steps, self.score = 0, 0, 0, (-math.inf, -math.inf)
+        self.averaged, self.best = _copy(model), _copy(model)
 
-    def after(self, epoch: int, found: tuple[float, float]) -> None:
+    def average(self) -> None:
+        """Takes the weights of one more step in; the first ones weigh more than the horizon asks for, so that the
+        untrained weights are soon forgotten."""
+        self.steps += 1
+        share = max(1 / self.horizon, 1 / self.steps)
+        for name, value in self.model.state_dict().items():
+            mean = self.averaged[name]
+            if mean.is_floating_point():
+                mean.lerp_(value.detach().cpu(), share)
+            else:
+                mean.copy_(value)
+
+    def judged(self, epoch: int, judge: Callable[[], tuple[float, float]]) -> tuple[float, float]:
+        """What `judge` says of the averaged weights, which the model has meanwhile; they are kept if it is the best."""
+        own = _copy(self.model)
+        self.model.load_state_dict(self.averaged)
+        found = judge()
         self.epoch = epoch + 1
         if found > self.score:
             self.best_epoch, self.score, self.best = epoch, found, _copy(self.model)
+        self.model.load_state_dict(own)
+        return found
 
     def groups(self) -> dict[str, dict[str, torch.Tensor]]:
-        numbers = torch.tensor([self.epoch, self.best_epoch, *self.score], dtype=torch.float64)
+        numbers = torch.tensor([self.epoch, self.best_epoch, self.steps, *self.score], dtype=torch.float64)
         return {
             "model": self.model.state_dict(),
+            "averaged": self.averaged,
             "best": self.best,
             "optimizer": moments(self.optimizer),
             "progress": {"numbers": numbers},
@@ -103,10 +126,11 @@ class _State:
 
     def restore(self, saved: dict) -> None:
         self.model.load_state_dict(saved["model"])
-        self.best = saved["best"]
+        self.averaged, self.best = saved["averaged"], saved["best"]
         restore_moments(self.optimizer, saved["optimizer"])
-        epoch, best, *score = saved["progress"]["numbers"].tolist()
-        self.epoch, self.best_epoch, self.score = int(epoch), int(best), (score[0], score[1])
+        epoch, best, steps, *score = saved["progress"]["numbers"].tolist()
+        self.epoch, self.best_epoch, self.steps = int(epoch), int(best), int(steps)
+        self.score = score[0], score[1]
 
 
 def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
