@@ -1,12 +1,15 @@
 """What the report shows of a supervised detector: its table, figures and notes; nothing of others."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from conftest import one_line
 
+from edge.errors import UserError
 from experiments import supervised as published
 from stages.common import verdicts
 from stages.report import supervised, training
@@ -64,14 +67,17 @@ def test_a_published_record_is_rendered_with_how_it_was_made(evals, here):
     one = evals["sharp-int8"] | {"image_auroc": 0.9, "f1": 0.857, "precision": 1.0, "recall": 0.75, "pixel_auroc": 0.8}
     one |= {"aupro": None, "size_bytes": 500_000, "params": 300_000, "macs": 2e8}
     one |= {"fidelity": {"exact": 1.0, "kernel": "XNNPACK"}}
-    record = {
+    run = {
+        "seed": 0,
         "variants": {"sharp-int8": one},
         "thresholds": {"sharp-int8": one["validation"]["thresholds"]},
-        "detectors": {"sharp": {"epoch": 3, "shown": 20, "defects": 14, "good": 40, "alpha": 0.74}},
+        "detectors": {"sharp": {"epoch": 3, "shown": 20, "defects": 14, "marked": 9, "good": 40, "alpha": 0.74}},
+    }
+    record = {
+        "runs": [run],
         "settings": {"sharp": {"epochs": 9, "weights": "a-net"}},
         "data": {"grouped": False, "split": {"train": {"good": 40, "dent": 14}, "test": {"good": 6, "dent": 4}}},
         "input": 64,
-        "seed": 0,
         "code": {"commit": "1a2b3c4d", "clean": True, "stages": "x", "edge": "y"},
     }
     (here / "supervised.json").write_text(json.dumps(record))
@@ -79,5 +85,24 @@ def test_a_published_record_is_rendered_with_how_it_was_made(evals, here):
     assert "| sharp-int8 | 0.900 | 0.857 | 1.000 | 0.750 | 0.432 | 0.800 |" in text
     assert "| sharp-int8 | 0.45 (chosen) | 1.000 | 0.750 | 0.857 | 3 | 1 | 0 | 6 |" in text
     assert "train 14 dent, 40 good; test 4 dent, 6 good, drawn at random by type." in text
-    assert "a-net, 64 px, seed 0, epoch 3 of 9; 14 defects, shown as 20, beside 40 good pictures; alpha 0.74." in text
+    assert "a-net, 64 px, epoch 3 of 9; 14 defects, 9 of them with a mask, shown as 20, beside 40 good" in text
     assert "100.00% of the int8 outputs equal" in text and text.endswith("- Commit 1a2b3c4.")
+    again = run | {"seed": 1, "variants": {"sharp-int8": one | {"image_auroc": 0.96}}}
+    (here / "supervised.json").write_text(json.dumps(record | {"runs": [run, again]}))
+    text = published.markdown(here)
+    assert "| sharp-int8 | 0.930 ± 0.042 | 0.857 ± 0.000 |" in text
+    assert "Seeds 0, 1: mean and standard deviation" in text and "epoch 3, 3 of 9" in text
+
+
+def test_runs_that_differ_in_more_than_their_seeds_are_refused(monkeypatch):
+    def one_run(folder, _):
+        return {"seed": int(folder.name), "variants": {}, "thresholds": {}, "detectors": {}, "input": len(folder.parts)}
+
+    monkeypatch.setattr(published, "one_run", one_run)
+    found = published.record([], [Path("0"), Path("1")])
+    assert [run["seed"] for run in found["runs"]] == [0, 1] and found["input"] == 1
+    with pytest.raises(UserError, match=r"^a/1: differs from 0 in input; give runs of other seeds") as error:
+        published.record([], [Path("0"), Path("a/1")])
+    one_line(error)
+    with pytest.raises(UserError, match=r"^a/1: its seed is given twice"):
+        published.record([], [Path("b/1"), Path("a/1")])
