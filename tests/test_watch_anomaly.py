@@ -12,7 +12,7 @@ import sites
 import tiny_models
 import typed_models
 from conftest import one_line
-from watching import Kept, frames_of, video, watched
+from watching import Kept, filmed, frames_of, video, watched
 
 import edge
 from edge.__main__ import main
@@ -30,9 +30,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def site(here):
-    video(here / "in.avi")
-    sites.write(here, sites.small())
-    return here
+    return filmed(here)
 
 
 def test_the_score_of_a_zone_that_is_the_whole_frame_is_that_of_the_model(site):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import sites
 from conftest import ROOT
-from watching import Kept, video, watched
+from watching import Kept, filmed, watched
 
 from edge.__main__ import main
 from edge.event import from_json
@@ -26,9 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def site(here):
-    video(here / "in.avi")
-    sites.write(here, sites.small())
-    return here
+    return filmed(here)
 
 
 def test_replay_reports_what_happens(site, capsys):

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import cv2
 import numpy as np
+import sites
 
 from edge.event import from_json
 from edge.watch.watcher import Watcher
@@ -24,6 +25,13 @@ def video(path, seconds=6, fps=25, enters=1.5, leaves=3.5, seed=0):
         file.write(image)
     file.release()
     return path
+
+
+def filmed(folder):
+    """The folder with the film in.avi and a site whose camera plays it."""
+    video(folder / "in.avi")
+    sites.write(folder, sites.small())
+    return folder
 
 
 class Kept:

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from edge.geometry import Geometry
-from edge.preprocess import read_mask
 from stages.common import atomic
 from stages.common.dataset import Item, evenly
+from stages.common.masks import load_masks
 
 CELL, COUNT = 192, 6  # longer side of a cell in pixels, pictures: choices
 FOUND, TRUTH = (36, 138, 240), (255, 229, 34)  # colours of the outlines (BGR): orange, cyan
@@ -66,7 +66,7 @@ def write(detector, samples: np.ndarray, items: Sequence[Item], folder: Path, ge
         picture = cv2.resize(shown[:, :, ::-1], cell, interpolation=cv2.INTER_AREA)
         heat = cv2.resize(saliency / max(float(saliency.max()), 1e-12), cell, interpolation=cv2.INTER_AREA)
         coloured = cv2.applyColorMap(np.round(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-        mask = geometry.sample(read_mask(folder / items[i].mask).astype(np.float32)) if items[i].mask else None
+        (mask,) = load_masks(folder, [items[i]], geometry)
         cells = outlined(picture, mask, TRUTH), coloured, outlined(picture, region, FOUND)
         cv2.putText(cells[2], by, (4, cell[1] - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, FOUND, 1, cv2.LINE_AA)
         columns.append(np.vstack([np.pad(cell, GAP, constant_values=255) for cell in cells]))
@@ -75,11 +75,10 @@ def write(detector, samples: np.ndarray, items: Sequence[Item], folder: Path, ge
         temporary.write_bytes(png.tobytes())
 
 
-def outlined(picture: np.ndarray, region: np.ndarray | None, color: tuple[int, int, int]) -> np.ndarray:
-    """A copy of the picture with the contours of a region of any size, of None without."""
+def outlined(picture: np.ndarray, region: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    """A copy of the picture with the contours of a region of any size."""
     picture = picture.copy()
-    if region is not None:
-        small = cv2.resize(region.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_AREA) > 0
-        contours, _ = cv2.findContours(small.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, color, 1)
+    small = cv2.resize(region.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_AREA) > 0
+    contours, _ = cv2.findContours(small.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, contours, -1, color, 1)
     return picture

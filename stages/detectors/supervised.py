@@ -80,16 +80,17 @@ class Supervised(Detector):
         chosen = oversampled(len(train), len(train_defects), settings.oversample)
         shown = [flipped(train_defects[i], number) for i, number in chosen]
         samples = np.concatenate([train, np.stack(shown)])
-        masks = np.zeros(samples.shape[:3], bool)
-        if run.masks is not None and settings.mask_weight:
-            masks[len(train) :] = [flipped(run.masks[i], number) for i, number in chosen]
+        unmarked = np.zeros(train_defects.shape[:3], bool)
+        marks = run.masks if run.masks is not None and settings.mask_weight else unmarked
+        shown_marks = [flipped(marks[i], number) for i, number in chosen]
+        masks = np.concatenate([np.zeros(train.shape[:3], bool), np.stack(shown_marks)])
         labels = np.repeat([0.0, 1.0], [len(train), len(shown)]).astype(np.float32)
         alpha = class_balance(len(train), len(train_defects))
         seen = _half_defects(train, train_defects)
         network = new_network(settings.weights, settings.dense, to_tensor(seen[: CALIBRATION // 2]))
         record = learn(network, samples, labels, masks, alpha, (val, val_defects), settings, run)
         record |= {"alpha": alpha, "good": len(train), "defects": len(train_defects), "shown": len(shown)}
-        record["marked"] = len({chosen[k][0] for k in range(len(chosen)) if masks[len(train) + k].any()})
+        record["marked"] = int(marks.any((1, 2)).sum())
         print(f"{run.stage}: epoch {record['epoch']} of {record['epochs']} is kept, validation F1 {record['f1']:.3f}")
         folded = fold(network)
         return cls(folded, calibrated(fold(network), to_tensor(seen)), record | {"calibration": len(seen)})
@@ -181,9 +182,9 @@ def learn(network: Network, samples, labels, masks, alpha: float, val, settings,
             logits = network.continued({DENSE: F.dropout(dense, settings.dropout)}, {LOGITS})[LOGITS]
         logits = logits.float()
         found = focal_loss(smooth_maximum(logits), wanted.to(device), alpha, settings.gamma)
-        known = (wanted == 0) | areas.flatten(1).any(1)
         if not any_marked:
             return found
+        known = (wanted == 0) | areas.flatten(1).any(1)
         return found + settings.mask_weight * marked_loss(logits, areas.to(device), known.to(device), settings.gamma)
 
     @torch.inference_mode()
