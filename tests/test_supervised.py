@@ -141,6 +141,12 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training():
     model, record, after = trained(scores)
     assert record == {"epoch": 3, "epochs": 6, "f1": 0.7}, "of equal F1 the smaller loss; three epochs without a better"
     assert torch.equal(model.line.weight, after[2]) and len(after) == 6
+    scores = [(0.9, -1.0), (0.885, -0.5), (0.87, -0.1), (0.91, -0.8), (0.6, 0.0)]
+    model, record, after = trained(scores)
+    assert record["epoch"] == 4, "within .02 of .91 there are two: the second had a smaller loss but is out"
+    assert torch.equal(model.line.weight, after[3])
+    model, record, after = trained(scores[:3])
+    assert record["epoch"] == 2 and torch.equal(model.line.weight, after[1]), "within .02 of .9 the smaller loss"
 
 
 @pytest.mark.usefixtures("here")
