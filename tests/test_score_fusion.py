@@ -112,8 +112,8 @@ def test_choice_against_every_candidate(names):
     best = max(aurocs, key=lambda key: aurocs[key][-1])
     expected = next(key for key, values in aurocs.items() if values[-1] >= aurocs[best][-1] - errors[best])
     assert expected == pytest.approx(tuple(weights.values()))
-    assert list(record) == ["a", "b", "c", "mean"]
-    assert list(record.values()) == pytest.approx(aurocs[expected], abs=2e-3)
+    assert list(record) == ["a", "b", "c", "mean", "error"]
+    assert list(record.values()) == pytest.approx([*aurocs[expected], errors[expected]], abs=2e-3)
     assert len({round(values[-1], 4) for values in aurocs.values()}) > 2, "or every choice would do"
 
 

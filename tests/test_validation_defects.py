@@ -131,7 +131,7 @@ def test_aurocs_of_families_against_scikit_learn():
 
 
 def test_the_standard_error_is_that_of_other_draws():
-    """Of 4000 draws of as many pictures from the same populations, and by hand for two good and two defective pictures."""
+    """Of 4000 draws of as many pictures from the same populations, and by hand of two good and two defects."""
     rng = np.random.default_rng(0)
     shift = {"a": 0.8, "b": 2.0}
 

@@ -36,7 +36,8 @@ def normalisation(maps: Parts) -> dict[str, dict[str, float]]:
 
 
 def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, float], dict[str, float]]:
-    """The weight of each part, and the image AUROC of each family of validation defects with their `mean`.
+    """The weight of each part, and the image AUROC of each family of validation defects with their `mean` and its
+    standard `error`.
 
     Of the candidates whose mean is within one standard error of the highest, the first, which is the nearest to equal
     weights (the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984).
@@ -57,10 +58,10 @@ def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, fl
         weights = {name: weights[name] for name in good}
         scores = {family: image_scores(fused(parts, weights), size).numpy() for family, parts in bad.items()}
         found = image_scores(fused(normal, weights), size).numpy()
-        aurocs = family_aurocs(found, scores)
-        candidates.append((weights, aurocs, aurocs["mean"] - standard_error(found, scores)))
-    _, _, least = max(candidates, key=lambda candidate: candidate[1]["mean"])
-    return next((weights, aurocs) for weights, aurocs, _ in candidates if aurocs["mean"] >= least)
+        candidates.append((weights, family_aurocs(found, scores) | {"error": standard_error(found, scores)}))
+    best = max((aurocs for _, aurocs in candidates), key=lambda aurocs: aurocs["mean"])
+    least = best["mean"] - best["error"]
+    return next((weights, aurocs) for weights, aurocs in candidates if aurocs["mean"] >= least)
 
 
 def fused(parts: Parts, weights: dict[str, float]) -> torch.Tensor:

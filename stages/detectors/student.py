@@ -38,7 +38,8 @@ class Student(Detector):
 
     @classmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
-        """Builds the student's start, trains it and keeps what finds more of the validation defects.
+        """Builds the student's start and trains it; the start is kept where it finds more of the validation defects, by
+        more than a standard error.
 
         settings: the sections student and distill as one. The start is the trunk with a PCA of its own features as
         patch embeddings and their memory banks. A pretrained trunk stays as it is unless `train_trunk`: only the mask
@@ -68,9 +69,8 @@ class Student(Detector):
             train_head(body, samples, areas, settings, run)
         trained = cls.build(body, train, val, settings, run)
         validation["trained"] = trained.record["validation"]
-        better = validation["trained"]["mean"] > validation["start"]["mean"]
-        kept = trained if better else start
-        name = "trained" if better else "start"
+        least = validation["start"]["mean"] - validation["trained"]["error"]
+        name, kept = ("trained", trained) if validation["trained"]["mean"] >= least else ("start", start)
         print(f"{run.stage}: of the trained one {validation['trained']['mean']:.3f}; the student is the {name} one")
         record = {"fusion": kept.record["fusion"], "validation": validation | {"kept": name}}
         return cls(kept.network, record, start)
