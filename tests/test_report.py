@@ -11,7 +11,7 @@ from report_project import run
 
 from edge.errors import UserError
 from stages.illustrate.examples import compared
-from stages.report import ablation, charts, costs, figures, summary
+from stages.report import ablation, charts, costs, figures, formatting, summary
 from stages.report.formatting import significant
 
 KEYS = {
@@ -179,7 +179,20 @@ def test_what_a_user_can_cause_is_one_line(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.01234, "0.0123"), (9.1, "9.10"), (123.4, "123"), (12345, "12,300"), (0, "0.00"), (None, "\u2013")],
+    [
+        (0.01234, "0.0123"),
+        (9.1, "9.10"),
+        (123.4, "123"),
+        (999.6, "1,000"),
+        (12345, "12,300"),
+        (0, "0.00"),
+        (None, "\u2013"),
+    ],
 )
 def test_three_significant_digits(value, text):
     assert significant(value) == text
+
+
+def test_what_rounds_up_to_the_next_unit_has_it():
+    assert formatting.count(999_563_264) == "1.00 G" and formatting.size(999_700) == "1.00 MB"
+    assert formatting.count(999_400_000) == "999 M" and formatting.size(999_400) == "999 kB"

@@ -42,7 +42,8 @@ def significant(value, unit: str = "") -> str:
     """Three significant digits without an exponent, e.g. "0.0123", "4.56", "1,230"."""
     if value is None:
         return NONE
-    text = f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{float(f'{value:.3g}'):,.0f}"
+    near = _rounded(value)
+    text = f"{value:#.3g}".rstrip(".") if abs(near) < 1000 else f"{near:,.0f}"
     return (f"{value:.6f}".rstrip("0") if "e" in text else text) + unit
 
 
@@ -50,7 +51,7 @@ def size(value) -> str:
     """Bytes as kB or MB of 1000."""
     if value is None:
         return NONE
-    return significant(value / 1e6, " MB") if value >= 1e6 else significant(value / 1e3, " kB")
+    return significant(value / 1e6, " MB") if _rounded(value) >= 1e6 else significant(value / 1e3, " kB")
 
 
 def count(value) -> str:
@@ -58,9 +59,14 @@ def count(value) -> str:
     if value is None:
         return NONE
     for limit, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= limit:
+        if _rounded(value) >= limit:
             return significant(value / limit, letter)
     return str(value)
+
+
+def _rounded(value) -> float:
+    """To three significant digits, which may carry 999.6 over to 1000."""
+    return float(f"{value:.3g}")
 
 
 def kind(how: str) -> str:
