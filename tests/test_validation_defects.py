@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 from students import pictures
 
 from stages.training.cutpaste import cut_paste
-from stages.training.validation_defects import COUNT, FAMILIES, family_aurocs, standard_error, validation_defects
+from stages.training.validation_defects import COUNT, FAMILIES, family_aurocs, validation_defects
 
 SIZE = 96
 GOOD = pictures(6, SIZE, 1) // 2 + 64  # far from black and white, so that nothing is clipped
@@ -128,20 +128,3 @@ def test_aurocs_of_families_against_scikit_learn():
     }
     assert found == pytest.approx(expected | {"mean": np.mean(list(expected.values()))})
     assert found["d"] == 1 and found["c"] < 0.5
-
-
-def test_the_standard_error_is_that_of_other_draws():
-    """Of 4000 draws of as many pictures from the same populations, and by hand of two good and two defects."""
-    rng = np.random.default_rng(0)
-    shift = {"a": 0.8, "b": 2.0}
-
-    def drawn():
-        return rng.normal(size=25), {name: rng.normal(size=40) + by for name, by in shift.items()}
-
-    means = [family_aurocs(*drawn())["mean"] for _ in range(4000)]
-    errors = [standard_error(*drawn()) for _ in range(400)]
-    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(means), rel=0.04)
-    # of the good ones 0 and 2, 1 and 1/2 of the defects are above; of the defects 1, 3: half and all of the good ones
-    found = standard_error(np.array([0.0, 2.0]), {"a": np.array([1.0, 3.0])})
-    assert found == pytest.approx(np.sqrt(0.125 / 2 + 0.125 / 2))
-    assert standard_error(np.array([0.0]), {"a": np.array([1.0])}) == 0

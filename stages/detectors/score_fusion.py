@@ -11,11 +11,12 @@ import torch.nn.functional as F
 
 from stages.detectors.student_network import PATCH_STRIDE, STRIDE
 from stages.graph.tensors import deviation, diverged
-from stages.training.validation_defects import family_aurocs, standard_error
+from stages.training.validation_defects import family_aurocs
 
 # choices, about evenly spaced, from equal weights outwards; every part always counts
 MASK_WEIGHTS = (0.33, 0.2, 0.5, 0.1, 0.67, 0.8, 0.9)
 DEEP_SHARES = (0.5, 0.25, 0.75)  # of the weight of the distances
+TOLERANCE = 0.02  # of an AUROC on validation defects, which says no more about real ones
 
 Parts = dict[str, torch.Tensor]  # maps [N, 1, h, w] by the name of the part
 
@@ -36,11 +37,9 @@ def normalisation(maps: Parts) -> dict[str, dict[str, float]]:
 
 
 def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, float], dict[str, float]]:
-    """The weight of each part, and the image AUROC of each family of validation defects with their `mean` and its
-    standard `error`.
+    """The weight of each part, and the image AUROC of each family of validation defects with their `mean`.
 
-    Of the candidates whose mean is within one standard error of the highest, the first, which is the nearest to equal
-    weights (the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984).
+    Of the candidates whose mean is within TOLERANCE of the highest, the first, which is the nearest to equal weights.
     good, defects: the parts on good pictures and on each family.
     """
     scale, size = normalisation(good), map_size(good)
@@ -57,10 +56,9 @@ def choose_weights(good: Parts, defects: dict[str, Parts]) -> tuple[dict[str, fl
         weights = {"fine": (1 - mask) * (1 - deep), "deep": (1 - mask) * deep, "mask": mask}
         weights = {name: weights[name] for name in good}
         scores = {family: image_scores(fused(parts, weights), size).numpy() for family, parts in bad.items()}
-        found = image_scores(fused(normal, weights), size).numpy()
-        candidates.append((weights, family_aurocs(found, scores) | {"error": standard_error(found, scores)}))
-    best = max((aurocs for _, aurocs in candidates), key=lambda aurocs: aurocs["mean"])
-    least = best["mean"] - best["error"]
+        aurocs = family_aurocs(image_scores(fused(normal, weights), size).numpy(), scores)
+        candidates.append((weights, aurocs))
+    least = max(aurocs["mean"] for _, aurocs in candidates) - TOLERANCE
     return next((weights, aurocs) for weights, aurocs in candidates if aurocs["mean"] >= least)
 
 

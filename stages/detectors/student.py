@@ -38,8 +38,8 @@ class Student(Detector):
 
     @classmethod
     def fit(cls, train: np.ndarray, val: np.ndarray, settings: Any, run: Run) -> Self:
-        """Builds the student's start and trains it; the start is kept where it finds more of the validation defects, by
-        more than a standard error.
+        """Builds the student's start and trains it; the start is kept where it finds clearly more of the validation
+        defects.
 
         settings: the sections student and distill as one. The start is the trunk with a PCA of its own features as
         patch embeddings and their memory banks. A pretrained trunk stays as it is unless `train_trunk`: only the mask
@@ -69,7 +69,7 @@ class Student(Detector):
             train_head(body, samples, areas, settings, run)
         trained = cls.build(body, train, val, settings, run)
         validation["trained"] = trained.record["validation"]
-        least = validation["start"]["mean"] - validation["trained"]["error"]
+        least = validation["start"]["mean"] - score_fusion.TOLERANCE
         name, kept = ("trained", trained) if validation["trained"]["mean"] >= least else ("start", start)
         print(f"{run.stage}: of the trained one {validation['trained']['mean']:.3f}; the student is the {name} one")
         record = {"fusion": kept.record["fusion"], "validation": validation | {"kept": name}}

@@ -5,8 +5,7 @@ did (docs/compression.md): better than CutPaste alone on two of three sets, no b
 function in FAMILIES. All ranges are choices.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -108,18 +107,3 @@ def family_aurocs(good: np.ndarray, defects: dict[str, np.ndarray]) -> dict[str,
         labels = np.arange(len(good) + len(scores)) >= len(good)
         aurocs[name] = image_auroc(labels, np.concatenate([good, scores]))
     return aurocs | {"mean": float(np.mean(list(aurocs.values())))}
-
-
-def standard_error(good: np.ndarray, defects: Mapping[str, np.ndarray]) -> float:
-    """The standard error of the mean AUROC of the families (DeLong et al., Biometrics, 1988), whose good pictures are
-    the same: what another draw of good and defective pictures would change."""
-    above = [(scores[:, None] > good) + 0.5 * (scores[:, None] == good) for scores in defects.values()]
-    of_good = np.mean([one.mean(0) for one in above], 0)  # the share of defects above each good picture
-    variance = _variance(of_good) / len(good)
-    variance += sum(_variance(one.mean(1)) / len(one) for one in above) / len(above) ** 2
-    return math.sqrt(variance)
-
-
-def _variance(values: np.ndarray) -> float:
-    """That of the population which the values are a sample of; 0 of one value, which says nothing of it."""
-    return float(values.var(ddof=1)) if len(values) > 1 else 0.0
