@@ -1,7 +1,7 @@
 """A network as a list of nodes: pruning, quantization and the check of the exported file need no tracing."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from stages.common import manifest
 from stages.graph.node import Node
 from stages.graph.operations import KINDS
 
-__all__ = ["Network", "Node", "cost", "nodes_channels", "states"]
+__all__ = ["Network", "Node", "cost", "costs", "nodes_channels", "states"]
 
 
 def _channels(nodes: Sequence[Node], channels: int) -> dict[str, int]:
@@ -46,17 +46,23 @@ def nodes_channels(nodes: Sequence[Node], name: str, channels: int = 3) -> int:
     return _channels(nodes, channels)[name]
 
 
-def cost(nodes: Sequence[Node], height: int, width: int, channels: int = 3) -> dict[str, int]:
-    """`params` and `macs` (multiply-accumulates for one picture) of the network with folded batch norm."""
-    depth, sizes, total = _channels(nodes, channels), {"input": (height, width)}, [0, 0]
+def costs(nodes: Sequence[Node], height: int, width: int, channels: int = 3) -> Iterator[tuple[Node, int, int, int]]:
+    """Every node with its parameters, its multiply-accumulates for one picture and the values of its output, with
+    folded batch norm."""
+    depth, sizes = _channels(nodes, channels), {"input": (height, width)}
     for node in nodes:
         kind, given = KINDS[node.kind], {sizes[name] for name in node.inputs}
         if len(given) > 1:
             raise UserError(f"layer {node.name}: its inputs have different sizes {sorted(given)} (height, width)")
-        sizes[node.name] = kind.size(node, *given.pop())
-        found = kind.cost(node, [depth[name] for name in node.inputs], *sizes[node.name])
-        total = [before + more for before, more in zip(total, found, strict=True)]
-    return dict(zip(("params", "macs"), total, strict=True))
+        sizes[node.name] = rows, columns = kind.size(node, *given.pop())
+        params, macs = kind.cost(node, [depth[name] for name in node.inputs], rows, columns)
+        yield node, params, macs, depth[node.name] * rows * columns
+
+
+def cost(nodes: Sequence[Node], height: int, width: int, channels: int = 3) -> dict[str, int]:
+    """`params` and `macs` (multiply-accumulates for one picture) of the network with folded batch norm."""
+    found = list(costs(nodes, height, width, channels))
+    return {"params": sum(params for _, params, _, _ in found), "macs": sum(macs for _, _, macs, _ in found)}
 
 
 class Network(nn.Module):
