@@ -15,9 +15,12 @@ from transformers import MobileNetV2Config, MobileNetV2Model, ResNetConfig, ResN
 
 from edge.errors import UserError
 from stages.detectors import first_layer
+from stages.detectors.base import Run
+from stages.detectors.student import Student
 from stages.detectors.student_init import new_student, pretrained
 from stages.detectors.student_network import taps
 from stages.detectors.trunks import DEEP, FINE, STEM, load, mobilenet_v2, trunk_nodes
+from stages.graph.network import nodes_channels
 
 torch.set_num_threads(1)
 LITE0 = [  # expand, channels, stride, kernel, blocks: table 1 of Tan & Le, ICML 2019, without its further columns
@@ -188,6 +191,18 @@ def test_a_student_starts_with_the_features_of_its_trunk(tiny, width):
     for source, place in (("fine", (2, 1)), ("deep", (4, 0))):
         features = found[taps(student)[source]][:, : TINY[place[0]][1]]
         assert relative(features, wanted[place]) < 2e-3, source
+
+
+def test_a_trunk_that_is_not_trained_gets_no_channels_that_do_nothing(tiny):
+    """Above width 1 the head and the banks grow alone."""
+    settings, _ = Student.example()
+    settings.init, settings.width, settings.epochs = str(tiny), 1.5, 0
+    samples = (smooth(6, 64) * 255).byte().permute(0, 2, 3, 1).numpy()
+    for train_trunk, channels in ((False, 16), (True, 24)):
+        settings.train_trunk = train_trunk
+        network = Student.fit(samples, samples, settings, Run(0, "distill", lambda *_, **__: None, None)).network
+        found = [nodes_channels(network.nodes, name) for name in (taps(network)["fine"], "bank_deep")]
+        assert found == [channels, 96], train_trunk
 
 
 def test_a_narrower_student_starts_from_it(tiny):

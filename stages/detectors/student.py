@@ -13,7 +13,7 @@ from stages.common.progress import track
 from stages.detectors import memory_bank, score_fusion
 from stages.detectors.base import MAP, Detector, Export, Run, check_samples
 from stages.detectors.memory_bank import without_mask
-from stages.detectors.student_init import new_student, project
+from stages.detectors.student_init import new_student, project, widest_trunk
 from stages.detectors.student_network import SOURCES, STRIDE
 from stages.detectors.student_training import train_all, train_head, train_narrow
 from stages.graph.batchnorm import fold
@@ -50,7 +50,8 @@ class Student(Detector):
         check_samples(train, "train", 2)
         check_samples(val, "val", 2)
         images = to_tensor(train[evenly(range(len(train)), CALIBRATION)])
-        body = new_student(settings.init, settings.width, images)
+        widest = widest_trunk(settings.init, settings.train_trunk)
+        body = new_student(settings.init, settings.width, images, widest)
         project(body, train)
         start = cls.build(without_mask(body), train, val, settings, run)
         validation = {"start": start.record["validation"]}

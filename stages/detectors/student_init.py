@@ -1,5 +1,7 @@
 """The student's initial weights: random, or a pretrained trunk made narrower or wider; patch embeddings by PCA."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -17,16 +19,16 @@ from stages.training.targets import PCA_PICTURES, principal_components
 NARROWING = 24  # pictures that a narrower trunk is fitted on: a choice, bounds time and memory
 
 
-def new_student(init: str, width: float, images: torch.Tensor) -> Network:
+def new_student(init: str, width: float, images: torch.Tensor, widest: float = math.inf) -> Network:
     """A student without memory banks; with a pretrained `init` its trunk computes the pretrained features as well as
-    its width allows.
+    its width allows, which is `widest` at most.
 
     images: float [N, C, S, S] in 0..1, training samples on which batch norm is calibrated. Of grey frames a pretrained
     first layer sees the last one, and changes (first_layer.py). UserError for an `init` that can't be loaded.
     """
     channels = images.shape[1]
     stages, layers = found(init)
-    student = Network(architecture(stages, width), channels)
+    student = Network(architecture(stages, width, widest), channels)
     set_pooling(student)
     if layers is None:
         recalibrate(student, images)
@@ -36,6 +38,11 @@ def new_student(init: str, width: float, images: torch.Tensor) -> Network:
         trunk = narrow(trunk, trunk_nodes(stages, width)[0], images[:NARROWING])
     transplant(trunk, student)
     return student.eval()
+
+
+def widest_trunk(init: str, train_trunk: bool) -> float:
+    """The largest width of a trunk: channels beyond those of a pretrained one are only of use where it is trained."""
+    return math.inf if init == "scratch" or train_trunk else 1.0
 
 
 def found(init: str) -> tuple[list[Stage], Layers | None]:

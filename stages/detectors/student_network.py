@@ -5,6 +5,7 @@ of its own: fine features (stride 8) know small and pale defects, deep ones (str
 in one bank, one hid what the other knew.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,12 +20,12 @@ NECK = 88  # channels of the neck at width 1: a choice
 SOURCES = ("fine", "deep")  # of patch embeddings
 
 
-def architecture(stages: Sequence[Stage], width: float) -> list[Node]:
+def architecture(stages: Sequence[Stage], width: float, widest: float = math.inf) -> list[Node]:
     """The nodes of a student without memory banks; its outputs are `mask`, `embed_fine` and `embed_deep`.
 
-    width scales the channels. The neck joins fine and deep features.
+    width scales the channels, those of the trunk up to `widest`. The neck joins fine and deep features.
     """
-    trunk, taps = trunk_nodes(stages, width)
+    trunk, taps = trunk_nodes(stages, min(width, widest))
     fine, deep, neck = taps[FINE], taps[DEEP], make_divisible(NECK * width)
     nodes = [
         *trunk,

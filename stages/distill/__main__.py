@@ -12,7 +12,7 @@ from stages.detectors.memory_bank import part, without_banks
 from stages.detectors.quantized_student import QuantizedStudent
 from stages.detectors.registry import load
 from stages.detectors.student import Student
-from stages.detectors.student_init import found
+from stages.detectors.student_init import found, widest_trunk
 from stages.detectors.student_network import SOURCES, architecture
 from stages.distill import examples
 from stages.graph.network import Network
@@ -50,7 +50,8 @@ def check_pruning(params) -> None:
     """
     ratio = validate(read_yaml("params.yaml")).compress.prune_ratio
     channels, spec = 3 if params.input.color == "rgb" else params.input.frames, params.input.geometry
-    whole = Network(architecture(found(params.student.init)[0], params.student.width), channels)
+    init, widest = params.student.init, widest_trunk(params.student.init, params.distill.train_trunk)
+    whole = Network(architecture(found(init)[0], params.student.width, widest), channels)
     embedded = {f"embed_{source}" for source in SOURCES}
     for kept in (whole, part(whole, {"mask"}), part(whole, embedded)):  # trained, a mask alone, or what it starts as
         check_prune_ratio(ratio, list(kept.nodes), (spec.height, spec.width), channels)
