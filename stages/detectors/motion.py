@@ -55,7 +55,7 @@ class MotionExtractor(joined.Balanced):
 
     def __init__(
         self,
-        appearance: FeatureExtractor,
+        appearance: FeatureExtractor | joined.JoinedExtractor,
         method: str,
         lag: int,
         balance: tuple[float, float] = (1.0, 1.0),
@@ -87,7 +87,7 @@ def check(method: str, lag: int, frames: int) -> None:
 
 def load(folder: Path) -> FeatureExtractor | joined.Balanced:
     """The extractor in an artifact folder, with or without motion."""
-    appearance = FeatureExtractor.load(folder)
+    appearance = joined.load(folder)
     if not (folder / "motion.json").exists():
         return appearance
     saved = json.loads((folder / "motion.json").read_text())
