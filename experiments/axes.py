@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.errors import UserError
-from experiments.records import flat
+from experiments.records import as_text, flat
 from stages.common import params
 from stages.common.yamlfile import parse
 
@@ -30,7 +30,7 @@ class Unit:
     @property
     def label(self) -> str:
         """What was changed besides the seed."""
-        return ", ".join(f"{key} = {value}" for key, value in self.changes if key != SEED) or "default"
+        return ", ".join(f"{key} = {as_text(value)}" for key, value in self.changes if key != SEED) or "default"
 
     @property
     def name(self) -> str:

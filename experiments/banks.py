@@ -24,7 +24,7 @@ from stages.detectors.coreset import greedy_coreset, nearest, random_projection
 from stages.detectors.patchcore import PatchCore
 from stages.detectors.registry import load
 from stages.graph.tensors import flatten_patches, to_tensor
-from stages.report.formatting import size
+from stages.report.formatting import base_names, size
 from stages.training.torch_setup import prepare
 
 DATA, TEACHER, OUT = Path("data"), Path("artifacts/teacher"), Path("reports/banks.json")
@@ -109,7 +109,8 @@ def run(arguments) -> None:
         smooth=chosen.compile.smooth,
     )
     rows = measure(teacher, train, test, labels, sorted(set(arguments.ratio)), settings)
-    found = {"images": len(test), "backbone": Path(chosen.teacher.backbone).name, "dimensions": teacher.bank.shape[1]}
+    networks = " and ".join(base_names(chosen.teacher.backbone))
+    found = {"images": len(test), "backbone": networks, "dimensions": teacher.bank.shape[1]}
     atomic.write_json(arguments.output, {**found, "seed": chosen.seed, "rows": rows, "code": provenance.current()})
     bank_table.draw(rows, arguments.output.with_suffix(".png"))
     print(f"wrote {arguments.output} and {arguments.output.with_suffix('.png')}")

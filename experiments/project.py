@@ -43,7 +43,9 @@ def params_of(commit: str) -> dict:
 def check_paths(tree: dict, units: list[Unit], commit: str) -> None:
     """UserError where a setting names a file or folder that lies here but that a clean clone would not have."""
     values = [flat(tree)] + [dict(unit.changes) for unit in units]
-    named = dict.fromkeys((key, value) for part in values for key, value in part.items() if isinstance(value, str))
+    held = [(key, value) for part in values for key, value in part.items()]
+    each = [(key, one) for key, value in held for one in (value if isinstance(value, list) else [value])]
+    named = dict.fromkeys((key, one) for key, one in each if isinstance(one, str))
     sources = {part.get("data.source") for part in values}
     if sources & {"folder", "clips"} and flat(tree).get("data.path") is None:
         named["data.path", "data/raw"] = None

@@ -28,7 +28,12 @@ def label(settings: dict, base: dict) -> str:
     changed = [
         key for key in sorted(mine.keys() | others.keys()) if key != PICTURES and mine.get(key) != others.get(key)
     ]
-    return ", ".join(f"{key} = {mine.get(key)}" for key in changed) or DEFAULT
+    return ", ".join(f"{key} = {as_text(mine.get(key))}" for key in changed) or DEFAULT
+
+
+def as_text(value: Any) -> str:
+    """A value as a label has it: a list of names without quotes."""
+    return f"[{', '.join(map(as_text, value))}]" if isinstance(value, list) else str(value)
 
 
 def base_settings(folder: Path) -> dict:

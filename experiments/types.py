@@ -12,7 +12,7 @@ from experiments import provenance
 from stages.common import atomic, params
 from stages.report import defects
 from stages.report.defects import PLACES
-from stages.report.formatting import NONE, markdown_list, markdown_table, score
+from stages.report.formatting import NONE, base_names, markdown_list, markdown_table, score
 from stages.report.summary import read_json
 
 OUT = Path("reports/defects.json")
@@ -28,7 +28,7 @@ def record(folders: list[Path]) -> dict:
         found = read_json(folder / "artifacts/defects/result.json")
         if not found.get("variant"):
             raise UserError(f"{folder}: told no types; set defects.variant")
-        weights, teacher = (Path(name).name for name in (settings.student.init, settings.teacher.backbone))
+        (weights,), teacher = base_names(settings.student.init), " and ".join(base_names(settings.teacher.backbone))
         sides = settings.input.model_dump(include={"size", "height", "width"})
         about: dict = {"source": settings.data.source, "input": sides}
         about |= {"student": {**settings.student.model_dump(), "init": weights}, "teacher": teacher}

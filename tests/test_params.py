@@ -141,7 +141,7 @@ def without_limits(schema: dict, node: dict, path: str = "") -> list[str]:
     if "$ref" in node:
         return without_limits(schema, schema["$defs"][node["$ref"].rpartition("/")[2]], path)
     found = []
-    for kind in ("anyOf", "allOf"):
+    for kind in ("anyOf", "allOf", "oneOf"):
         for i, part in enumerate(node.get(kind, [])):
             found += without_limits(schema, part, f"{path}|{i}")
     for name, part in node.get("properties", {}).items():
@@ -186,6 +186,16 @@ def test_whatever_a_key_holds_the_line_is_short(key, value):
         ("teacher.layers", [0, -1], "teacher.layers.1 = -1", "greater than or equal to 0"),
         ("teacher.layers", [], "teacher.layers = []", "at least 1 item"),
         ("teacher.layers", [0, 1, 2, 3, 4], "teacher.layers = [0, 1, 2, 3, 4]", "at most 4 items"),
+        ("teacher.backbone", [], "teacher.backbone = []", "at least 2 items"),
+        ("teacher.backbone", ["a/b"], "teacher.backbone = ['a/b']", "at least 2 items"),
+        ("teacher.backbone", list("abcde"), "teacher.backbone = ['a', 'b', 'c', 'd', 'e']", "at most 4 items"),
+        ("teacher.backbone", ["a/b", 5], "teacher.backbone.1 = 5", "a valid string"),
+        ("teacher.backbone", ["a/b", "simclr"], "teacher.backbone = ['a/b', 'simclr']", "simclr, which is trained"),
+        ("teacher.backbone", ["a/b", "c/d"], "teacher.layers = [0, 1]", "2 backbones take 2 lists, such as"),
+        ("teacher.layers", [[0, 1]], "teacher.layers = [[0, 1]]", "one backbone takes one list, such as [2, 3]"),
+        ("teacher.layers", [[0], 1], "teacher.layers.1 = 1", "a valid list"),
+        ("teacher.layers", [[0], []], "teacher.layers.1 = []", "at least 1 item"),
+        ("teacher.layers", [[0], [-1]], "teacher.layers.1.0 = -1", "greater than or equal to 0"),
         ("benchmark.threads", [1, "two"], "benchmark.threads.1 = 'two'", "a valid integer"),
         ("variants", {}, "variants = {}", "at least 1 item"),
         ("variants", {"Big One": TREE["variants"]["pruned-fp32"]}, "variants.Big One = 'Big One'", "match pattern"),
@@ -194,6 +204,15 @@ def test_whatever_a_key_holds_the_line_is_short(key, value):
 def test_a_wrong_member_is_named(key, value, culprit, allowed):
     message = refusal(changed({key: value}))
     assert message.startswith(f"params.yaml: {culprit}: ") and allowed in message
+
+
+@pytest.mark.parametrize("layers", [[[3, 5]], [[1], [2], [3]], [3, 5]])
+def test_every_backbone_of_a_join_has_a_list_of_layers(layers):
+    join = {"teacher.backbone": ["a/b", "c/d"]}
+    message = refusal(changed(join | {"teacher.layers": layers}))
+    assert message == (f"params.yaml: teacher.layers = {layers}: 2 backbones take 2 lists, such as [[3, 5], [2, 3]]")
+    found = params.validate(changed(join | {"teacher.layers": [[3, 5], [2]]})).teacher
+    assert found.backbone == ["a/b", "c/d"] and found.layers == [[3, 5], [2]]
 
 
 @pytest.mark.parametrize("key", ["seeds", "teacher.bakbone", "data.synthetic.sise", "variants.student-int8.bits"])

@@ -11,6 +11,7 @@ import yaml
 from report_project import run
 
 from edge.errors import UserError
+from experiments import records
 from stages.common import params, schema
 from stages.report import ablation
 
@@ -146,6 +147,18 @@ def test_networks_are_told_apart_by_name_not_by_where_they_lie(inside):
         found.append(ablation.settings(params.validate(tree | changed), EVALS))
     assert found[0] == found[1] and "/" not in json.dumps(found)
     assert found[0]["teacher"] != found[2]["teacher"] and found[0]["student"] != found[2]["student"]
+
+
+def test_of_joined_networks_each_is_told_by_its_name(inside):
+    tree = yaml.safe_load((report_project.ROOT / "params.yaml").read_text())
+    found = []
+    for backbone in (["/x/mobilenet_v2_1.0_224", "/x/resnet-18"], ["google/mobilenet_v2_1.0_224", "y/resnet-18"]):
+        join = {**tree["teacher"], "backbone": backbone, "layers": [[3, 5], [2, 3]]}
+        found.append(ablation.settings(params.validate(tree | {"teacher": join}), EVALS))
+    assert found[0] == found[1] and found[0]["teacher"]["backbone"] == ["mobilenet-v2-1.0-224", "resnet-18"]
+    plain = ablation.settings(params.validate(tree), EVALS)
+    wanted = "teacher.backbone = [mobilenet-v2-1.0-224, resnet-18], teacher.layers = [[3, 5], [2, 3]]"
+    assert records.label(found[0], plain) == wanted
 
 
 ONE_TILE = {"height": None, "width": None, "fit": "stretch", "tiles": {"rows": 1, "columns": 1, "overlap": 32}}

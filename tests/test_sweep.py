@@ -78,6 +78,12 @@ def test_texts_reach_dvc_as_they_are(value):
         assert plain == one
 
 
+def test_joined_networks_are_one_value_of_an_axis():
+    found = units("teacher.backbone=[a/b,c/d]", "teacher.layers=[[3,5],[2]],[[4],[1]]")
+    assert found[0].label == "teacher.backbone = [a/b, c/d], teacher.layers = [[3, 5], [2]]" and len(found) == 2
+    assert found[0].overrides == ["teacher.backbone=['a/b','c/d']", "teacher.layers=[[3,5],[2]]"]
+
+
 def test_the_next_value_is_in_the_middle_of_the_widest_gap_of_the_front():
     def proposed(chosen, fronts):
         found = axes.units(chosen, TREE, 200)
@@ -190,6 +196,9 @@ def test_what_a_clean_clone_would_not_have_is_refused(toy_project, monkeypatch):
     weights = Path("weights/net")
     weights.mkdir(parents=True)
     (weights / "config.json").touch()
+    join = {"teacher.backbone": [[str(weights.resolve()), "weights/net"]], "teacher.layers": [[[0], [1]]]}
+    with pytest.raises(UserError, match=r"teacher.backbone: weights/net is not in the commit"):
+        project.check_paths(TREE, axes.units(join, TREE, 9), commit)
     mine = axes.units({"teacher.backbone": ["weights/net"]}, TREE, 9)
     with pytest.raises(UserError, match=r"teacher.backbone: weights/net is not in the commit.*absolute path"):
         project.check_paths(TREE, mine, commit)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from edge.geometry import FITS, Geometry
 from edge.tiling import Tiles as Grid
+from stages.common.joins import Backbone, Layers, check_layers
 from stages.common.limits import (
     Choices,
     Count,
@@ -154,13 +155,18 @@ class Views(Section):
 class Features(Section):
     """Where a detector's features come from."""
 
-    backbone: Location
-    layers: Annotated[list[Annotated[int, Field(ge=0, le=1000)]], Field(min_length=1, max_length=4)]
+    backbone: Backbone
+    layers: Layers
     scales: Annotated[list[Annotated[float, Field(ge=0.5, le=4)]], Field(min_length=1, max_length=4)]
     simclr_steps: Annotated[int, Field(ge=0, le=1_000_000)]
     simclr_batch: Annotated[int, Field(ge=2, le=4096)]
     simclr_temperature: Annotated[float, Field(ge=0.001, le=100)] = 0.1  # the paper's for ImageNet
     simclr_views: Views = Views()
+
+    @field_validator("layers")
+    @classmethod
+    def each_network_has_some(cls, value, info):
+        return check_layers(value, info.data.get("backbone"))
 
 
 class Teacher(Features):

@@ -22,6 +22,8 @@ MOST = 100_000  # keys and values, those behind aliases counted at each place
 LONGEST_NUMBER = 100  # characters
 LONGEST = 300  # characters; a message does not repeat a longer wrong value
 SHOWN = 20  # wrong keys in one message
+ONE, SEVERAL = "[one]", "[several]"  # the tags of what a key holds, where it takes both
+UNSAID = ("[key]", ONE, SEVERAL)  # parts of a key's place that nobody wrote
 MISSING = "run from the folder that holds dvc.yaml"
 
 
@@ -105,7 +107,7 @@ def check(model: type[T], tree: object, where: str) -> T:
 
 
 def _explain(error: ErrorDetails) -> str:
-    parts = [str(part) for part in error["loc"] if part != "[key]"]
+    parts = [str(part) for part in error["loc"] if part not in UNSAID]
     key = ".".join(short(part) if part.isprintable() else short(repr(part)) for part in parts) or "the file"
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or correct its name"

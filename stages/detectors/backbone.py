@@ -144,6 +144,11 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         self.backbone, self.normalisation, self.scales = backbone, normalisation, list(scales)
 
+    @classmethod
+    def pretrained(cls, name: str, layers: list[int], scales: Sequence[float]) -> "FeatureExtractor":
+        """A network by its name or folder, with the normalisation that it expects."""
+        return cls(pretrained(name, layers), normalisation(name), scales).eval()
+
     def at_scale(self, images: torch.Tensor, scale: float) -> list[torch.Tensor]:
         """The feature maps of one scale, finest first."""
         if scale != 1:
@@ -153,23 +158,23 @@ class FeatureExtractor(nn.Module):
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         return [features for scale in self.scales for features in self.at_scale(images, scale)]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, name: str = "backbone") -> None:
         """Writes config and weights, so that later stages need neither the hub nor the folder it came from."""
         config = self.backbone.config.to_dict()
         for volatile in ("_name_or_path", "transformers_version", "architectures"):
             config.pop(volatile, None)
         config |= {"out_features": None, "out_indices": list(self.backbone.config.out_indices)}
         saved = {"config": config, "normalisation": self.normalisation, "scales": self.scales}
-        (folder / "backbone.json").write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n")
-        save_file({k: v.contiguous() for k, v in self.backbone.state_dict().items()}, folder / "backbone.safetensors")
+        (folder / f"{name}.json").write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n")
+        save_file({k: v.contiguous() for k, v in self.backbone.state_dict().items()}, folder / f"{name}.safetensors")
 
     @classmethod
-    def load(cls, folder: Path) -> "FeatureExtractor":
-        saved = json.loads((folder / "backbone.json").read_text())
+    def load(cls, folder: Path, name: str = "backbone") -> "FeatureExtractor":
+        saved = json.loads((folder / f"{name}.json").read_text())
         config = saved["config"]
         layers = config.pop("out_indices")
         kind = config.pop("model_type")
         config = TrunkConfig(**config) if kind == TrunkConfig.model_type else AutoConfig.for_model(kind, **config)
         backbone = build(config, layers)
-        backbone.load_state_dict(load_file(folder / "backbone.safetensors"))
+        backbone.load_state_dict(load_file(folder / f"{name}.safetensors"))
         return cls(backbone, saved["normalisation"], saved["scales"]).eval()

@@ -14,6 +14,7 @@ from torch import nn
 from edge.errors import UserError
 from stages.common.progress import track
 from stages.common.schema import Features
+from stages.detectors import joined
 from stages.detectors.backbone import FeatureExtractor
 from stages.detectors.base import MAP, Detector, Export, Run, check_samples
 from stages.detectors.patchcore import SIMCLR, feature_extractor, patch_embeddings
@@ -90,7 +91,7 @@ class Padim(Detector, nn.Module):
 
     @classmethod
     def read(cls, folder: Path, settings: dict) -> Self:
-        return cls(FeatureExtractor.load(folder), **load_file(folder / "gaussian.safetensors")).eval()
+        return cls(joined.load(folder), **load_file(folder / "gaussian.safetensors")).eval()
 
     def export(self) -> Export:
         return Export(self.eval(), {"map": MAP})

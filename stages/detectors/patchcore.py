@@ -14,9 +14,10 @@ from edge.errors import UserError
 from stages.common import schema
 from stages.common.progress import track
 from stages.detectors import motion
-from stages.detectors.backbone import FeatureExtractor, build, normalisation, pretrained, small_resnet_config
+from stages.detectors.backbone import FeatureExtractor, build, small_resnet_config
 from stages.detectors.base import MAP, SCORE, Detector, Export, Run, check_samples
 from stages.detectors.coreset import StreamedCoreset, greedy_coreset, projection, random_projection
+from stages.detectors.joined import Balanced, JoinedExtractor
 from stages.graph.tensors import to_tensor
 from stages.training import simclr
 
@@ -54,7 +55,7 @@ class PatchCore(Detector, nn.Module):
 
     def __init__(
         self,
-        extractor: FeatureExtractor | motion.MotionExtractor,
+        extractor: FeatureExtractor | Balanced,
         bank: torch.Tensor,
         pool: int,
         score: str,
@@ -157,7 +158,7 @@ class FirstOutput(nn.Module):
         return self.module(images)[0]
 
 
-def feature_extractor(settings, train: np.ndarray, run: Run) -> FeatureExtractor | motion.MotionExtractor:
+def feature_extractor(settings, train: np.ndarray, run: Run) -> FeatureExtractor | Balanced:
     """What computes feature maps: the backbone that params name, on the last frame where motion is beside it."""
     method = getattr(settings, "motion", "none")
     if method == "none":
@@ -169,11 +170,13 @@ def feature_extractor(settings, train: np.ndarray, run: Run) -> FeatureExtractor
     return extractor
 
 
-def backbone(settings, train: np.ndarray, run: Run) -> FeatureExtractor:
-    """The frozen backbone that params name, pretrained or trained here on crops of the good samples (SimCLR)."""
+def backbone(settings, train: np.ndarray, run: Run) -> FeatureExtractor | JoinedExtractor:
+    """The frozen backbone that params name: one pretrained network, several that are joined, or one trained here on
+    crops of the good samples (SimCLR)."""
+    if isinstance(settings.backbone, list):
+        return JoinedExtractor.pretrained(settings.backbone, settings.layers, settings.scales, train)
     if settings.backbone != "simclr":
-        network = pretrained(settings.backbone, settings.layers)
-        return FeatureExtractor(network, normalisation(settings.backbone), settings.scales).eval()
+        return FeatureExtractor.pretrained(settings.backbone, settings.layers, settings.scales)
     network = build(small_resnet_config(train.shape[3]), settings.layers)
     extractor = FeatureExtractor(network, "local_contrast", settings.scales)
     simclr.train(

@@ -6,7 +6,7 @@ from statistics import mean
 from edge.errors import UserError
 from stages.common.schema import Schema, Section
 from stages.report import resolution
-from stages.report.formatting import code, count, mean_and_deviation, significant, size
+from stages.report.formatting import base_names, code, count, mean_and_deviation, significant, size
 from stages.report.summary import read_json
 
 PUBLISHED = Path("reports/published")
@@ -26,7 +26,9 @@ def settings(params, evals: dict) -> dict:
     sections = ("input", "teacher", "student", "distill", "compress", "compile", "evaluate")
     found = {section: getattr(params, section).model_dump(exclude_defaults=True) for section in sections}
     for section, key in (("teacher", "backbone"), ("student", "init")):
-        found[section][key] = Path(found[section][key]).name.replace("_", "-")
+        named = found[section][key]
+        names = [name.replace("_", "-") for name in base_names(named)]
+        found[section][key] = names if isinstance(named, list) else names[0]
     for key in ("fidelity", "edgetpu_compiler", "false_alarm_rate", "threshold", "embedding"):  # decide no AUROC
         found["compile"].pop(key, None)
     data = params.data.model_dump(exclude_defaults=True)

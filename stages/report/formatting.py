@@ -1,6 +1,7 @@
 """Figures as text: three significant digits, units, an en dash for what is unknown; and tables in Markdown."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import mean, stdev
 
 NONE = "\u2013"  # an en dash
@@ -23,6 +24,11 @@ TEXT_COLUMNS = (
     "Trained on",
     "ConvLSTM",
 )  # aligned to the left
+
+
+def base_names(networks: str | list[str]) -> list[str]:
+    """The name of a network, or of each of several, wherever they were loaded from."""
+    return [Path(name).name for name in ([networks] if isinstance(networks, str) else networks)]
 
 
 def score(value) -> str:
