@@ -71,8 +71,8 @@ def test_the_embedding_that_training_begins_with_is_least_squares(init):
 def test_fit_trains_the_trunk_of_a_narrower_one_alone(init, monkeypatch, width, trained):
     seen: list = []
     monkeypatch.setattr(student, "train_narrow", lambda body, wide, *_: seen.append((body, wide)))
-    settings = {"init": init, "width": width, "bank": 64, "train_trunk": False, "images": 16, "epochs": 1, "batch": 8}
-    settings |= {"lr": 0.002, "feature_weight": 1.0, "mask_weight": 0.3}
+    settings = {"init": init, "width": width, "bank": 64, "poses": "none", "train_trunk": False}
+    settings |= {"images": 16, "epochs": 1, "batch": 8, "lr": 0.002, "feature_weight": 1.0, "mask_weight": 0.3}
     run = Run(0, "distill", lambda *_, **__: None)
     student.Student.fit(TRAIN, pictures(9, 64, 2), SimpleNamespace(**settings), run)
     assert bool(seen) == trained

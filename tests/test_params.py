@@ -79,6 +79,7 @@ REFUSED = [  # key, value, what the message has to say is allowed
     ("data.val_fraction", 1.5, "less than 1"),
     ("data.val_fraction", 0.0, "greater than 0"),
     ("student.width", 0.01, "greater than or equal to 0.1"),
+    ("student.poses", "all", "'shown' or 'none'"),
     ("student.width", 5, "less than or equal to 4"),
     ("input.size", 16, "greater than or equal to 32"),
     ("input.size", 100, "a multiple of 16"),

@@ -168,6 +168,7 @@ CLIPS = {"train": 8, "test_good": 2, "test_per_anomaly": 3, "frames": 48}
 AT_DEFAULT = {"input": PICTURE, "data": {"group": None, "split": "unsupervised", "synthetic_clips": CLIPS}}
 AT_DEFAULT |= {"distill": {"train_trunk": True}, "evaluate": {"resolution": "model", "frames_per_second": 25.0}}
 AT_DEFAULT |= {"teacher": {"motion": "none", "motion_lag": 2, "simclr_temperature": 0.1, "simclr_views": VIEWS}}
+AT_DEFAULT |= {"student": {"poses": "none"}}
 NO_ACCURACY = {"compile": {"threshold": "quantile", "embedding": 0}, "report": {"latency_budget_ms": None}}
 NO_ACCURACY |= {"defects": schema.Defects().model_dump()}  # what decides none
 

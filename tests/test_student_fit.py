@@ -25,8 +25,8 @@ from stages.training.validation_defects import FAMILIES, validation_defects
 
 torch.set_num_threads(1)
 TRAIN, VAL = pictures(10, 64, 1), pictures(9, 64, 2)
-SETTINGS = {"width": 0.25, "bank": 64, "train_trunk": False, "images": 16, "epochs": 1, "batch": 8, "lr": 0.002}
-SETTINGS |= {"feature_weight": 1.0, "mask_weight": 0.3}
+SETTINGS = {"width": 0.25, "bank": 64, "poses": "none", "train_trunk": False, "images": 16, "epochs": 1}
+SETTINGS |= {"batch": 8, "lr": 0.002, "feature_weight": 1.0, "mask_weight": 0.3}
 
 
 @pytest.fixture(autouse=True)

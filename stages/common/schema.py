@@ -190,6 +190,7 @@ class Student(Section):
     init: Location
     width: Annotated[float, Field(ge=0.1, le=4)]
     bank: Annotated[int, Field(ge=8, le=65536)]
+    poses: Literal["shown", "none"] = "none"
 
 
 class Distill(Section):

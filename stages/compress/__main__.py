@@ -28,6 +28,7 @@ def compress(params) -> None:
     with curves("compress") as log:
         run = Run(params.seed, "compress", log, student)
         imitation = Imitation(train, val, settings, run)
+        train = imitation.train
         check_prune_ratio(settings.prune_ratio, imitation.body.nodes, train.shape[1:3], train.shape[3])
 
         def int8(body, label):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from edge.errors import UserError
 from stages.common.progress import track
-from stages.detectors import memory_bank
+from stages.detectors import memory_bank, poses
 from stages.detectors.base import Run, check_samples
 from stages.detectors.student import Student
 from stages.graph.batchnorm import fold
@@ -28,8 +28,9 @@ class Imitation:
     """Trains pruned and quantized forms of the student `run.source`.
 
     Targets are the student's mask and patch embeddings on good pictures, half of them with a synthetic defect. Each
-    trained form then gets a memory bank of its own embeddings. settings: the section compress, and `images` and `batch`
-    of distill. UserError where the source is no student.
+    trained form then gets a memory bank of its own embeddings of `train`: the pictures that the student learned from,
+    their copies in other poses included. settings: the section compress, and `images` and `batch` of distill. UserError
+    where the source is no student.
     """
 
     def __init__(self, train: np.ndarray, val: np.ndarray, settings: Any, run: Run):
@@ -37,7 +38,8 @@ class Imitation:
         check_samples(val, "val")
         if not isinstance(run.source, Student):
             raise UserError(f"{run.stage}: {getattr(run.source, 'kind', None)} can't be compressed; give a student")
-        self.train, self.val, self.settings, self.run, self.student = train, val, settings, run, run.source
+        self.train = train = poses.joined(train, run.source.record, run.seed)
+        self.val, self.settings, self.run, self.student = val, settings, run, run.source
         self.samples, _ = training_pool(train, settings.images, run.seed, 1)
         self.body = memory_bank.without_banks(self.student.network).to(memory_format=torch.channels_last)
         found = memory_bank.outputs(fold(self.body), self.samples, lambda x: track(x, "reference"))

@@ -36,7 +36,7 @@ class QuantizedStudent(Detector):
         """The int8 form of the student `run.source`. settings: the section compress, and `images` and `batch` of
         distill."""
         imitation = Imitation(train, val, settings, run)
-        return cls.of(imitation.student, imitation.body, train, val, run.seed, imitation)
+        return cls.of(imitation.student, imitation.body, imitation.train, val, run.seed, imitation)
 
     @classmethod
     def of(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from stages.common.dataset import evenly
 from stages.common.progress import track
-from stages.detectors import memory_bank, score_fusion
+from stages.detectors import memory_bank, poses, score_fusion
 from stages.detectors.base import MAP, Detector, Export, Run, check_samples
 from stages.detectors.memory_bank import without_mask
 from stages.detectors.student_init import new_student, project, widest_trunk
@@ -28,7 +28,8 @@ CALIBRATION = 64  # pictures that batch norm is calibrated on: a choice
 class Student(Detector):
     """A network of nodes with one output, the anomaly map at stride 8: `score`, of a mask alone `mask`.
 
-    record: how its parts were brought to one scale (`fusion`) and what `validation` said. start: what it started from.
+    record: how its parts were brought to one scale (`fusion`), what `validation` said, and which `poses` were asked
+    for and found. start: what it started from.
     """
 
     kind = "student"
@@ -45,7 +46,8 @@ class Student(Detector):
         patch embeddings and their memory banks. A pretrained trunk stays as it is unless `train_trunk`: only the mask
         head is trained, on features that are computed once; a narrower one first learns the patch embeddings of the
         wide one. A trunk from scratch learns the teacher's (`run.source`, targets.py) together with the mask. Of clips
-        the trained one's map is the mask alone.
+        the trained one's map is the mask alone. With `poses` shown, all of it learns from copies of the pictures
+        too, in the poses that they show (poses.py).
         """
         check_samples(train, "train", 2)
         check_samples(val, "val", 2)
@@ -53,11 +55,14 @@ class Student(Detector):
         widest = widest_trunk(settings.init, settings.train_trunk)
         body = new_student(settings.init, settings.width, images, widest)
         project(body, train)
+        record = {"poses": poses.shown(body, train, run)} if settings.poses == "shown" else {}
+        train = poses.joined(train, record, run.seed)
         start = cls.build(without_mask(body), train, val, settings, run)
         validation = {"start": start.record["validation"]}
         print(f"{run.stage}: AUROC of the start on validation defects {validation['start']['mean']:.3f}")
         if not settings.epochs:
-            return cls(start.network, start.record | {"validation": validation | {"kept": "start"}}, start)
+            record |= start.record | {"validation": validation | {"kept": "start"}}
+            return cls(start.network, record, start)
         samples, masks = training_pool(train, settings.images, run.seed)
         areas = F.max_pool2d(torch.from_numpy(masks).float().unsqueeze(1), STRIDE)
         if settings.init == "scratch" or settings.train_trunk:
@@ -73,7 +78,7 @@ class Student(Detector):
         least = validation["start"]["mean"] - score_fusion.TOLERANCE
         name, kept = ("trained", trained) if validation["trained"]["mean"] >= least else ("start", start)
         print(f"{run.stage}: of the trained one {validation['trained']['mean']:.3f}; the student is the {name} one")
-        record = {"fusion": kept.record["fusion"], "validation": validation | {"kept": name}}
+        record |= {"fusion": kept.record["fusion"], "validation": validation | {"kept": name}}
         return cls(kept.network, record, start)
 
     @classmethod
@@ -110,7 +115,7 @@ class Student(Detector):
 
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, str]:
-        settings = {"init": "scratch", "width": 0.25, "bank": 64, "train_trunk": False}
+        settings = {"init": "scratch", "width": 0.25, "bank": 64, "poses": "none", "train_trunk": False}
         settings |= {"images": 64, "epochs": 8, "batch": 8, "lr": 0.002, "feature_weight": 1.0, "mask_weight": 0.3}
         return SimpleNamespace(**settings), "patchcore"
 

@@ -7,6 +7,7 @@ from stages.common import atomic
 from stages.common.dataset import load_samples, read_index
 from stages.common.params import read_yaml, validate
 from stages.common.stage import main
+from stages.detectors import poses
 from stages.detectors.base import Run
 from stages.detectors.memory_bank import part, without_banks
 from stages.detectors.quantized_student import QuantizedStudent
@@ -33,6 +34,7 @@ def distill(params) -> None:
     settings = SimpleNamespace(**params.student.model_dump(), **params.distill.model_dump())
     with curves("distill") as log:
         student = Student.fit(train, val, settings, Run(params.seed, "distill", log, load(TEACHER)))
+    train = poses.joined(train, student.record, params.seed)
     examples.write(train, settings.images, params.seed, EXAMPLES)
     first = student.start or student
     start = QuantizedStudent.of(first, without_banks(first.network), train, val, params.seed)
