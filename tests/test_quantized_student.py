@@ -142,5 +142,5 @@ def test_the_onnx_file_is_the_simulation_but_for_its_rounding(name, tmp_path):
     build, device = export(made(name), "onnx", "int8", tmp_path, samples)
     found = fidelity.device_outputs(device, samples)
     wanted = fidelity.simulated(build.quantized, samples, fidelity.compared(device))
-    assert wanted.std() > 10 and np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
+    assert wanted.std() > 5 and np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
     assert fidelity.difference(found, wanted)["within_1"] > 0.5
