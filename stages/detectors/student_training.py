@@ -45,7 +45,7 @@ def train_head(body: Network, samples: np.ndarray, areas: torch.Tensor, settings
     """
     names = [taps(body)[source] for source in SOURCES]
     trunk = memory_bank.part(body, set(names))
-    quantized = calibrated(fold(trunk), to_tensor(samples[:CALIBRATION]), names)
+    quantized = calibrated(fold(trunk), to_tensor(samples[:CALIBRATION]))
     found: list[list[torch.Tensor]] = [[], []]
     with torch.no_grad():
         for i in track(range(0, len(samples), 16), "features"):

@@ -1,16 +1,13 @@
-"""Post-training quantization: channels equalized (equalization.py), ranges by calibration, then bias correction.
+"""Post-training quantization: ranges by calibration, then bias correction.
 
 Bias correction (Nagel et al., ICCV 2019) takes off a layer's bias what rounding does to the mean of its output. Rounded
 weights shift the mean of a channel wherever its inputs are not centred, as behind relu6. In a pretrained
 EfficientNet-Lite0 the first depthwise layer alone changed the patch embeddings by a quarter of their variance.
 """
 
-from collections.abc import Collection
-
 import torch
 
 from stages.graph import streaming
-from stages.graph.equalization import equalize
 from stages.graph.memory import at_once
 from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
@@ -18,11 +15,10 @@ from stages.graph.quantize import QuantNetwork
 CORRECTION = 32  # pictures that biases are corrected on, fewer where there is no room for them: a choice
 
 
-def calibrated(folded: Network, images: torch.Tensor, kept: Collection[str] = ()) -> QuantNetwork:
+def calibrated(folded: Network, images: torch.Tensor) -> QuantNetwork:
     """The int8 form of a network with folded batch norm, which is changed: ranges from `images`, float [N, C, H, W] in
     0..1, and biases corrected on the first of them. Half of the images should have defects: calibrated on good ones
-    alone, the output saturates below the scores of defects. kept: nodes whose values are needed, besides the heads."""
-    equalize(folded, images, kept)
+    alone, the output saturates below the scores of defects."""
     model = QuantNetwork.calibrated(folded, images)
     correct_biases(model, images[: at_once(folded, *images.shape[2:], most=CORRECTION)])
     return model
@@ -30,8 +26,7 @@ def calibrated(folded: Network, images: torch.Tensor, kept: Collection[str] = ()
 
 def how(count: int, defects: str = "half with defects") -> str:
     """What `calibrated` on `count` images is called in model.json."""
-    ranges = f"smallest and largest values on {count} training pictures, {defects}"
-    return f"post-training: {ranges}; channels equalized, biases corrected"
+    return f"post-training: smallest and largest values on {count} training pictures, {defects}; biases corrected"
 
 
 @torch.no_grad()
