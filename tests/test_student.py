@@ -117,7 +117,7 @@ def test_fold_keeps_the_function():
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
     before, after = student.activations(images), folded.activations(images)
     for name, value in before.items():
-        torch.testing.assert_close(after[name], value, atol=1e-3, rtol=1e-3)  # the order of sums is the processor's
+        torch.testing.assert_close(after[name], value, atol=3e-4, rtol=1e-4)  # the order of sums is the processor's
     assert before["embed_deep"].std() > 0.01
 
 

@@ -46,8 +46,8 @@ class Student(Detector):
         patch embeddings and their memory banks. A pretrained trunk stays as it is unless `train_trunk`: only the mask
         head is trained, on features that are computed once; a narrower one first learns the patch embeddings of the
         wide one. A trunk from scratch learns the teacher's (`run.source`, targets.py) together with the mask. Of clips
-        the trained one's map is the mask alone. With `poses` shown, all of it learns from copies of the pictures
-        too, in the poses that they show (poses.py).
+        the trained one's map is the mask alone. With `poses` shown, copies of the pictures in the poses that they
+        show (poses.py) join them once the start's PCA is fitted: for the banks and all training.
         """
         check_samples(train, "train", 2)
         check_samples(val, "val", 2)

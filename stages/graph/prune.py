@@ -2,8 +2,8 @@
 
 Theis et al., "Faster gaze prediction with dense networks and Fisher pruning" (2018). The torch-pruning library finds
 the layers whose channels can only go together (a residual sum, a depthwise convolution) and removes them. Without 20 %
-of the multiply-accumulates a student on the magnetic tiles kept .934 of a validation AUROC of .940 before fine-tuning;
-ranked by batch norm gains or L2 norms instead it fell to .83 and .73, at 26 %.
+of the multiply-accumulates, ranked by these, a student on the magnetic tiles kept .934 of a validation AUROC of .940
+before fine-tuning; ranked by batch norm gains or L2 norms instead it fell to .83 and .73, at 26 %.
 """
 
 from dataclasses import replace
@@ -21,8 +21,8 @@ from stages.graph.tensors import deviation
 # choices
 KEPT = 0.25  # the fraction of its channels that every layer keeps at least
 ROUNDS = 2  # rounds of pruning; sensitivities are measured again before each
-# what a kernel takes time for, in multiply-accumulates of a dense convolution; measured with `python -m experiments
-# profile` (XNNPACK, int8, an x86 core with VNNI)
+# what a kernel takes time for, in multiply-accumulates of a dense convolution; fitted to the table in docs/speed.md
+# (XNNPACK, int8, an AMD EPYC with VNNI; on an Intel Xeon depthwise products cost more)
 VALUE = 37  # to requantize and store a value of the output
 DEPTHWISE = 8  # a multiply-accumulate of a depthwise convolution, for which there are no dot product instructions
 LANES = 16  # output channels are computed so many at a time, the last ones of a layer as slowly as if they were
