@@ -13,8 +13,8 @@ from stages.training.torch_setup import prepare
 
 pytestmark = pytest.mark.slow
 SIZE, FRAMES = 64, 6
-TRAIN, VAL = moving(40, 1.5, SIZE, FRAMES, seed=1), moving(16, 1.5, SIZE, FRAMES, seed=2)
-NORMAL, FAST = moving(16, 1.5, SIZE, FRAMES, seed=3), moving(16, 6.0, SIZE, FRAMES, seed=3)
+TRAIN, VAL = moving(120, 1.5, SIZE, FRAMES, seed=1), moving(16, 1.5, SIZE, FRAMES, seed=2)
+NORMAL, FAST = moving(64, 1.5, SIZE, FRAMES, seed=3), moving(64, 6.0, SIZE, FRAMES, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def student(tmp_path_factory):
     teacher = PatchCore.fit(TRAIN, VAL, SimpleNamespace(**settings), Run(0, "teacher", lambda *_, **__: None))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("student"))  # checkpoints
-        how = Student.example()[0].__dict__ | {"images": 160, "epochs": 8}
+        how = Student.example()[0].__dict__ | {"width": 0.5, "images": 1200, "epochs": 10, "batch": 16}
         return Student.fit(TRAIN, VAL, SimpleNamespace(**how), Run(0, "distill", lambda *_, **__: None, teacher))
 
 
@@ -34,7 +34,7 @@ def scores(student, samples):
 
 def test_what_is_fast_scores_higher(student):
     fast, normal = scores(student, FAST), scores(student, NORMAL)
-    assert (fast[:, None] > normal).mean() > 0.7  # AUROC
+    assert (fast[:, None] > normal).mean() > 0.9  # AUROC; .99 and more with other seeds, less trained .46 to .69
 
 
 def test_reversing_or_shuffling_a_clip_changes_its_score(student):
