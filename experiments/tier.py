@@ -64,5 +64,6 @@ def merge(tree: Any, changes: dict) -> None:
             tree.pop(key, None)
         elif isinstance(value, dict) and isinstance(tree.get(key), dict):
             merge(tree[key], value)
+            tree[key] = tree[key] or {}  # an empty mapping that still has comments is written where no parser takes it
         else:
             tree[key] = value

@@ -61,3 +61,10 @@ def test_a_tier_that_is_none_changes_nothing(project):
     with pytest.raises(UserError, match=r"params\.yaml: "):
         tier.run(Namespace(name="video"))
     assert before == {path: path.read_text() for path in project.rglob("*.yaml")}
+
+
+def test_a_mapping_that_loses_all_its_entries_is_empty(project):
+    tree = tier.merged(tier.PARAMS, {"baselines": {"autoencoder": None}})
+    with open(tier.PARAMS, "w") as stream:
+        tier._yaml().dump(tree, stream)
+    assert yaml.safe_load(tier.PARAMS.read_text())["baselines"] == {}
