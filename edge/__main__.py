@@ -58,7 +58,10 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong on one line, and without the passwords among the arguments."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(shown(masked(message)))
+        try:
+            super().error(shown(masked(message)))
+        except OSError:  # the argparse of Python 3.11.2 fails where standard error is full
+            raise SystemExit(2) from None
 
 
 def _parser() -> argparse.ArgumentParser:
