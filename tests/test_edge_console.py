@@ -1,5 +1,6 @@
 """The standard streams of a command: closed, full, a pipe that nobody reads; and what no module has asked about."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -80,6 +81,18 @@ def test_help_and_wrong_usage(shell):
     assert (
         shell("--help", ">/dev/full", "")[0] == 1 and shell("predict --nonsense", ">/dev/full 2>/dev/full", "")[0] == 2
     )
+
+
+def test_wrong_usage_is_that_where_argparse_fails_to_say_it(monkeypatch):
+    """As that of Python 3.11.2 does where standard error is full."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(argparse.ArgumentParser, "error", full)
+    with pytest.raises(SystemExit) as end:
+        main(["predict", "--nonsense"])
+    assert end.value.code == 2
 
 
 @pytest.mark.parametrize(
