@@ -107,7 +107,7 @@ def choose_bank(patches: torch.Tensor, size: int, seed: int) -> Bank:
 
 def choose_banks(found: dict[str, torch.Tensor], size: int, seed: int) -> dict[str, Bank]:
     """A memory bank for each source of patch embeddings in the outputs on training samples: `size` deep ones, and half
-    as many fine ones: a choice (with a quarter AUPRO fell by .7 to 1.0 points on the tiles)."""
+    as many fine ones: a choice (with a quarter AUPRO on the tiles fell by .7 to .9 points)."""
     sizes = {"fine": max(DIVISOR, size // 2 // DIVISOR * DIVISOR), "deep": size}
     return {source: choose_bank(patches, sizes[source], seed) for source, patches in embeddings(found).items()}
 

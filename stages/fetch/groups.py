@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +20,12 @@ from stages.fetch.split import components
 
 MOST = 1 << 28  # bytes of a CSV: a choice
 SIDE = 64  # pixels to a side of what is compared
-BLUR = 2.0  # Gaussian of the local mean and contrast, in those pixels
-NOISE = 4.0  # grey levels of contrast below which detail counts less
+BLUR = 4.0  # Gaussian of the local mean that is subtracted, in those pixels
+FINE, NOISE = 2.0, 4.0  # where contrast counts, too: the Gaussian of both, and grey levels below which it counts less
 # Normalised cross-correlation of what two pictures have beyond the mean picture. Of the magnetic tiles no two of
-# different tiles exceed .61; of those of one tile, which differ in exposure and place, 4 % exceed .87. Nor do two pills
-# of one outline, each turned anyhow; without local contrast nine in ten of them had exceeded .94 with another.
-SAME = 0.87
-LARGE = 0.25  # share of all pictures in one group beyond which it may be a chain of such as look alike: a choice
+# different tiles exceed .87; of those of one tile, which differ in exposure and place, 6 % exceed .9.
+SAME = 0.9
+MANY = 0.5  # share of the pictures in groups beyond which their outlines may be all that is alike: a choice
 
 
 def assign(pictures: list[Picture], group: str | None, find: bool, depth: int | None) -> list[Picture]:
@@ -84,10 +84,32 @@ def _from_csv(pictures: list[Picture], where: str) -> list[str | None]:
 
 
 def _near_duplicates(pictures: list[Picture], depth: int | None) -> list[Picture]:
-    """Joins the groups of pictures that are nearly equal: shots of a part that did not move."""
-    seen = np.stack([_detail(read_image(p.file, depth)) for p in track(pictures, "compare images")])
-    seen -= seen.mean(axis=0)  # what all have in common, as where every part lies in one place, tells none apart
-    seen = seen.reshape(len(seen), -1)
+    """Joins the groups of pictures that are nearly equal: shots of a part that did not move.
+
+    Parts of one outline in any pose each look like the next pose without being one part. So where that joins most
+    pictures, but few when an outline does not outweigh a surface, only these few are joined.
+    """
+    greys = [resize(to_grey(read_image(p.file, depth)), SIDE, SIDE) for p in track(pictures, "compare images")]
+    images = np.stack(greys).astype(np.float32)
+    found = _joined(pictures, images, _detail)
+    if (many := _shared(found)) > MANY * len(pictures):
+        surfaces = _joined(pictures, images, _surface)
+        if _shared(surfaces) < MANY * many:
+            print(f"groups: {many} pictures are as another one in their outlines; their surfaces count", flush=True)
+            found = surfaces
+    return [replace(picture, group=group) for picture, group in zip(pictures, found, strict=True)]
+
+
+def _shared(groups: list[str]) -> int:
+    """How many pictures share their group with another."""
+    return sum(size for size in Counter(groups).values() if size > 1)
+
+
+def _joined(pictures: list[Picture], images: np.ndarray, detail: Callable) -> list[str]:
+    """The groups of the pictures, joined where the detail of two of the grey `images` [N, SIDE, SIDE] is nearly equal
+    but for what all have in common, as where every part lies in one place."""
+    seen = np.stack([detail(image) for image in images])
+    seen = (seen - seen.mean(axis=0)).reshape(len(seen), -1)
     seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-3)
     pairs = []
     for start in range(0, len(seen), 512):
@@ -95,22 +117,17 @@ def _near_duplicates(pictures: list[Picture], depth: int | None) -> list[Picture
             if start + a < b:
                 pairs.append((pictures[start + a].group, pictures[b].group))
     group = components((picture.group for picture in pictures), pairs)
-    found = [group[picture.group] for picture in pictures]
-    largest, size = Counter(found).most_common(1)[0]
-    alike = np.square(seen[np.array(found) == largest].mean(axis=0)).sum()  # the mean correlation of its pictures
-    if size > LARGE * len(pictures) and alike < SAME:
-        print(
-            f"warning: {size} of {len(pictures)} pictures are nearly equal to another one, but not to all: they "
-            "look alike and are not taken for one part; data.group says which pictures show the same part",
-            flush=True,
-        )
-        found = [p.group if name == largest else name for p, name in zip(pictures, found, strict=True)]
-    return [replace(picture, group=name) for picture, name in zip(pictures, found, strict=True)]
+    return [group[picture.group] for picture in pictures]
 
 
-def _detail(image: np.ndarray) -> np.ndarray:
-    """float32 [SIDE, SIDE]: the grey picture without its local mean and contrast, so that neither light counts nor an
-    outline, which all parts of a kind have."""
-    grey = resize(to_grey(image), SIDE, SIDE).astype(np.float32)
-    detail = grey - cv2.GaussianBlur(grey, (0, 0), BLUR)
-    return detail / (np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), BLUR)) + NOISE)
+def _detail(image: np.ndarray, blur: float = BLUR) -> np.ndarray:
+    """A grey picture without its local mean, so that light does not count."""
+    return image - cv2.GaussianBlur(image, (0, 0), blur)
+
+
+def _surface(image: np.ndarray) -> np.ndarray:
+    """A grey picture without its local mean and contrast, so that an outline does not outweigh a surface. Of the pill
+    turned anyhow no two exceed .87, while nine in ten had exceeded .94 with another; of shots of one tile a third of
+    those that SAME finds by `_detail` still do."""
+    detail = _detail(image, FINE)
+    return detail / (np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), FINE)) + NOISE)
