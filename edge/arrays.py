@@ -13,4 +13,4 @@ if TYPE_CHECKING:
 Image: TypeAlias = "NDArray[np.uint8]"  # a picture, a frame or a sample
 Mask: TypeAlias = "NDArray[np.bool_]"
 Floats: TypeAlias = "NDArray[np.float32]"  # a map or an embedding
-Raw: TypeAlias = "NDArray[np.int8 | np.float32]"  # a tensor as a model takes or returns it
+Raw: TypeAlias = "NDArray[np.int8 | np.uint8 | np.float32]"  # a tensor as a model takes or returns it

@@ -284,11 +284,12 @@ def test_without_pyserial_the_reason_says_what_to_install(monkeypatch):
     assert recorder.energy(WINDOWS, 0.0)["reason"].endswith("needs pyserial: pip install pyserial")
 
 
-def test_estimate_counts_integers_where_only_the_input_is_float():
-    """An int8 ONNX file takes float pictures; what it multiplies are bytes."""
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_estimate_counts_what_is_multiplied_not_what_is_given(dtype):
+    """An int8 ONNX file takes float pictures, a float OpenVINO file bytes."""
     device = Device.model_validate({"name": "a", "transport": "local", "energy": {"source": "estimate"}})
     info = SimpleNamespace(macs=1_000_000, size_bytes=1000, quantization={"scheme": "int8"})
-    info.input = SimpleNamespace(dtype="float32", tiles=Tiles())
+    info.input = SimpleNamespace(dtype=dtype, tiles=Tiles())
     assert result.energy(device, info, None) == estimate.estimate(1_000_000, 1000, "int8")
     info.quantization = None
     assert result.energy(device, info, None) == estimate.estimate(1_000_000, 1000, "float32")

@@ -40,6 +40,9 @@ def test_what_follows_from_the_table():
     assert FORMATS["tflite"].pip("aarch64") == "ai-edge-litert" and FORMATS["edgetpu"].pip("armv7l") == "tflite-runtime"
     assert FORMATS["edgetpu"].input_fields("int8")["dtype"] == "int8"
     assert FORMATS["openvino"].input_fields("int8") == {
+        **{"layout": "nhwc", "scale": 1 / 255, "dtype": "uint8", "zero_point": 0}
+    }
+    assert FORMATS["onnx"].input_fields("int8") == {
         **{"layout": "nchw", "scale": 1 / 255, "dtype": "float32", "zero_point": 0}
     }
 

@@ -170,6 +170,7 @@ def test_openvino_float_is_the_onnx_file(root):
     assert set(ours.info.files) == {"model.xml", "model.bin"}
     assert ours.info.size_bytes > theirs.info.size_bytes * 0.9
     for image in pictures(3, 7):
+        assert np.shares_memory(ours.prepare(image), image), "the bytes go in as they are"
         np.testing.assert_allclose(ours.predict(image).map, theirs.predict(image).map, atol=1e-4)
 
 

@@ -44,7 +44,7 @@ def fitted(tmp_path_factory):
 def files(fitted, tmp_path_factory):
     """The build and the opened file of each format."""
     root, samples = tmp_path_factory.mktemp("files"), moving(8, 3.0, SIDE, FRAMES, seed=5)
-    kinds = [(form, precision) for form in ("tflite", "onnx") for precision in ("int8", "float32")]
+    kinds = [(form, precision) for form in ("tflite", "onnx", "openvino") for precision in ("int8", "float32")]
     return {kind: export(fitted, *kind, root, samples) for kind in kinds}
 
 
@@ -130,7 +130,7 @@ def test_what_is_fast_is_badly_predicted_and_a_still_clip_is_no_anomaly(fitted):
 # the files
 
 
-@pytest.mark.parametrize("kind", [("tflite", "float32"), ("onnx", "float32")])
+@pytest.mark.parametrize("kind", [("tflite", "float32"), ("onnx", "float32"), ("openvino", "float32")])
 def test_a_float_file_goes_on_frame_by_frame(fitted, files, kind):
     _, device = files[kind]
     network, clip = fitted.network, moving(1, 2.0, SIDE, 12, seed=6)
@@ -142,7 +142,7 @@ def test_a_float_file_goes_on_frame_by_frame(fitted, files, kind):
         np.testing.assert_allclose(device.judge(frame).raw_map, wanted["score"][0, 0].numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [("tflite", "int8"), ("onnx", "int8")])
+@pytest.mark.parametrize("kind", [("tflite", "int8"), ("onnx", "int8"), ("openvino", "int8")])
 def test_states_have_one_grid(files, kind):
     """What the file gives is what it takes, so that feeding it back is exact."""
     build, device = files[kind]

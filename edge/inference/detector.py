@@ -119,12 +119,14 @@ class Detector:
         return [self.invoke(tensor, tile) for tile, tensor in enumerate(tensors)]
 
     def prepare(self, sample: Image) -> Raw:
-        """The tensor of one tile, of a whole sample where there is one: int8 is the byte - 128, float32 lies in
-        [0, 1]."""
+        """The tensor of one tile, of a whole sample where there is one: int8 is the byte - 128, uint8 the byte,
+        float32 lies in [0, 1]."""
         spec = self.info.input
         _check(sample, (spec.height, spec.width, spec.channels))
         if spec.dtype == "int8":
             tensor: Raw = (sample ^ np.uint8(128)).view(np.int8)
+        elif spec.dtype == "uint8":
+            tensor = sample
         else:
             tensor = sample.astype(np.float32) * np.float32(spec.scale)
         if spec.layout == "nchw":

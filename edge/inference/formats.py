@@ -21,7 +21,7 @@ from edge.errors import ModelError, UserError, reason
 from edge.inference.names import taken
 
 KEEP_DAYS = 30  # as the folders of hardware_runners on a device; a choice
-INPUT_STEP = 1 / 255  # a sample's byte stands for [0, 1]; an int8 tensor holds the byte - 128
+INPUT_STEP = 1 / 255  # a sample's byte stands for [0, 1]; a uint8 tensor holds the byte, an int8 one the byte - 128
 
 
 class Tensor(NamedTuple):
@@ -92,6 +92,7 @@ class Format:
     libraries: tuple[Library, ...]  # in the order in which they are tried
     layout: str  # of the tensors: nhwc | nchw
     integer_io: bool  # an int8 model takes and returns int8, not float32
+    byte_input: bool = False  # the file takes the bytes of the picture as they are; its outputs are float32
     precisions: tuple[str, ...] = ("float32", "int8")
     stored_as: str = ""  # the format in model.json, where a file compiled for an accelerator lies beside the model's
     accelerator: Accelerator | None = None
@@ -115,8 +116,8 @@ class Format:
     def input_fields(self, precision: str) -> dict[str, Any]:
         """What `input` of model.json says about the tensor of a model of that precision."""
         integer = self.integer_io and precision == "int8"
-        kind = {"dtype": "int8", "zero_point": -128} if integer else {"dtype": "float32", "zero_point": 0}
-        return {"layout": self.layout, "scale": INPUT_STEP, **kind}
+        dtype = "int8" if integer else "uint8" if self.byte_input else "float32"
+        return {"layout": self.layout, "scale": INPUT_STEP, "dtype": dtype, "zero_point": -128 if integer else 0}
 
     def open(self, path: Path, threads: int, digest: str, precision: str = "float32") -> Runtime:
         """The runtime with the file at `path`, which has this digest; ModelError when it refuses the file, whatever it

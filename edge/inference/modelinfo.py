@@ -174,7 +174,7 @@ def _input(at: Fields) -> InputSpec:
         step=at.whole("step", 1),
         resize=at.choice("resize", *FITS),
         layout=at.choice("layout", "nhwc", "nchw"),
-        dtype=at.choice("dtype", "int8", "float32"),
+        dtype=at.choice("dtype", "int8", "uint8", "float32"),
         scale=at.number("scale", 0, open_low=True),
         zero_point=at.whole("zero_point", -128, 127),
         depth=at.whole("depth", 9, 16) if "depth" in at.values else None,

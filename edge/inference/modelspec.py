@@ -23,7 +23,7 @@ class InputSpec:
     step: int
     resize: str  # a key of FITS
     layout: str  # nhwc | nchw
-    dtype: str  # int8 | float32
+    dtype: str  # int8 | uint8 | float32
     scale: float
     zero_point: int
     depth: int | None = None  # of 16-bit picture files, the bits that hold the values; None: all of them

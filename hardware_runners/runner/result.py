@@ -54,8 +54,7 @@ def energy(device: Device, info: ModelInfo, found: dict[str, Any] | None) -> dic
     if found and found.get("value_mj") is not None:
         return found
     if device.energy.source == "estimate":
-        # the input of an int8 ONNX or OpenVINO file is float, its arithmetic is not
         weights = size(device, info) * info.input.tiles.count  # read anew for each tile
-        return estimate.estimate(info.macs, weights, "int8" if info.quantization else info.input.dtype)
+        return estimate.estimate(info.macs, weights, "int8" if info.quantization else "float32")
     reason = (found or {}).get("reason") or device.energy.reason or "no energy source for this device"
     return {"value_mj": None, "method": "none", "reason": reason}

@@ -21,7 +21,7 @@ class OpenVINO:
         self.details = describe(library, "CPU")
 
     def invoke(self, feeds: list[Raw], wanted: list[int]) -> list[Raw]:
-        self._request.infer(dict(enumerate(feeds)))
+        self._request.infer(dict(enumerate(feeds)), share_inputs=True)
         return [self._request.get_output_tensor(i).data.copy() for i in wanted]
 
 
@@ -35,6 +35,7 @@ FORMAT = Format(
     files=("model.xml", "model.bin"),
     runtime=OpenVINO,
     libraries=(Library("openvino", "openvino"),),
-    layout="nchw",
+    layout="nhwc",
     integer_io=False,
+    byte_input=True,
 )
