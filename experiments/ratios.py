@@ -16,6 +16,8 @@ HEAD = (
     f"Times faster than {NAME} in its best runtime",
     "Than in eager torch",
     "Than the teacher",
+    "Again at once, p50 ms",
+    "Times faster",
 )
 
 
@@ -28,18 +30,23 @@ EAGER = rival("torch, float32")
 
 
 def table_rows(found: dict, models: Collection[str] | None = None) -> list[list[str]]:
-    """A row for each model, or for those of `models`. Earlier records have eager torch alone: no best runtime."""
+    """A row for each model, or for those of `models`. Earlier records have no second call, or eager torch alone: no
+    best runtime."""
     latency, spread = found["latency_ms"], found.get("p10_p90_ms", {})
-    against = (latency.get(found.get("best_rival")), latency.get(EAGER), latency.get(found.get("teacher")))
+    best, again = found.get("best_rival"), found.get("again_ms", {})
+    against = (latency.get(best), latency.get(EAGER), latency.get(found.get("teacher")))
     rows = []
     for name in latency if models is None else models:
         between = " to ".join(map(significant, spread[name])) if name in spread else NONE
-        rows.append([name, significant(latency[name]), between, *(_ratio(other, latency[name]) for other in against)])
+        second = [significant(again.get(name)), _ratio(again.get(best), again.get(name))]
+        rows.append(
+            [name, significant(latency[name]), between, *(_ratio(one, latency[name]) for one in against), *second]
+        )
     return rows
 
 
-def _ratio(other: float | None, value: float) -> str:
-    return NONE if other is None else f"{other / value:.1f}"
+def _ratio(other: float | None, value: float | None) -> str:
+    return NONE if other is None or value is None else f"{other / value:.1f}"
 
 
 def notes(run: str, found: dict) -> list[str]:
