@@ -82,5 +82,5 @@ def run(arguments) -> None:
         found = measure(arguments.variants, arguments.rounds, Path(folder))
     found |= {"teacher": teacher, "code": provenance.current()}
     atomic.write_json(arguments.output, found)
-    print(markdown_table(ratios.HEAD, ratios.table_rows(found)))
+    print(markdown_table((*ratios.HEAD, *ratios.AGAIN), ratios.table_rows(found)))
     print(markdown_list(ratios.notes("", found)))

@@ -178,6 +178,10 @@ def test_the_figures_of_the_page_on_speed_are_those_of_the_records():
         for variant, ratio in other["times_faster_than_best_rival"].items():
             if variant.endswith("int8") and "EfficientAD" not in variant:
                 assert f"{ratio:.0f} times" in said, (name, variant)
+        again = other.get("again_ms", {})
+        for variant in (one for one in again if one.endswith("openvino-int8") and "EfficientAD" not in one):
+            assert f"{again[variant]:.2f}" in said, (name, variant)
+            assert f"{again[other['best_rival']] / again[variant]:.0f}" in said, (name, variant)
 
 
 def test_the_workflow_and_the_hooks_run_what_the_makefile_runs():

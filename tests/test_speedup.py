@@ -140,6 +140,8 @@ def test_published_measurements_make_two_tables(project, tmp_path):
     assert f"- width 1: A (vnni), torch 2; the best was {BEST}. 3 rounds." in lines
     assert "- width 2: EfficientAD-S ran in eager torch alone; its best runtime is not known there." in lines
     assert lines[-1] == "- Made by different code: † commit aaaaaaa; ‡ code not recorded."
+    (tmp_path / "demo/speedup/width 1.json").unlink()
+    assert len(ratios.markdown(tmp_path / "demo").splitlines()[0].split("|")) == len(lines[0].split("|")) - 2
     with pytest.raises(UserError, match="no measurement"):
         ratios.markdown(tmp_path / "another")
 
