@@ -71,13 +71,14 @@ def test_pictures_that_only_share_their_ground_are_not_grouped(here, capsys):
 
 
 def turned(root, parts):
-    """A part of one outline in each picture, turned by any angle, with a surface of its own."""
+    """A part of one outline in each picture, each turned a little further, with a surface of its own."""
     for part in range(parts):
         rng = np.random.default_rng([7, part])
         values = np.full((96, 96), 30.0)
         surface = cv2.resize(rng.normal(0, 12, (24, 24)), (96, 96), interpolation=cv2.INTER_LINEAR)
-        outline = np.zeros((96, 96), np.uint8)
-        cv2.ellipse(outline, (48, 48), (40, 18), float(rng.uniform(0, 360)), 0, 360, 1, -1)
+        outline = np.zeros((384, 384), np.float32)
+        cv2.ellipse(outline, (192, 192), (160, 72), 180 * part / parts, 0, 360, 1, -1)
+        outline = cv2.resize(outline, (96, 96), interpolation=cv2.INTER_AREA)
         values += outline * (150 + surface) + rng.normal(0, 2, values.shape)
         written(root / f"train/good/{part:03d}.png", values)
     for i in range(3):
@@ -94,7 +95,7 @@ def test_parts_of_one_outline_in_any_pose_are_told_apart_by_their_surfaces(here,
         written(path.with_name(f"{part:03d}-again.png"), cv2.imread(str(path), 0) * 0.9 + rng.normal(0, 2, (96, 96)))
     fetch("folder", path="mine")
     out = capsys.readouterr().out
-    assert "pictures are as another one in their outlines; their surfaces count" in out
+    assert "pictures would be one for their outlines; compared by surface instead" in out
     assert (f"groups: {2 * copies} pictures share {copies} groups" if copies else "groups: none") in out
 
 

@@ -25,7 +25,7 @@ FINE, NOISE = 2.0, 4.0  # where contrast counts, too: the Gaussian of both, and 
 # Normalised cross-correlation of what two pictures have beyond the mean picture. Of the magnetic tiles no two of
 # different tiles exceed .87; of those of one tile, which differ in exposure and place, 6 % exceed .9.
 SAME = 0.9
-MANY = 0.5  # share of the pictures in groups beyond which their outlines may be all that is alike: a choice
+MANY = 0.5  # share of the pictures in one group beyond which their outlines may be all that is alike: a choice
 
 
 def assign(pictures: list[Picture], group: str | None, find: bool, depth: int | None) -> list[Picture]:
@@ -86,23 +86,22 @@ def _from_csv(pictures: list[Picture], where: str) -> list[str | None]:
 def _near_duplicates(pictures: list[Picture], depth: int | None) -> list[Picture]:
     """Joins the groups of pictures that are nearly equal: shots of a part that did not move.
 
-    Parts of one outline in any pose each look like the next pose without being one part. So where that joins most
-    pictures, but few when an outline does not outweigh a surface, only these few are joined.
+    Parts of one outline in any pose each look like the next pose without being one part. So where that makes one group
+    of most pictures, but not when an outline does not outweigh a surface, what is joined then counts.
     """
     greys = [resize(to_grey(read_image(p.file, depth)), SIDE, SIDE) for p in track(pictures, "compare images")]
     images = np.stack(greys).astype(np.float32)
     found = _joined(pictures, images, _detail)
-    if (many := _shared(found)) > MANY * len(pictures):
-        surfaces = _joined(pictures, images, _surface)
-        if _shared(surfaces) < MANY * many:
-            print(f"groups: {many} pictures are as another one in their outlines; their surfaces count", flush=True)
-            found = surfaces
+    most = MANY * len(pictures)
+    if (many := _largest(found)) > most and _largest(surfaces := _joined(pictures, images, _surface)) <= most:
+        print(f"groups: {many} pictures would be one for their outlines; compared by surface instead", flush=True)
+        found = surfaces
     return [replace(picture, group=group) for picture, group in zip(pictures, found, strict=True)]
 
 
-def _shared(groups: list[str]) -> int:
-    """How many pictures share their group with another."""
-    return sum(size for size in Counter(groups).values() if size > 1)
+def _largest(groups: list[str]) -> int:
+    """How many pictures the largest group has."""
+    return Counter(groups).most_common(1)[0][1]
 
 
 def _joined(pictures: list[Picture], images: np.ndarray, detail: Callable) -> list[str]:
