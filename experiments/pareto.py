@@ -1,5 +1,6 @@
 """The Pareto front of published runs with other settings: int8 AUROC against latency and against size, and its plot."""
 
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -43,7 +44,7 @@ def draw(changes: dict[str, list[dict]], path: Path) -> None:
     figure, panels = plt.subplots(1, len(COSTS), figsize=(11, height), sharey=True, layout="constrained")
     drawn = []
     for axes, (key, title, unit) in zip(panels, COSTS, strict=True):
-        points, chosen = {}, front(changes, key)
+        points, lines, chosen = {}, [], front(changes, key)
         for number, (name, runs) in enumerate(changes.items(), 1):
             if (cost := records.cost(changes, name, key)) is None:
                 continue
@@ -52,21 +53,24 @@ def draw(changes: dict[str, list[dict]], path: Path) -> None:
             color = COLOR if name in chosen else plots.GREY
             axes.errorbar(x, mean(values), error, fmt="o", color=color, ms=7, mec="white", capsize=3)
             points[name] = (x, x, mean(values), str(number))
+            lines.append((x, mean(values) - (error or 0), x, mean(values) + (error or 0)))
         if not points:
             axes.set_axis_off()
             axes.set_title(f"{title.partition(' (')[0]}: not measured", fontsize=10)
             continue
         line = sorted(points[name] for name in chosen)
         axes.plot([p[0] for p in line], [p[2] for p in line], color=COLOR, lw=1, drawstyle="steps-post", zorder=1)
+        for (x, _, y, _), (after, _, higher, _) in pairwise(line):
+            lines += [(x, y, after, y), (after, y, after, higher)]
         axes.set(xscale="log", xlabel=title, ylabel="image AUROC of the int8 file" if axes is panels[0] else "")
         costs = [x for x, *_ in points.values()]
         axes.set_xlim(min(costs) / 1.5, max(costs) * 1.5)
         axes.margins(y=0.2)
-        drawn.append((axes, list(points.values())))
-    for axes, labelled in drawn:  # the panels share the values that they show: after all of them are known
+        drawn.append((axes, list(points.values()), lines))
+    for axes, labelled, lines in drawn:  # the panels share the values that they show: after all of them are known
         plots.log_ticks(axes)
         plots.ticks_up_to_one(axes)
-        plots.place_labels(figure, axes, labelled)
+        plots.place_labels(figure, axes, labelled, lines)
     names = [f"{i}   {name}" for i, name in enumerate(changes, 1)]
     blank = [Line2D([], [], linestyle="") for _ in names]
     figure.legend(blank, names, loc="outside lower center", ncols=2, fontsize=9, handlelength=0, frameon=False)

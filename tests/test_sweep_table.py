@@ -15,7 +15,7 @@ from report_project import run
 from edge.errors import UserError
 from experiments import pareto, provenance, publish, readme, records, sweep_table
 from stages.common import atomic, params
-from stages.report import ablation
+from stages.report import ablation, plots
 from stages.report.formatting import NONE
 
 CODE = {"commit": "a" * 40, "clean": True, "stages": "b", "edge": "c"}
@@ -243,6 +243,20 @@ def test_a_latency_of_another_device_is_not_compared(another, published, monkeyp
         atomic.write_json(path, one)
     pareto.draw(records.by_change(folder), folder / "pareto.png")  # nothing was timed: one panel says so
     assert cv2.imread(str(folder / "pareto.png")).std() > 5
+
+
+def test_no_label_lies_on_a_line_of_the_front():
+    """Nor on the deviation of a point, which is drawn beside it."""
+    figure, axes = plots.plt.subplots()
+    axes.set(xlim=(0, 4), ylim=(0, 4))
+    lines = [(2, 1, 2, 3), (0, 2, 2, 2)]
+    plots.place_labels(figure, axes, [(2, 2, 2, "a"), (2, 2, 1, "b")], lines)
+    found = [text.get_window_extent() for text in axes.texts]
+    for left, low, right, high in lines:
+        (x0, y0), (x1, y1) = axes.transData.transform([(left, low), (right, high)])
+        assert all(box.x1 < x0 or x1 < box.x0 or box.y1 < y0 or y1 < box.y0 for box in found)
+    assert len(found) == 2
+    plots.plt.close(figure)
 
 
 def test_what_has_no_int8_file_is_refused_before_anything_is_written(record, monkeypatch):

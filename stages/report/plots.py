@@ -91,14 +91,18 @@ def log_ticks(axes) -> None:
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
 
 
-def place_labels(figure, axes, points) -> None:
-    """Puts a name beside each point at the nearest place that covers no point, whisker or other name."""
+def place_labels(figure, axes, points, lines=()) -> None:
+    """Puts a name beside each point (x, end of its whisker, y, name) at the nearest place that covers no point,
+    whisker, other name or one of the upright and level `lines` (left, low, right, high)."""
     figure.canvas.draw()
     renderer, frame = figure.canvas.get_renderer(), axes.get_window_extent()
     taken = []
     for p50, p90, y, _ in points:
         (x0, y0), (x1, _) = axes.transData.transform([(p50, y), (p90, y)])
         taken.append((x0 - 8, y0 - 8, x1 + 6, y0 + 8))
+    for left, low, right, high in lines:
+        (x0, y0), (x1, y1) = axes.transData.transform([(left, low), (right, high)])
+        taken.append((x0 - 3, y0 - 3, x1 + 3, y1 + 3))
     steps = [8, 22, 36, 50, 64, 80]
     for p50, _, y, name in sorted(points, key=lambda p: (-p[2], p[0])):
         places = [(dx, sign * dy) for dy in steps for dx in (0, -30, 30, -60, 60) for sign in (1, -1)]
