@@ -126,7 +126,7 @@ def _detail(image: np.ndarray, blur: float = BLUR) -> np.ndarray:
 
 def _surface(image: np.ndarray) -> np.ndarray:
     """A grey picture without its local mean and contrast, so that an outline does not outweigh a surface. Of the pill
-    turned anyhow no two exceed .87, while nine in ten had exceeded .94 with another; of shots of one tile a third of
-    those that SAME finds by `_detail` still do."""
+    turned anyhow no two exceed .87, while nine in ten had exceeded .94 with another; of the shots of one tile that
+    exceed SAME by `_detail` three in ten still do."""
     detail = _detail(image, FINE)
     return detail / (np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), FINE)) + NOISE)

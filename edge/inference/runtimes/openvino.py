@@ -21,7 +21,7 @@ class OpenVINO:
         self.details = describe(library, "CPU")
 
     def invoke(self, feeds: list[Raw], wanted: list[int]) -> list[Raw]:
-        self._request.infer(dict(enumerate(feeds)), share_inputs=True)
+        self._request.infer(dict(enumerate(feeds)))
         return [self._request.get_output_tensor(i).data.copy() for i in wanted]
 
 

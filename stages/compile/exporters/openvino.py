@@ -10,7 +10,8 @@ NODES_ONLY = False
 
 def write(build: Build) -> dict:
     """Float weights stay float32; the QDQ pairs of int8 become FakeQuantize operations. The bytes of a picture go in as
-    they lie in memory: making float32 planes of them first took a fifth of the time of an int8 student."""
+    they lie in memory: making float32 planes of them first took a fifth of the time of an int8 student on
+    a Xeon."""
     try:
         import openvino
         from openvino.preprocess import PrePostProcessor
