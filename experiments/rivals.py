@@ -126,15 +126,20 @@ def onnxruntime(path: Path, source: Source) -> Once:
     return lambda: session.run(None, feeds)[0]
 
 
-def openvino(path: Path, source: Source, precision: str = "f32") -> Once:
-    """`precision` is that of what is not int8."""
-    from openvino import Core
+def openvino(path: Path, source: Source, precision: str = "f32", steps: bool = False) -> Once:
+    """`precision` is that of what is not int8; `steps`: int8 tensors hold steps, as in the files of `compile`."""
+    from openvino import Core, convert_model
+
+    from stages.compile.openvino_steps import in_steps
 
     core = Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RuntimeError("no bfloat16 kernels for this processor")
     settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-    request = core.compile_model(str(path), "CPU", settings).create_infer_request()
+    model = convert_model(str(path)) if steps else str(path)
+    if steps and not in_steps(model):
+        raise RuntimeError("no tensor became steps")
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
     feeds = {0: source.image.numpy()}
     return lambda: request.infer(feeds)[0]
 
@@ -151,6 +156,7 @@ RUNTIMES: dict[str, Callable[[Source], Once]] = {
     "OpenVINO, float32": lambda source: openvino(source.onnx, source),
     "OpenVINO, bfloat16": lambda source: openvino(source.onnx, source, "bf16"),
     "OpenVINO, int8": lambda source: openvino(source.int8, source),
+    "OpenVINO, int8 in steps": lambda source: openvino(source.int8, source, steps=True),
 }
 
 

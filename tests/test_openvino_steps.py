@@ -1,0 +1,157 @@
+"""Int8 networks of OpenVINO whose tensors hold steps: they compute what they did before, with less around each sum."""
+
+import cv2
+import numpy as np
+import openvino
+import pytest
+import torch
+from exporting import random_student
+from openvino import opset13 as op
+from torch.nn.functional import conv2d
+
+from stages.compile.exporters import onnx as onnx_exporter
+from stages.compile.openvino_steps import CONVOLUTIONS, in_steps
+
+SIDE, CHANNELS = 12, 4
+
+
+def run(model: openvino.Model, image: np.ndarray) -> list[np.ndarray]:
+    """By the kernels of this CPU."""
+    return list(openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([image]).values())
+
+
+def rounded(x, low, high, least, most):
+    """FakeQuantize of 256 levels, by its specification."""
+    return ((x.clamp(low, high) - low) / (high - low) * 255).round() / 255 * (most - least) + least
+
+
+def grouped(x, given, node):
+    return conv2d(x, given.flatten(0, 1), padding=node.get_pads_begin()[0], groups=given.shape[0])
+
+
+OPERATIONS = {
+    "Convert": lambda x, _: x,
+    "Add": lambda a, b, _: a + b,
+    "Subtract": lambda a, b, _: a - b,
+    "Multiply": lambda a, b, _: a * b,
+    "Reshape": lambda x, shape, _: x.reshape(*map(int, shape)),
+    "ReduceMin": lambda x, _axis, _: x.amin(1, keepdim=True),
+    "FakeQuantize": lambda *inputs: rounded(*inputs[:-1]),
+    "Convolution": lambda x, given, node: conv2d(x, given, padding=node.get_pads_begin()[0]),
+    "GroupConvolution": grouped,
+    "Result": lambda x, _: x,
+}
+
+
+def evaluated(model: openvino.Model, image: np.ndarray) -> list[np.ndarray]:
+    """What the operations compute as they are written, in float64, whatever the kernels of a CPU make of them."""
+    found = {model.inputs[0].get_node().get_name(): torch.from_numpy(image).double()}
+    for node in model.get_ordered_ops():
+        name, kind = node.get_name(), node.get_type_name()
+        if kind == "Constant":
+            found[name] = torch.from_numpy(np.array(node.data)).double()
+        elif name not in found:
+            inputs = [found[value.get_node().get_name()] for value in node.input_values()]
+            found[name] = OPERATIONS[kind](*inputs, node)
+    return [found[result.get_name()].numpy() for result in model.get_results()]
+
+
+def grid(value, low: float, high: float, even: bool = True):
+    """`even`: the nearest range with zero on its grid."""
+    step = (high - low) / 255
+    low = round(low / step) * step if even else low
+    bounds = [op.constant(np.float32(bound)) for bound in (low, low + 255 * step, low, low + 255 * step)]
+    return op.fake_quantize(value, *bounds, 256)
+
+
+def weights(seed: int, *shape: int):
+    """Int8 weights with a scale per output channel, as a QDQ file has them."""
+    random = np.random.default_rng(seed)
+    values = op.convert(op.constant(random.integers(-127, 128, shape).astype(np.int8)), openvino.Type.f32)
+    scale = random.uniform(0.004, 0.012, (shape[0], *[1] * (len(shape) - 1)))
+    return op.multiply(values, op.constant(scale, np.float32))
+
+
+def layer(value, given, pad: int = 0, seed: int = 0):
+    made = op.convolution(value, given, [1, 1], [pad, pad], [pad, pad], [1, 1])
+    bias = np.random.default_rng(seed).normal(0, 0.3, (1, made.shape[1], 1, 1))
+    return op.add(made, op.constant(bias, np.float32))
+
+
+def depthwise(value, seed: int):
+    given = op.reshape(weights(seed, CHANNELS, 1, 3, 3), op.constant(np.array([CHANNELS, 1, 1, 3, 3])), False)
+    made = op.group_convolution(value, given, [1, 1], [1, 1], [1, 1], [1, 1])
+    return op.add(made, op.constant(np.random.default_rng(seed).normal(0, 0.3, (1, CHANNELS, 1, 1)), np.float32))
+
+
+def outputs(kind: str, image) -> list:
+    """The end of a small network for each thing that a tensor may be read by."""
+    start = grid(layer(grid(image, 0, 1), weights(1, CHANNELS, 3, 1, 1)), -0.7, 1.1)  # with a zero point
+    if kind == "padded":
+        return [grid(layer(start, weights(2, CHANNELS, CHANNELS, 3, 3), pad=1), -2, 2)]
+    if kind == "depthwise":
+        above = grid(depthwise(start, 3), 0, 1.5)
+        return [grid(layer(grid(depthwise(above, 4), 0, 1), weights(5, 2, CHANNELS, 1, 1)), -2, 2)]
+    if kind == "residual":
+        other = grid(layer(start, weights(6, CHANNELS, CHANNELS, 1, 1)), -1, 2)
+        total = grid(op.add(start, other), -1.5, 2.51)
+        return [grid(layer(total, weights(7, 2, CHANNELS, 1, 1)), -2, 2), total]
+    if kind == "minimum":
+        bank = grid(layer(start, weights(8, 64, CHANNELS, 1, 1)), -0.9, 0.4)
+        least = grid(op.reduce_min(bank, op.constant(np.array([1])), keep_dims=True), -0.9, 0.4)
+        return [grid(op.add(least, least), -1.8, 0.8)]
+    if kind == "shared weights":
+        both = weights(9, CHANNELS, CHANNELS, 1, 1)
+        return [grid(layer(grid(layer(start, both), -1, 1), both, seed=1), -2, 2)]
+    if kind == "no zero":
+        odd = grid(layer(start, weights(12, CHANNELS, CHANNELS, 1, 1)), -0.9013, 1.1, even=False)
+        return [grid(layer(odd, weights(13, 2, CHANNELS, 1, 1)), -2, 2)]
+    if kind == "no bias":
+        return [grid(op.convolution(start, weights(10, 2, CHANNELS, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1]), -2, 2)]
+    raise AssertionError(kind)
+
+
+KINDS = {"padded": 1, "depthwise": 3, "residual": 3, "minimum": 3, "shared weights": 1, "no zero": 2, "no bias": 1}
+"""How many tensors hold steps then: of those with a zero point none before a padded layer, none around weights that
+others have too or without a bias to change, and none whose grid has no zero."""
+
+
+def network(kind: str) -> openvino.Model:
+    image = op.parameter([1, 3, SIDE, SIDE], openvino.Type.f32, name="image")
+    return openvino.Model(outputs(kind, image), [image])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_values_stay(kind):
+    plain, changed = network(kind), network(kind)
+    image = np.random.default_rng(11).random((1, 3, SIDE, SIDE), np.float32)
+    assert in_steps(changed) == KINDS[kind]
+    for wanted, found in zip(evaluated(plain, image), evaluated(changed, image), strict=True):
+        assert wanted.std() > 0.05, "the network says something"
+        assert (np.abs(found - wanted) < 1e-4).mean() > 0.99, "a sum just between two steps may fall either way"
+
+
+def test_a_float_network_stays_as_it_is():
+    image = op.parameter([1, 3, SIDE, SIDE], openvino.Type.f32)
+    model = openvino.Model([layer(image, weights(1, CHANNELS, 3, 1, 1))], [image])
+    assert in_steps(model) == 0 and [op.get_type_name() for op in model.get_ops()].count("FakeQuantize") == 0
+
+
+@pytest.mark.slow
+def test_a_student_computes_what_it_did(tmp_path):
+    """And every layer of it reads and writes steps, but for what pads a tensor with a zero point."""
+    student = random_student()
+    build = student.int8_build
+    path = str(onnx_exporter.source(build))
+    plain, changed = openvino.convert_model(path), openvino.convert_model(path)
+    in_steps(changed)
+    for node in changed.get_ordered_ops():
+        if node.get_type_name() in CONVOLUTIONS:
+            fake = node.input_value(0).get_node()
+            assert fake.get_type_name() == "FakeQuantize" or any(node.get_pads_begin()), node.get_friendly_name()
+    torch.manual_seed(0)
+    image = cv2.GaussianBlur(np.random.default_rng(3).random((64, 64, 3), np.float32), (0, 0), 3)
+    image = cv2.normalize(image, None, 0, 1, cv2.NORM_MINMAX).transpose(2, 0, 1)[None]
+    for wanted, found in zip(run(plain, image), run(changed, image), strict=True):
+        steps = np.abs(found - wanted) / build.quantized.quantizer("score").scale_zero[0]
+        assert steps.max() <= 2.01 and (steps < 0.01).mean() > 0.7
