@@ -7,7 +7,7 @@ import pytest
 import torch
 from exporting import random_student
 from openvino import opset13 as op
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, max_pool2d
 
 from stages.compile.exporters import onnx as onnx_exporter
 from stages.compile.openvino_steps import CONVOLUTIONS, in_steps
@@ -36,6 +36,9 @@ OPERATIONS = {
     "Multiply": lambda a, b, _: a * b,
     "Reshape": lambda x, shape, _: x.reshape(*map(int, shape)),
     "ReduceMin": lambda x, _axis, _: x.amin(1, keepdim=True),
+    "ReduceMax": lambda x, _axis, _: x.amax(1),
+    "MaxPool": lambda x, node: max_pool2d(x, tuple(node.get_attributes()["kernel"]), 1),
+    "Transpose": lambda x, order, _: x.permute(*map(int, order)),
     "FakeQuantize": lambda *inputs: rounded(*inputs[:-1]),
     "Convolution": lambda x, given, node: conv2d(x, given, padding=node.get_pads_begin()[0]),
     "GroupConvolution": grouped,
@@ -96,8 +99,9 @@ def outputs(kind: str, image) -> list:
         other = grid(layer(start, weights(6, CHANNELS, CHANNELS, 1, 1)), -1, 2)
         total = grid(op.add(start, other), -1.5, 2.51)
         return [grid(layer(total, weights(7, 2, CHANNELS, 1, 1)), -2, 2), total]
-    if kind == "minimum":
-        bank = grid(layer(start, weights(8, 64, CHANNELS, 1, 1)), -0.9, 0.4)
+    if kind.startswith("minimum of "):
+        entries = int(kind.split()[-1])
+        bank = grid(layer(start, weights(8, entries, CHANNELS, 1, 1)), -0.9, 0.4)
         least = grid(op.reduce_min(bank, op.constant(np.array([1])), keep_dims=True), -0.9, 0.4)
         return [grid(op.add(least, least), -1.8, 0.8)]
     if kind == "shared weights":
@@ -111,7 +115,16 @@ def outputs(kind: str, image) -> list:
     raise AssertionError(kind)
 
 
-KINDS = {"padded": 1, "depthwise": 3, "residual": 3, "minimum": 3, "shared weights": 1, "no zero": 2, "no bias": 1}
+KINDS = {
+    "padded": 1,
+    "depthwise": 3,
+    "residual": 3,
+    "minimum of 96": 3,
+    "minimum of 6": 2,
+    "shared weights": 1,
+    "no zero": 2,
+    "no bias": 1,
+}
 """How many tensors hold steps then: of those with a zero point none before a padded layer, none around weights that
 others have too or without a bias to change, and none whose grid has no zero."""
 
