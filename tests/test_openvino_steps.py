@@ -75,6 +75,10 @@ def weights(seed: int, *shape: int):
     return op.multiply(values, op.constant(scale, np.float32))
 
 
+def _shape(*sides: int):
+    return op.constant(np.array(sides))
+
+
 def layer(value, given, pad: int = 0, seed: int = 0):
     made = op.convolution(value, given, [1, 1], [pad, pad], [pad, pad], [1, 1])
     bias = np.random.default_rng(seed).normal(0, 0.3, (1, made.shape[1], 1, 1))
@@ -82,7 +86,7 @@ def layer(value, given, pad: int = 0, seed: int = 0):
 
 
 def depthwise(value, seed: int):
-    given = op.reshape(weights(seed, CHANNELS, 1, 3, 3), op.constant(np.array([CHANNELS, 1, 1, 3, 3])), False)
+    given = op.reshape(weights(seed, CHANNELS, 1, 3, 3), _shape(CHANNELS, 1, 1, 3, 3), False)
     made = op.group_convolution(value, given, [1, 1], [1, 1], [1, 1], [1, 1])
     return op.add(made, op.constant(np.random.default_rng(seed).normal(0, 0.3, (1, CHANNELS, 1, 1)), np.float32))
 
@@ -107,6 +111,12 @@ def outputs(kind: str, image) -> list:
     if kind == "shared weights":
         both = weights(9, CHANNELS, CHANNELS, 1, 1)
         return [grid(layer(grid(layer(start, both), -1, 1), both, seed=1), -2, 2)]
+    if kind == "reshaped for two":
+        both = op.reshape(weights(14, CHANNELS, CHANNELS), _shape(CHANNELS, CHANNELS, 1, 1), False)
+        return [grid(layer(grid(layer(start, both), -1, 1), both, seed=1), -2, 2)]
+    if kind == "one bias for all":
+        made = op.convolution(start, weights(15, CHANNELS, CHANNELS, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1])
+        return [grid(op.add(made, op.constant(np.full((1, 1, 1, 1), 0.2, np.float32))), -2, 2)]
     if kind == "no zero":
         odd = grid(layer(start, weights(12, CHANNELS, CHANNELS, 1, 1)), -0.9013, 1.1, even=False)
         return [grid(layer(odd, weights(13, 2, CHANNELS, 1, 1)), -2, 2)]
@@ -122,11 +132,13 @@ KINDS = {
     "minimum of 96": 3,
     "minimum of 6": 2,
     "shared weights": 1,
+    "reshaped for two": 1,
+    "one bias for all": 1,
     "no zero": 2,
     "no bias": 1,
 }
 """How many tensors hold steps then: of those with a zero point none before a padded layer, none around weights that
-others have too or without a bias to change, and none whose grid has no zero."""
+others have too or without a bias of each channel to change, and none whose grid has no zero."""
 
 
 def network(kind: str) -> openvino.Model:

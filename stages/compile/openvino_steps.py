@@ -69,15 +69,13 @@ def in_steps(model: Model) -> int:
             values = _values(_largest(fake.output(0)), high, -step)
             smallest.output(0).replace(values)
         else:
-            readers = [target for target in targets if target.get_index() == 0]
-            readers = [target for target in readers if target.get_node().get_name() in layers]
-            readers = [target for target in readers if low == 0 or not layers[target.get_node().get_name()].padded]
+            readers = {target.get_node().get_name() for target in targets} & layers.keys()
+            readers = {name for name in readers if low == 0 or not layers[name].padded}
             if not readers:
                 continue
-            served = {target.get_node().get_name() for target in readers}
-            for name in served:
+            for name in readers:
                 layers[name].reads = (low, step)
-            others = [target for target in targets if target.get_node().get_name() not in served]
+            others = [target for target in targets if target.get_node().get_name() not in readers]
             if others:
                 values = _values(fake.output(0), low, step)
                 for target in others:
@@ -96,17 +94,19 @@ def in_steps(model: Model) -> int:
 
 
 def _layers(model: Model) -> dict[str, Layer]:
-    """The convolutions, by name, whose weights and bias are constants of their own."""
+    """The convolutions, by name, whose weights and bias of each channel are constants of their own."""
     found = {}
     for node in model.get_ordered_ops():
         if node.get_type_name() not in CONVOLUTIONS or node.get_attributes()["auto_pad"] != "explicit":
             continue
         scaled, bias = node.input_value(1).get_node(), _only_reader(node)
-        while scaled.get_type_name() == "Reshape":
+        while scaled.get_type_name() == "Reshape" and _only_reader(scaled) is not None:
             scaled = scaled.input_value(0).get_node()
         if scaled.get_type_name() != "Multiply" or _only_reader(scaled) is None or not _is_constant(scaled.output(0)):
             continue
-        if bias is not None and bias.get_type_name() == "Add" and _is_constant(bias.input_value(1)):
+        if bias is None or bias.get_type_name() != "Add" or not _is_constant(bias.input_value(1)):
+            continue
+        if list(bias.input_value(1).get_shape()) == [1, node.get_output_shape(0)[1], 1, 1]:
             found[node.get_name()] = Layer(node, scaled, bias)
     return found
 
