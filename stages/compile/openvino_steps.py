@@ -2,8 +2,11 @@
 
 OpenVINO turns the sum of a convolution into steps of the next grid: it takes off what the input's zero point added,
 multiplies by the scale of weights and input, adds the bias, divides by the output's step and adds its zero point. In
-a small network that takes longer than the sum. Of tensors with a step of 1 and a zero point of 0 one product and the
-bias are left: the layer that writes a tensor and those that read it have its grid in their weights' scale and bias.
+a small network that takes longer than the sum. If tensors have a step of 1 and a zero point of 0, only one product and
+the bias remain; the layers on both sides of a tensor take its grid into the scale of their weights and their bias.
+
+Where a minimum over channels is all that reads a tensor, its steps count down from the highest value: the minimum of
+the values is then the maximum of the steps, which max pooling finds in bytes, while ReduceMin makes int32 of each.
 """
 
 from dataclasses import dataclass
@@ -24,7 +27,8 @@ PLAIN = (0.0, 1.0)
 class Layer:
     """A convolution, the product that gives its weights their scale, and the addition of its bias.
 
-    reads, writes: lowest value and step of the tensors around that hold steps; PLAIN where they hold values.
+    reads, writes: of the tensors around that hold steps the value of step 0, and the step, negative where they count
+    down; PLAIN where they hold values.
     """
 
     node: Node
@@ -51,8 +55,9 @@ class Layer:
 
 
 def in_steps(model: Model) -> int:
-    """Changes the IR `model`, with its int8 form as FakeQuantize operations; returns how many tensors now hold steps. A
-    tensor read by anything but convolutions is turned into values for it; one that nothing gains from stays."""
+    """Changes the IR `model`, of fixed shapes in float32, whose int8 tensors are marked by FakeQuantize operations;
+    returns how many of them now hold steps. What else reads such a tensor is given its values; one that no layer here
+    reads, and no minimum, keeps them."""
     layers, found = _layers(model), 0
     writers = {layer.bias.get_name(): layer for layer in layers.values() if _only_reader(layer.bias) is not None}
     for fake in [node for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize"]:
@@ -63,7 +68,7 @@ def in_steps(model: Model) -> int:
         step = (high - low) / STEPS
         writer = writers.get(fake.input_value(0).get_node().get_name())
         targets = list(fake.output(0).get_target_inputs())
-        if writer is not None and _smallest(targets):  # in steps down from the highest value
+        if writer is not None and _smallest(targets):
             writer.writes = (high, -step)
             smallest = targets[0].get_node()
             values = _values(_largest(fake.output(0)), high, -step)
@@ -82,6 +87,7 @@ def in_steps(model: Model) -> int:
                     target.replace_source_output(values)
             if writer is not None:
                 writer.writes = (low, step)
+        # with a writer the sum arrives in steps
         for place, value in enumerate((*(grid if writer is None else (0, STEPS)), 0, STEPS), 1):
             _set(fake, place, value)
         found += 1
@@ -149,7 +155,7 @@ def _smallest(targets: list) -> bool:
 
 
 def _largest(value: Output) -> Output:
-    """The maximum over channels [1, C, H, W] by max pooling, which compares bytes: ReduceMin makes int32 of each."""
+    """The maximum over channels [1, C, H, W] by max pooling."""
     _, channels, height, width = value.get_shape()
     few = gcd(channels, TOGETHER)
     last = op.transpose(value, _order(0, 2, 3, 1))  # as it lies in memory
