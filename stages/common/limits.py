@@ -6,11 +6,13 @@ from pydantic import AfterValidator, Field
 
 from stages.common.textfile import printable
 
+Of = TypeVar("Of")
 
-def one_of(*values: int) -> AfterValidator:
-    """The check of a whole number; Literal would take true for 1."""
 
-    def check(value: int) -> int:
+def one_of(*values: Of) -> AfterValidator:
+    """The check of a whole number, for which Literal would take true for 1, or of a text from a table."""
+
+    def check(value: Of) -> Of:
         if value not in values:
             raise ValueError(f"must be {', '.join(map(str, values[:-1]))} or {values[-1]}")
         return value
@@ -30,5 +32,4 @@ NAME = r"^[a-z0-9][a-z0-9-]{0,99}$"  # of a variant, a baseline, an item of the 
 Name = Annotated[str, Field(pattern=NAME)]
 Rate = Annotated[float, Field(ge=1e-8, le=1)]
 Side = Annotated[int, Field(ge=32, le=1024, multiple_of=16)]  # the trunk halves it four times
-Of = TypeVar("Of")
 Choices = Annotated[list[Of], Field(min_length=1, max_length=16)]

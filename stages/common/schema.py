@@ -94,20 +94,13 @@ class Input(Section):
     size: Side | None = None
     height: Side | None = None
     width: Side | None = None
-    fit: Text = "stretch"
+    fit: Annotated[Text, one_of(*FITS)] = "stretch"
     tiles: Tiles = Tiles()
     color: Literal["rgb", "grey"] = "rgb"
     frames: Annotated[int, Field(ge=1, le=32)] = 1
     step: Annotated[int, Field(ge=1, le=10_000)] = 1
     every: Annotated[int, Field(ge=1, le=10_000)] = 1
     depth: Annotated[int, Field(ge=9, le=16)] | None = None
-
-    @field_validator("fit")
-    @classmethod
-    def known(cls, value):
-        if value not in FITS:
-            raise ValueError(f"must be {' or '.join(FITS)}")
-        return value
 
     @model_validator(mode="after")
     def has_two_sides(self):
@@ -126,13 +119,9 @@ class Input(Section):
         return Geometry(self.height or self.size or 0, self.width or self.size or 0, self.fit, self.tiles.grid)
 
     @model_validator(mode="after")
-    def frames_are_grey(self):
+    def clips_are_grey_and_square(self):
         if self.color == "rgb" and self.frames != 1:
             raise ValueError(f"{self.frames} frames of color rgb; set color: grey, only grey frames are stacked")
-        return self
-
-    @model_validator(mode="after")
-    def clips_are_square(self):
         geometry = self.geometry
         if self.frames > 1 and (
             geometry.height != geometry.width or geometry.fit != "stretch" or geometry.tiles.count > 1
