@@ -1,4 +1,4 @@
-"""Post-training quantization: ranges by calibration, then bias correction.
+"""Post-training quantization: ranges by calibration and least error, spare channels, then bias correction.
 
 Bias correction (Nagel et al., ICCV 2019) takes off a layer's bias what rounding does to the mean of its output. Rounded
 weights shift the mean of a channel wherever its inputs are not centred, as behind relu6. In a pretrained
@@ -11,22 +11,28 @@ from stages.graph import streaming
 from stages.graph.memory import at_once
 from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
+from stages.graph.ranges import narrow_ranges
+from stages.graph.spare_channels import fill_spare_channels
 
-CORRECTION = 32  # pictures that biases are corrected on, fewer where there is no room for them: a choice
+CORRECTION = 32  # pictures that ranges are narrowed and biases corrected on, fewer where there is no room: a choice
 
 
 def calibrated(folded: Network, images: torch.Tensor) -> QuantNetwork:
     """The int8 form of a network with folded batch norm, which is changed: ranges from `images`, float [N, C, H, W] in
-    0..1, and biases corrected on the first of them. Half of the images should have defects: calibrated on good ones
-    alone, the output saturates below the scores of defects."""
-    model = QuantNetwork.calibrated(folded, images)
-    correct_biases(model, images[: at_once(folded, *images.shape[2:], most=CORRECTION)])
+    0..1, narrowed (ranges.py) and biases corrected on the first of them, and spare channels filled (spare_channels.py).
+    Half of the images should have defects: calibrated on good ones alone, the output saturates below the scores of
+    defects."""
+    model, some = QuantNetwork.calibrated(folded, images), images[: at_once(folded, *images.shape[2:], most=CORRECTION)]
+    narrow_ranges(model, some)
+    fill_spare_channels(model)
+    correct_biases(model, some)
     return model
 
 
 def how(count: int, defects: str = "half with defects") -> str:
     """What `calibrated` on `count` images is called in model.json."""
-    return f"post-training: smallest and largest values on {count} training pictures, {defects}; biases corrected"
+    seen = f"{count} training pictures, {defects}"
+    return f"post-training: smallest and largest values on {seen}, narrowed to least squared error; biases corrected"
 
 
 @torch.no_grad()

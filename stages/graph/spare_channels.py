@@ -1,0 +1,56 @@
+"""Channels that a pretrained trunk never uses hold second copies of others, so that these are rounded more finely.
+
+Weight decay leaves channels whose weights in the next layer are 0: nine of the 32 of a MobileNetV2's first block. Each
+takes a copy of a channel that the next layer weighs most, half a step of the int8 grid higher, and the next layer takes
+the mean of the two: a grid of half the step, whose error has a quarter of the variance, for no arithmetic more. As in
+outlier channel splitting (Zhao et al., ICML 2019), which widens a layer instead.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+
+from stages.graph.quantize import QuantNetwork
+
+UNUSED = 1e-3  # of the largest norm of a channel's weights in the next layer, below which it is not used: a choice
+
+
+@torch.no_grad()
+def fill_spare_channels(model: QuantNetwork) -> None:
+    """Changes the weights of a calibrated network in place; its float output moves by less than the error of rounding.
+
+    Channels are those of a depthwise layer, and of the layer before it, which is copied along.
+    """
+    for before, depthwise, after in blocks(model):
+        first, second, third = (model.network.ops[name].conv for name in (before, depthwise, after))
+        shift, shift_2 = (model.quantizer(name).scale_zero[0] / 2 for name in (before, depthwise))
+        norms = third.weight.square().sum((0, 2, 3)).sqrt()
+        order = norms.argsort(descending=True).tolist()
+        spare = [channel for channel in order if norms[channel] <= UNUSED * norms.max()]
+        for empty, channel in zip(spare, order[: len(order) - len(spare)], strict=False):
+            first.weight[empty], first.bias[empty] = first.weight[channel], first.bias[channel] + shift
+            second.weight[empty] = second.weight[channel]
+            second.bias[empty] = second.bias[channel] - shift * second.weight[channel].sum() + shift_2
+            third.weight[:, channel] /= 2
+            third.weight[:, empty] = third.weight[:, channel]
+            third.bias -= shift_2 * third.weight[:, empty].sum((1, 2))
+
+
+def blocks(model: QuantNetwork) -> Iterator[tuple[str, str, str]]:
+    """The names of three layers, a depthwise one between two others, each of which is all that the next one reads."""
+    network = model.network
+    readers = Counter(name for node in network.nodes for name in node.inputs)
+    nodes = {node.name: node for node in network.nodes if node.name in network.layers}
+    for after in nodes.values():
+        depthwise = nodes.get(after.inputs[0])
+        before = nodes.get(depthwise.inputs[0]) if depthwise and depthwise.depthwise else None
+        if (
+            depthwise
+            and before
+            and not (after.depthwise or before.depthwise)
+            and after.kernel == 1
+            and before.channels == depthwise.channels
+            and readers[before.name] == readers[depthwise.name] == 1
+        ):
+            yield before.name, depthwise.name, after.name
