@@ -21,6 +21,7 @@ from stages.detectors.student_network import SOURCES
 from stages.graph.batchnorm import fold
 from stages.graph.bias_correction import correct_biases
 from stages.graph.quantize import QuantNetwork
+from stages.graph.ranges import narrow_ranges
 from stages.graph.tensors import to_tensor
 from stages.training.synthetic_defects import training_pool
 
@@ -52,6 +53,7 @@ def calibrated() -> QuantNetwork:
     """What the calibrated one must be without memory banks."""
     images = to_tensor(training_pool(TRAIN, 256, 0, 1)[0])
     model = QuantNetwork.calibrated(fold(memory_bank.without_banks(student().network)), images)
+    narrow_ranges(model, images[:32])
     correct_biases(model, images[:32])
     return model
 
