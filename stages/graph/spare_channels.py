@@ -1,6 +1,6 @@
 """Channels that a pretrained trunk never uses hold second copies of others, so that these are rounded more finely.
 
-Weight decay leaves channels whose weights in the next layer are 0: nine of the 32 of a MobileNetV2's first block. Each
+Training can leave channels whose weights in the next layer are 0: nine of the 32 of a MobileNetV2's first block. Each
 takes a copy of a channel that the next layer weighs most, half a step of the int8 grid higher, and the next layer takes
 the mean of the two: a grid of half the step, whose error has a quarter of the variance, for no arithmetic more. As in
 outlier channel splitting (Zhao et al., ICML 2019), which widens a layer instead.
@@ -40,7 +40,7 @@ def fill_spare_channels(model: QuantNetwork) -> None:
 def blocks(model: QuantNetwork) -> Iterator[tuple[str, str, str]]:
     """The names of three layers, a depthwise one between two others, each of which is all that the next one reads."""
     network = model.network
-    readers = Counter(name for node in network.nodes for name in node.inputs)
+    readers = Counter(network.results) + Counter(name for node in network.nodes for name in node.inputs)
     nodes = {node.name: node for node in network.nodes if node.name in network.layers}
     for after in nodes.values():
         depthwise = nodes.get(after.inputs[0])
