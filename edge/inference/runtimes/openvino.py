@@ -18,10 +18,14 @@ class OpenVINO:
         model = library.Core().compile_model(str(path), "CPU", settings)
         self.inputs, self.outputs = [_tensor(t) for t in model.inputs], [_tensor(t) for t in model.outputs]
         self._request = model.create_infer_request()
+        # filled in place: handing arrays over at each call costs .1 ms
+        self._sources: list[Raw] = [tensor.data for tensor in self._request.input_tensors]
         self.details = describe(library, "CPU")
 
     def invoke(self, feeds: list[Raw], wanted: list[int]) -> list[Raw]:
-        self._request.infer(dict(enumerate(feeds)))
+        for source, feed in zip(self._sources, feeds):  # noqa: B905 (strict needs Python 3.10)
+            source[...] = feed
+        self._request.infer()
         return [self._request.get_output_tensor(i).data.copy() for i in wanted]
 
 
