@@ -20,9 +20,11 @@ def run(model: openvino.Model, image: np.ndarray) -> list[np.ndarray]:
     return list(openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([image]).values())
 
 
-def rounded(x, low, high, least, most):
-    """FakeQuantize of 256 levels, by its specification."""
-    return ((x.clamp(low, high) - low) / (high - low) * 255).round() / 255 * (most - least) + least
+def rounded(x, low, high, least, most, node):
+    """FakeQuantize, by its specification."""
+    steps = node.get_attributes()["levels"] - 1
+    x = torch.minimum(torch.maximum(x, low), high)
+    return ((x - low) / (high - low) * steps).round() / steps * (most - least) + least
 
 
 def grouped(x, given, node):
@@ -35,11 +37,12 @@ OPERATIONS = {
     "Subtract": lambda a, b, _: a - b,
     "Multiply": lambda a, b, _: a * b,
     "Reshape": lambda x, shape, _: x.reshape(*map(int, shape)),
-    "ReduceMin": lambda x, _axis, _: x.amin(1, keepdim=True),
+    "ReduceMin": lambda x, axis, node: x.amin(int(axis), keepdim=node.get_attributes()["keep_dims"]),
+    "ReduceMean": lambda x, axes, _: x.mean(tuple(map(int, axes)), keepdim=True),
     "ReduceMax": lambda x, _axis, _: x.amax(1),
     "MaxPool": lambda x, node: max_pool2d(x, tuple(node.get_attributes()["kernel"]), 1),
     "Transpose": lambda x, order, _: x.permute(*map(int, order)),
-    "FakeQuantize": lambda *inputs: rounded(*inputs[:-1]),
+    "FakeQuantize": rounded,
     "Convolution": lambda x, given, node: conv2d(x, given, padding=node.get_pads_begin()[0]),
     "GroupConvolution": grouped,
     "Result": lambda x, _: x,
@@ -65,6 +68,12 @@ def grid(value, low: float, high: float, even: bool = True):
     low = round(low / step) * step if even else low
     bounds = [op.constant(np.float32(bound)) for bound in (low, low + 255 * step, low, low + 255 * step)]
     return op.fake_quantize(value, *bounds, 256)
+
+
+def uneven(value, bounds: list, out: list | None = None, levels: int = 256):
+    """Another FakeQuantize than that of an int8 tensor."""
+    constants = [op.constant(np.array(bound, np.float32)) for bound in (*bounds, *(out or bounds))]
+    return op.fake_quantize(value, *constants, levels)
 
 
 def weights(seed: int, *shape: int):
@@ -122,7 +131,41 @@ def outputs(kind: str, image) -> list:
         return [grid(layer(odd, weights(13, 2, CHANNELS, 1, 1)), -2, 2)]
     if kind == "no bias":
         return [grid(op.convolution(start, weights(10, 2, CHANNELS, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1]), -2, 2)]
+    if kind == "padded by itself":
+        given = weights(16, 2, CHANNELS, 3, 3)
+        made = op.convolution(start, given, [1, 1], [0, 0], [0, 0], [1, 1], auto_pad="same_upper")
+        return [grid(op.add(made, op.constant(np.full((1, 2, 1, 1), 0.2, np.float32))), -2, 2)]
+    if kind == "weights without a scale":
+        given = np.random.default_rng(17).normal(0, 0.5, (2, CHANNELS, 1, 1))
+        return [grid(layer(start, op.constant(given, np.float32)), -2, 2)]
+    if kind == "scale from the picture":
+        mean = op.reshape(op.reduce_mean(image, op.constant(np.arange(4)), keep_dims=True), _shape(1, 1, 1, 1), False)
+        return [grid(layer(start, op.multiply(weights(18, 2, CHANNELS, 1, 1), mean)), -2, 2)]
+    if kind in AFTER:
+        made = op.convolution(start, weights(19, CHANNELS, CHANNELS, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1])
+        return [grid(value, -2, 2) for value in AFTER[kind](made, start)]
+    if kind in FAKES:
+        made = uneven(layer(start, weights(20, CHANNELS, CHANNELS, 1, 1)), *FAKES[kind])
+        return [grid(layer(made, weights(21, 2, CHANNELS, 1, 1)), -2, 2)]
+    if kind.startswith("minimum"):
+        bank = grid(layer(start, weights(8, 16, CHANNELS, 1, 1)), -2, 2)
+        axis = op.constant(np.array([2 if kind == "minimum over rows" else 1]))
+        kept = kind != "minimum without its axis"
+        return [grid(op.reduce_min(bank, axis, keep_dims=kept), -2, 2) for _ in range(1 + (kind == "minimum twice"))]
     raise AssertionError(kind)
+
+
+OFFSET = op.constant(np.random.default_rng(22).normal(0, 0.5, (1, CHANNELS, 1, 1)), np.float32)
+AFTER = {
+    "bias from the picture": lambda made, start: [op.add(made, op.reduce_mean(start, _shape(2, 3), keep_dims=True))],
+    "a factor for a bias": lambda made, _: [op.multiply(made, OFFSET)],
+    "with and without its bias": lambda made, _: [op.add(made, OFFSET), made],
+}
+FAKES = {
+    "fewer levels": ([-128 / 127, 1.0], None, 128),
+    "a grid of each channel": ([[[[-128 / 127]], [[-0.4]], [[-1.5]], [[-0.9]]], 1.0],),
+    "onto other values": ([-128 / 127, 1.0], [-256 / 127, 2.0]),
+}
 
 
 KINDS = {
@@ -136,20 +179,38 @@ KINDS = {
     "one bias for all": 1,
     "no zero": 2,
     "no bias": 1,
+    "padded by itself": 1,
+    "weights without a scale": 1,
+    "scale from the picture": 1,
+    "bias from the picture": 1,
+    "a factor for a bias": 1,
+    "with and without its bias": 1,
+    "fewer levels": 2,
+    "a grid of each channel": 2,
+    "onto other values": 2,
+    "minimum in two pictures": 2,
+    "minimum over rows": 2,
+    "minimum without its axis": 2,
+    "minimum twice": 2,
 }
 """How many tensors hold steps then: of those with a zero point none before a padded layer, none around weights that
-layers share or without a bias of each channel to change, and none whose grid misses zero."""
+layers share or without a scale and a bias of each channel to change, and none whose grid misses zero or is another.
+A minimum over other than channels, or beside another reader, keeps values."""
 
 
 def network(kind: str) -> openvino.Model:
-    image = op.parameter([1, 3, SIDE, SIDE], openvino.Type.f32, name="image")
+    image = op.parameter([pictures(kind), 3, SIDE, SIDE], openvino.Type.f32, name="image")
     return openvino.Model(outputs(kind, image), [image])
+
+
+def pictures(kind: str) -> int:
+    return 2 if "two pictures" in kind else 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_values_stay(kind):
     plain, changed = network(kind), network(kind)
-    image = np.random.default_rng(11).random((1, 3, SIDE, SIDE), np.float32)
+    image = np.random.default_rng(11).random((pictures(kind), 3, SIDE, SIDE), np.float32)
     assert in_steps(changed) == KINDS[kind]
     for wanted, found in zip(evaluated(plain, image), evaluated(changed, image), strict=True):
         assert wanted.std() > 0.05, "the network says something"

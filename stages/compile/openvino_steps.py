@@ -103,7 +103,7 @@ def _layers(model: Model) -> dict[str, Layer]:
     """The convolutions, by name, whose weights and bias of each channel are constants of their own."""
     found = {}
     for node in model.get_ordered_ops():
-        if node.get_type_name() not in CONVOLUTIONS or node.get_attributes()["auto_pad"] != "explicit":
+        if node.get_type_name() not in CONVOLUTIONS:
             continue
         scaled, bias = node.input_value(1).get_node(), _only_reader(node)
         while scaled.get_type_name() == "Reshape" and _only_reader(scaled) is not None:
