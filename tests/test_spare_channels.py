@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 IMAGES = smooth(16, 64, seed=3)
 
 
-def block(spare: int, second_reader: bool = False, kernel: int = 1) -> Network:
+def block(spare: int, second_reader: bool = False, kernel: int = 1, next_value: bool = False) -> Network:
     """An inverted residual of 16 channels, of which the next layer does not use the first ones."""
     nodes = [
         Node("expand", "conv", ("input",), 16, 3, 2, norm=False),
@@ -23,6 +23,9 @@ def block(spare: int, second_reader: bool = False, kernel: int = 1) -> Network:
     ]
     if second_reader:
         nodes.append(Node("tap", "conv", ("expand",), 4, norm=False, act=False))
+    if next_value:
+        nodes.append(Node("before", "state", ("input",), 16, stride=2, options={"next": "expand"}))
+        nodes.append(Node("change", "conv", ("before",), 4, norm=False, act=False))
     torch.manual_seed(0)
     network = Network(nodes).eval()
     for layer in network.layers.values():
@@ -79,7 +82,9 @@ def test_channels_that_count_most_are_copied():
         assert torch.equal(project[:, channel] * 2, network.layers["project"].weight[:, channel])
 
 
-@pytest.mark.parametrize("network", [block(0), block(4, second_reader=True), block(4, kernel=3)])
+@pytest.mark.parametrize(
+    "network", [block(0), block(4, second_reader=True), block(4, kernel=3), block(4, next_value=True)]
+)
 def test_where_nothing_is_spare_or_something_else_reads_nothing_changes(network):
     model = QuantNetwork.calibrated(copy.deepcopy(network), IMAGES)
     fill_spare_channels(model)
