@@ -76,11 +76,10 @@ def by_change(folder: Path) -> dict[str, list[dict]]:
 
 
 def cost(changes: dict[str, list[dict]], name: str, key: str) -> float | None:
-    """What the int8 file of a change costs, mean over the seeds; None for a latency that was not measured, or on
-    another device or CPU than that of the first change."""
+    """What the int8 file of a change costs, mean over the seeds; a latency over those that ran on the device and CPU of
+    the first change. None where no such run measured it."""
     runs, first = changes[name], next(iter(changes.values()))[0]
+    if key == "p50_ms":
+        runs = [run for run in runs if all(run.get(part) == first.get(part) for part in ("device", "machine"))]
     values = [int8(run)[key] for run in runs]
-    elsewhere = any(run.get(part) != first.get(part) for run in runs for part in ("device", "machine"))
-    if None in values or (key == "p50_ms" and elsewhere):
-        return None
-    return mean(values)
+    return None if None in values or not values else mean(values)

@@ -77,9 +77,10 @@ def table(changes: dict[str, list[dict]], compared: bool = True) -> str:
     trained = all(run["settings"]["compress"]["qat_epochs"] for run in runs)
     how = "by quantization-aware training, not pruned" if trained else "not pruned"
     timed = any(int8(run)["p50_ms"] is not None for run in runs)
+    sitting = ", latency of one thread in each run's own sitting, of the runs on the first row's machine"
     notes = [
         f"int8: {how}. Mean ± standard deviation over the seeds; measured on "
-        f"the exported files{', latency of one thread in each run' + chr(39) + 's own sitting' if timed else ''}.",
+        f"the exported files{sitting if timed else ''}.",
         *resolution.note(_steps(changes)),
     ]
     for key, title in (("p50_ms", "latency") if timed else ("macs", "MACs"), ("size_bytes", "size")):

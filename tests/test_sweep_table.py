@@ -229,6 +229,9 @@ def test_a_latency_of_another_device_is_not_compared(another, published, monkeyp
     found = records.by_change(folder)
     assert pareto.front(found, "p50_ms") == ["default"]
     assert dict(zip(sweep_table.HEAD, sweep_table.table_rows(found)[1], strict=True))["p50 ms"] == NONE
+    add("sweep/b.json", published, 1, 0.5, 0.003, student__width=0.5)
+    assert records.cost(records.by_change(folder), "student.width = 0.5", "p50_ms") == 0.003
+    (folder / "sweep/b.json").unlink()
     figures = []
     with monkeypatch.context() as patch:
         patch.setattr(pareto.plots, "save", lambda figure, path: figures.append(figure))
