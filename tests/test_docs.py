@@ -146,7 +146,7 @@ def test_the_speed_ratios_of_the_changelog_are_those_of_the_records():
         found = json.loads((ROOT / f"reports/published/speed/speedup/{name}.json").read_text())
         latency, best = found["latency_ms"], found["best_rival"]
         ratio = f"{latency[best] / latency['student-int8']:.0f} times"
-        assert best == "EfficientAD-S (OpenVINO, int8)"
+        assert best.startswith("EfficientAD-S (OpenVINO, int8")
         assert re.search(rf"\b{ratio}( faster than that)? {machine}", text), name
 
 
@@ -173,7 +173,7 @@ def test_the_figures_of_the_page_on_speed_are_those_of_the_records():
     assert machines.keys() == others.keys()
     for name, said in machines.items():
         other = others[name]
-        assert other["best_rival"] == "EfficientAD-S (OpenVINO, int8)"
+        assert other["best_rival"].startswith("EfficientAD-S (OpenVINO, int8")  # or in steps
         assert f"**{other['latency_ms']['student-int8']:.2f} ms**" in said, name
         for variant, ratio in other["times_faster_than_best_rival"].items():
             if variant.endswith("int8") and "EfficientAD" not in variant:
