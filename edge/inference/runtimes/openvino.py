@@ -18,7 +18,7 @@ class OpenVINO:
         model = library.Core().compile_model(str(path), "CPU", settings)
         self.inputs, self.outputs = [_tensor(t) for t in model.inputs], [_tensor(t) for t in model.outputs]
         self._request = model.create_infer_request()
-        # filled in place: handing arrays over at each call costs .1 ms
+        # filled in place: handing arrays over at each call took .07 ms on a Xeon
         self._sources: list[Raw] = [tensor.data for tensor in self._request.input_tensors]
         self.details = describe(library, "CPU")
 
