@@ -20,8 +20,11 @@ from edge.inference.modelinfo import _validation
 from stages.common import verdicts
 from stages.compile.validation import validate
 from stages.detectors.base import Run
+from stages.detectors.registry import load
 from stages.detectors.supervised import Supervised, calibrate
 from stages.detectors.supervised_network import LOGITS, PRIOR, new_network
+from stages.graph.batchnorm import fold
+from stages.graph.bias_correction import calibrated
 from stages.graph.tensors import to_tensor
 from stages.training import classifier
 from stages.training.platt import platt
@@ -257,6 +260,21 @@ def test_saliency_is_the_gradient_of_the_logit(learned):
         down[0, channel, y, x] -= 1e-3
         slopes.append(abs(logit(up) - logit(down)) / 2e-3)
     assert found[y, x] == pytest.approx(max(slopes), rel=0.1)
+
+
+def test_int8_weights_that_calibration_changed_come_back(tmp_path):
+    """Those of channels that a pretrained trunk does not use hold copies of others (spare_channels.py)."""
+    samples = pictures(8, SIZE, 1)
+    network = new_network("scratch", 16, to_tensor(samples))
+    with torch.no_grad():
+        network.layers["b0_project"].weight[:, :9] *= 1e-6
+    made = Supervised(fold(network), calibrated(fold(network), to_tensor(samples)), {"calibration": 8})
+    assert not torch.equal(made.quantized.network.layers["stem"].weight, made.network.layers["stem"].weight)
+    made.save(tmp_path)
+    back = load(tmp_path)
+    assert torch.equal(back.maps(samples), made.maps(samples))
+    pairs = zip(made.quantized.state_dict().values(), back.quantized.state_dict().values(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
 
 
 def test_it_says_what_it_needs():

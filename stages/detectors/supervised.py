@@ -102,23 +102,18 @@ class Supervised(Detector):
         return SimpleNamespace(**settings, rotation=15.0, zoom=0.1, contrast=0.2), None
 
     def write(self, folder: Path) -> dict:
-        """The float network, and what its int8 form has of its own: corrected biases and ranges."""
+        """The float network, and its int8 form: ranges, and weights and biases, which calibration changes as well."""
         self.network.save(folder)
-        own = {f"bias.{name}": layer.bias.detach().clone() for name, layer in self.quantized.network.layers.items()}
-        own |= {f"range.{name}": quant.range for name, quant in self.quantized.quant.items()}
+        own = {name: value.contiguous() for name, value in self.quantized.state_dict().items()}
         save_file(own, folder / INT8)
         return self.record
 
     @classmethod
     def read(cls, folder: Path, settings: dict) -> Self:
-        network, own = Network.load(folder), load_file(folder / INT8)
         quantized = QuantNetwork(Network.load(folder))
-        for name, layer in quantized.network.layers.items():
-            layer.bias.data.copy_(own[f"bias.{name}"])
-        for name, quant in quantized.quant.items():
-            quant.range.copy_(own[f"range.{name}"])
+        quantized.load_state_dict(load_file(folder / INT8))
         quantized.freeze_ranges()
-        return cls(network, quantized.eval(), settings)
+        return cls(Network.load(folder), quantized.eval(), settings)
 
     def saliency(self, sample: np.ndarray) -> np.ndarray:
         """How much the image's logit changes with each pixel, float32 [S, S], of one sample uint8 [S, S, C]."""
