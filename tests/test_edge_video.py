@@ -46,10 +46,11 @@ def model(tmp_path_factory):
 @pytest.mark.parametrize("slow", ["caller", "model"])
 def test_a_realtime_stream_drops_what_is_late_and_loses_count_of_nothing(monkeypatch, model, tmp_path, slow):
     path = write(tmp_path / "a.avi", [i % 200 for i in range(100)], fps=400)
-    with edge.stream(model, path, realtime=True) as frames:
-        if slow == "model":
-            judge = frames.detector.judge
-            monkeypatch.setattr(frames.detector, "judge", lambda *given: time.sleep(0.02) or judge(*given))
+    detector = edge.load(model)
+    judge = detector.judge
+    if slow == "model":
+        monkeypatch.setattr(detector, "judge", lambda *given: time.sleep(0.02) or judge(*given))
+    with edge.stream(detector, path, realtime=True) as frames:
         seen = []
         for frame in frames:
             seen.append(frame.index)
@@ -92,13 +93,14 @@ def test_spared_inferences_are_counted_and_keep_the_verdict(model, tmp_path):
 def test_misjudged_inferences_do_not_turn_the_alarm_of_what_rests(monkeypatch, model, tmp_path, wrong):
     """Inferences by number; each of them but the first is caused by motion or by a doubt about the one before."""
     path = write(tmp_path / "a.avi", [value for value in (100, 150) * 15 for _ in range(4)])
-    with edge.stream(model, path, motion=4) as frames:
-        judge, calls = frames.detector.judge, iter(range(1000))
+    detector, calls = edge.load(model), iter(range(1000))
+    judge = detector.judge
 
-        def misjudge(*given):
-            return dataclasses.replace(judge(*given), is_defect=next(calls) in wrong)
+    def misjudge(*given):
+        return dataclasses.replace(judge(*given), is_defect=next(calls) in wrong)
 
-        monkeypatch.setattr(frames.detector, "judge", misjudge)
+    monkeypatch.setattr(detector, "judge", misjudge)  # before the stream, whose threads begin at once
+    with edge.stream(detector, path, motion=4) as frames:
         seen = list(frames)
     assert frames.counts["inferred"] > max(wrong) and sum(f.is_defect for f in seen) >= len(wrong)
     assert not any(f.alarm for f in seen)
@@ -121,9 +123,10 @@ def test_an_alarm_of_what_rests_takes_five_inferences(monkeypatch, model, tmp_pa
 
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch, model, tmp_path):
     path = write(tmp_path / "a.avi", [9] * 50)
-    frames = edge.stream(model, path)
+    detector = edge.load(model)
+    monkeypatch.setattr(detector, "judge", lambda *_: (_ for _ in ()).throw(UserError("broke")))
+    frames = edge.stream(detector, path)
     with frames, pytest.raises(UserError, match="broke"):
-        monkeypatch.setattr(frames.detector, "judge", lambda *_: (_ for _ in ()).throw(UserError("broke")))
         list(frames)
     assert not any(thread.is_alive() for thread in frames._threads)
 
