@@ -212,7 +212,8 @@ def test_teacher_and_student_learn_from_rectangles(here):
     pruned = compressing.pruned()
     macs = [network.cost(HEIGHT, WIDTH)["macs"] for network in (pruned, compressing.body)]
     assert macs[0] <= 0.81 * macs[1]
-    int8 = QuantizedStudent.of(student, pruned, train, val, 0)
+    network, fusion = student.with_own_banks(pruned, pruned, train, val, 0)
+    int8 = QuantizedStudent.of(Student(network, {"fusion": fusion}), train, val, 0)
     assert int8.maps(val).shape == (4, HEIGHT // 8, WIDTH // 8)
 
 

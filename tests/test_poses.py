@@ -168,7 +168,7 @@ def test_memory_banks_hold_the_copies_and_so_do_those_of_compressed_forms(init, 
     monkeypatch.setattr(memory_bank, "choose_banks", noted)
     monkeypatch.setattr(poses, "shown", lambda *_: {"mirrored": poses.verdict(0.5, 0.0)})
     found = student(init, "shown", train)
-    settings = SimpleNamespace(images=16, batch=8, qat_epochs=0, finetune_epochs=1, prune_ratio=0.2, lr=0.001)
+    settings = SimpleNamespace(images=16, batch=8, qat_epochs=1, finetune_epochs=1, prune_ratio=0.2, lr=0.001)
     val, run = pictures(8, 64, 2), Run(0, "compress", lambda *_, **__: None, found)
     assert np.array_equal(Imitation(train, val, settings, run).train[:20], np.concatenate([train, train[:, :, ::-1]]))
     QuantizedStudent.fit(train, val, settings, run)

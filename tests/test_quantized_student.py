@@ -1,4 +1,4 @@
-"""The int8 student: calibrated or trained, with memory banks of its own embeddings, and its files."""
+"""The int8 student: calibrated or trained, whose memory banks it has, and its files."""
 
 import json
 from functools import cache
@@ -11,7 +11,6 @@ from exporting import export
 from students import body, detector, pictures
 
 from stages.compile import fidelity
-from stages.detectors import memory_bank
 from stages.detectors.base import FILE, Run
 from stages.detectors.local_density import expected_distances
 from stages.detectors.quantized_student import QuantizedStudent
@@ -48,27 +47,22 @@ def int8(epochs: int) -> QuantizedStudent:
     return QuantizedStudent.fit(TRAIN, VAL, settings, Run(0, "test", lambda *_, **__: None, student()))
 
 
-@cache
-def calibrated() -> QuantNetwork:
-    """What the calibrated one must be without memory banks."""
-    images = to_tensor(training_pool(TRAIN, 256, 0, 1)[0])
-    model = QuantNetwork.calibrated(fold(memory_bank.without_banks(student().network)), images)
-    narrow_ranges(model, images[:32])
-    correct_biases(model, images[:32])
-    return model
-
-
 def test_without_epochs_it_is_calibrated_and_its_biases_are_corrected():
+    """It is the float student with its memory banks, in which biases alone have changed."""
     found, before = int8(0), fold(student().network)
     assert not found.trained
     assert found.export().ranges.startswith("post-training: smallest and largest values on 256 training pictures")
+    images = to_tensor(training_pool(TRAIN, 256, 0, 1)[0])
+    wanted = QuantNetwork.calibrated(fold(student().network), images)
+    narrow_ranges(wanted, images[:32])
+    correct_biases(wanted, images[:32])
     layers, changed = found.quantized.network.layers, 0
-    for name, layer in calibrated().network.layers.items():
-        assert torch.equal(found.quantized.quant[name].range, calibrated().quant[name].range) or name == "mask", name
-        if name != "mask":  # scaled by its share of the map
-            assert torch.equal(layers[name].weight, before.layers[name].weight), name
-            assert torch.equal(layers[name].bias, layer.bias), name
-            changed += int(not torch.equal(layers[name].bias, before.layers[name].bias))
+    assert layers.keys() == before.layers.keys()
+    for name, layer in wanted.network.layers.items():
+        assert torch.equal(found.quantized.quantizer(name).range, wanted.quantizer(name).range), name
+        assert torch.equal(layers[name].weight, before.layers[name].weight), name
+        assert torch.equal(layers[name].bias, layer.bias), name
+        changed += int(not torch.equal(layers[name].bias, before.layers[name].bias))
     assert changed > 10
 
 
@@ -79,11 +73,10 @@ def test_with_epochs_it_is_trained():
     assert not torch.equal(layers["b4_project"].weight, before.layers["b4_project"].weight)
 
 
-@pytest.mark.parametrize("epochs", [0, 1])
-def test_its_banks_hold_embeddings_of_the_int8_network(epochs):
+def test_the_banks_of_a_trained_one_hold_embeddings_of_the_int8_network():
     """Each entry is the mean of the embeddings nearest to it, and those are what the int8 network says: on the steps of
     its grid, unlike those of the float network."""
-    quantized = int8(epochs).quantized
+    quantized = int8(1).quantized
     layers = quantized.network.layers
     with torch.inference_mode():
         values = quantized.activations(to_tensor(TRAIN))

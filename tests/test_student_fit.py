@@ -290,7 +290,7 @@ def test_the_map_of_a_trained_student_of_clips_is_the_mask_alone(tiny, monkeypat
     assert float(scores.mean()) == pytest.approx(0, abs=1e-4) and float(level.median()) == pytest.approx(1, abs=1e-3)
     compress = SimpleNamespace(images=16, batch=8, qat_epochs=0, finetune_epochs=1, prune_ratio=0.2, lr=0.001)
     imitation = Imitation(train, val, compress, Run(0, "compress", lambda *_, **__: None, found))
-    int8 = QuantizedStudent.of(found, imitation.body, train, val, 0, imitation)
+    int8 = QuantizedStudent.of(found, train, val, 0, imitation)
     assert int8.quantized.network.heads == ["mask"]
     assert float((int8.maps(val) - scores).std()) < 0.2 * float(scores.std())
     pruned = imitation.pruned()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from stages.common import atomic
 from stages.common.dataset import load_samples, read_index
 from stages.common.stage import main
-from stages.detectors.base import Detector, Run
+from stages.detectors.base import Run
 from stages.detectors.imitation import Imitation
 from stages.detectors.quantized_student import QuantizedStudent
 from stages.detectors.registry import load
@@ -24,23 +24,22 @@ def compress(params) -> None:
     prepare(params.seed, params.threads)
     train, val = (load_samples(DATA, read_index(DATA, split), params.input) for split in ("train", "val"))
     settings = SimpleNamespace(**params.compress.model_dump(), images=params.distill.images, batch=params.distill.batch)
-    student = load(STUDENT)
     with curves("compress") as log:
-        run = Run(params.seed, "compress", log, student)
+        run = Run(params.seed, "compress", log, load(STUDENT))
         imitation = Imitation(train, val, settings, run)
-        train = imitation.train
+        student, train = imitation.student, imitation.train
         check_prune_ratio(settings.prune_ratio, imitation.body.nodes, train.shape[1:3], train.shape[3])
 
-        def int8(body, label):
-            return QuantizedStudent.of(imitation.student, body, train, val, run.seed, imitation, label)
+        def int8(whole, label):
+            return QuantizedStudent.of(whole, train, val, run.seed, imitation, label)
 
-        qat = int8(imitation.body, "qat")
-        pruned: Detector = student
-        pruned_qat = qat
+        qat = int8(student, "qat")
+        pruned, pruned_qat = student, qat
         if settings.prune_ratio:
             body = imitation.pruned()
-            network, fusion = imitation.student.with_own_banks(body, body, train, val, run.seed)
-            pruned, pruned_qat = Student(network, {"fusion": fusion}), int8(body, "pruned_qat")
+            network, fusion = student.with_own_banks(body, body, train, val, run.seed)
+            pruned = Student(network, {"fusion": fusion})
+            pruned_qat = int8(pruned, "pruned_qat")
     for path, detector in ((QAT, qat), (PRUNED, pruned), (PRUNED_QAT, pruned_qat)):
         with atomic.directory(path) as folder:
             detector.save(folder)

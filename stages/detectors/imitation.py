@@ -28,7 +28,7 @@ class Imitation:
     """Trains pruned and quantized forms of the student `run.source`.
 
     Targets are the student's mask and patch embeddings on good pictures, half of them with a synthetic defect. Each
-    trained form then gets a memory bank of its own embeddings of `train`: the pictures that the student learned from,
+    trained form then gets memory banks of its own embeddings of `train`: the pictures that the student learned from,
     their copies in other poses included. settings: the section compress, and `images` and `batch` of distill. UserError
     where the source is no student.
     """

@@ -6,12 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from stages.detectors import memory_bank
 from stages.detectors.base import MAP, Detector, Export, Run
 from stages.detectors.imitation import Imitation
 from stages.detectors.student import Student
 from stages.graph.batchnorm import fold
 from stages.graph.bias_correction import calibrated, how
-from stages.graph.network import Network
 from stages.graph.quantize import QuantNetwork
 from stages.graph.tensors import to_tensor
 from stages.training.fake_quantization import TRAINED
@@ -23,7 +23,7 @@ CALIBRATION = 256  # pictures, half with a synthetic defect, that int8 ranges ar
 class QuantizedStudent(Detector):
     """The student's network, batch norm folded, with the fake quantization that its int8 file will have.
 
-    Its memory banks hold the embeddings that the int8 network computes. trained: with fake quantization.
+    A calibrated one keeps the memory banks of the float student; trained with fake quantization, it has its own.
     """
 
     kind = "quantized_student"
@@ -36,23 +36,23 @@ class QuantizedStudent(Detector):
         """The int8 form of the student `run.source`. settings: the section compress, and `images` and `batch` of
         distill."""
         imitation = Imitation(train, val, settings, run)
-        return cls.of(imitation.student, imitation.body, imitation.train, val, run.seed, imitation)
+        return cls.of(imitation.student, imitation.train, val, run.seed, imitation)
 
     @classmethod
-    def of(
-        cls, student: Student, body: Network, train: np.ndarray, val: np.ndarray, seed: int, training=None, label="qat"
-    ) -> Self:
-        """The int8 form of `body`, which is `student` or its pruned form without memory banks.
+    def of(cls, student: Student, train: np.ndarray, val: np.ndarray, seed: int, training=None, label="qat") -> Self:
+        """The int8 form of a student, pruned or not.
 
-        Calibrated on good pictures and synthetic defects, biases corrected (bias_correction.py); trained with fake
-        quantization where `training`, an Imitation, has epochs for it. Then it is given memory banks of its own
-        embeddings, as large as the student's.
+        Calibrated on good pictures and synthetic defects (bias_correction.py), memory banks included: the coreset that
+        another draw or the noise of rounding gives differs more in accuracy than rounding itself. Trained with fake
+        quantization where `training`, an Imitation, has epochs for it; then its memory banks hold embeddings of its
+        own, since training changes them.
         """
         images = to_tensor(training_pool(train, CALIBRATION, seed, 1)[0])
-        trained = training is not None and training.settings.qat_epochs > 0
-        quantized = training.with_fake_quantization(body, images, label) if trained else calibrated(fold(body), images)
+        if training is None or not training.settings.qat_epochs:
+            return cls(calibrated(fold(student.network), images), False)
+        quantized = training.with_fake_quantization(memory_bank.without_banks(student.network), images, label)
         whole, _ = student.with_own_banks(quantized.network, quantized, train, val, seed)
-        return cls(QuantNetwork.calibrated(whole, images, quantized), trained)
+        return cls(QuantNetwork.calibrated(whole, images, quantized), True)
 
     @classmethod
     def example(cls) -> tuple[SimpleNamespace, str]:

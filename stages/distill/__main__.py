@@ -9,7 +9,7 @@ from stages.common.params import read_yaml, validate
 from stages.common.stage import main
 from stages.detectors import poses
 from stages.detectors.base import Run
-from stages.detectors.memory_bank import part, without_banks
+from stages.detectors.memory_bank import part
 from stages.detectors.quantized_student import QuantizedStudent
 from stages.detectors.registry import load
 from stages.detectors.student import Student
@@ -37,7 +37,7 @@ def distill(params) -> None:
     train = poses.joined(train, student.record, params.seed)
     examples.write(train, settings.images, params.seed, EXAMPLES)
     first = student.start or student
-    start = QuantizedStudent.of(first, without_banks(first.network), train, val, params.seed)
+    start = QuantizedStudent.of(first, train, val, params.seed)
     with atomic.directory(START) as folder:
         start.save(folder)
     with atomic.directory(OUT) as folder:

@@ -195,7 +195,7 @@ def step_notes(runs: list[dict]) -> list[str]:
     if "int8" in steps:
         epochs = found["compress"]["qat_epochs"]
         how = f"{epochs} epochs with fake quantization" if epochs else "ranges calibrated, biases corrected"
-        out.append(f"Int8: {how}; memory banks of the int8 network's own embeddings.")
+        out.append(f"Int8: {how}.")
     if "pruned" in steps and "float" in steps:
         left, whole = (mean(run["steps"][step]["macs"] for run in runs) for step in ("pruned", "float"))
         epochs = found["compress"]["finetune_epochs"]
