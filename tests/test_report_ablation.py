@@ -30,7 +30,7 @@ def test_ablation_of_one_run(inside):
     assert "| student-fp32 | float | 0.972 | 0.870 | 9.20 MB |" in text and "One seed" in html
     assert text.index("| float |") < text.index("| int8 |") < text.index("| pruned |")
     assert found["order"] == ["float", "int8", "pruned"]
-    assert "Int8: ranges calibrated, biases corrected; memory banks" in text and "QAT" not in text
+    assert "Int8: ranges calibrated, biases corrected." in text and "QAT" not in text
 
 
 def nothing_pruned(**figures):
@@ -93,7 +93,7 @@ def test_the_notes_say_how_each_record_was_made():
     for epochs, how in ((0, "ranges calibrated, biases corrected"), (3, "3 epochs with fake quantization")):
         now = {"settings": {"compress": {"qat_epochs": epochs}}, "steps": steps}
         found = ablation.step_notes([now])
-        assert found[0].startswith("Start: ") and found[1].startswith(f"Int8: {how}; ") and len(found) == 2
+        assert found[0].startswith("Start: ") and found[1].startswith(f"Int8: {how}.") and len(found) == 2
 
 
 @pytest.mark.slow
