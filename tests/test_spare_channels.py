@@ -67,10 +67,7 @@ def test_the_float_network_stays_within_the_error_of_rounding():
     wanted = network.activations(IMAGES)["project"].detach()
     plain, filled = (finely(network, fill) for fill in (False, True))
     moved = filled.network.activations(IMAGES)["project"].detach() - wanted
-    assert 0 < float(moved.square().mean()) < error(plain, wanted)
-    edge = moved.clone()
-    edge[:, :, 1:-1, 1:-1] = 0  # next to zeros that are not moved
-    assert float(edge.square().sum() / (4 * 31)) < 2 * float(moved[:, :, 1:-1, 1:-1].square().sum() / 30**2)
+    assert 0 < float(moved.square().mean()) < 0.01 * error(plain, wanted)  # at the zeros around a picture, too
 
 
 def test_channels_whose_rounding_counts_most_are_copied():
