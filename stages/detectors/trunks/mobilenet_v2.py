@@ -1,7 +1,5 @@
 """MobileNetV2 of width 1 (Sandler et al., CVPR 2018), with transformers' names; from scratch its `STAGES` alone."""
 
-from transformers import MobileNetV2Model
-
 from edge.errors import UserError
 from stages.detectors.hub import WEIGHTS
 from stages.detectors.trunks import Layers, Stage, folded
@@ -22,6 +20,8 @@ def matches(config: dict) -> bool:
 
 
 def read(what: str, place: str, options: dict) -> tuple[list[Stage], Layers]:
+    from transformers import MobileNetV2Model  # seconds to import, and a trunk from scratch needs none
+
     model, found = MobileNetV2Model.from_pretrained(place, **options, **WEIGHTS)
     if found["missing_keys"]:  # transformers would leave them at random
         raise UserError(f"{what}: has no weights of a MobileNetV2; check the name or folder")
