@@ -275,7 +275,7 @@ def test_an_interrupt_ends_bench_though_the_supervisor_is_stopped(project):
         stopped = running(host, "supervise.py")
         os.kill(stopped, signal.SIGSTOP)
         bench.send_signal(signal.SIGINT)
-        _, errors = bench.communicate(timeout=20)
+        _, errors = bench.communicate(timeout=60)
     finally:
         bench.kill()
         os.kill(stopped, signal.SIGCONT)

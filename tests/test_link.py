@@ -30,16 +30,19 @@ class Sender:
 
     def __init__(self, inbox):
         self.inbox, self.fails, self.down, self.kinds, self.shown = inbox, [], None, [], {}
-        self.settles, self.number = 0, 1
+        self.settles, self.number, self.connected = 0, 1, 0
 
     def connect(self):
         if self.down:
             raise self.down
+        self.connected = self.number
         return self.number
 
     def send(self, kind, payload):
         if self.down:
             raise self.down
+        if self.connected != self.number:
+            raise LinkError("the connection is gone")
         error = self.fails.pop(0) if self.fails else None
         if error:
             raise error
@@ -179,8 +182,8 @@ def test_nobody_waits_for_an_attempt_that_would_come_too_late(make, sender, said
     link.send(messages(1)[0])
     assert until(lambda: said and link._next)
     start = time.monotonic()
-    link.close()
-    assert time.monotonic() - start < 2 and link._outbox.path.exists() and not sender.inbox.events
+    link.close(wait=60)
+    assert time.monotonic() - start < 30 and link._outbox.path.exists() and not sender.inbox.events
 
 
 def test_stats_are_sealed_and_not_kept(make, sender):

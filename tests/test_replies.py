@@ -239,7 +239,7 @@ def test_a_stopped_process_there_ends_the_run_at_the_time_out(server, short, she
     begun = time.monotonic()
     with pytest.raises(Unavailable, match=r"^device pi: lost while .* \(no answer for [\d.]+ s\)$"):
         ssh.measure(server.device(), tmp_path / "m", 2, 1, [1], "me")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize("shell", [stopped, stopped_supervisor])
@@ -251,7 +251,7 @@ def test_an_interrupt_ends_a_run_with_a_stopped_process(server, shell, tmp_path)
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         ssh.measure(server.device().model_copy(update={"limits": LONG}), tmp_path / "m", 2, 1, [1], "me")
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 30
 
 
 LONG = Limits(run_s=500.0)

@@ -22,7 +22,7 @@ NAP = "import time; time.sleep(60)"
 
 def start(state: Path, *commands: list[str], **job) -> subprocess.Popen:
     """A supervisor that has its job; the test is the far end."""
-    defaults = {"lock_wait_s": 0.0, "limit_s": 30.0, "heartbeat_s": 1.0, "holder": "me@here"}
+    defaults = {"lock_wait_s": 0.0, "limit_s": 30.0, "heartbeat_s": 20.0, "holder": "me@here"}
     process = subprocess.Popen(
         [sys.executable, PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -95,10 +95,10 @@ def test_a_failing_command_is_one_line(tmp_path):
 
 def test_busy_names_the_holder_and_a_short_wait_is_waited(tmp_path):
     state = tmp_path / "state"
-    first = start(state, python("import time; time.sleep(1.2); print(1)"), heartbeat_s=9.0)
+    first = start(state, python("import time; time.sleep(3); print(1)"))
     assert wait_for(lambda: f"edge-vision/{lock_name(state)}" in Path("/proc/net/unix").read_text())
     second = start(state, python("print(2)"))
-    third = start(state, python("print(3)"), lock_wait_s=9.0, heartbeat_s=9.0)
+    third = start(state, python("print(3)"), lock_wait_s=20.0)
     _, err = finish(second)
     assert second.returncode == 75 and err.decode() == f"busy: held by me@here, process {first.pid}\n"
     assert finish(third)[0] == b"[3]\n" and finish(first)[0] == b"[1]\n"
@@ -129,10 +129,10 @@ def test_no_file_of_anybody_is_in_the_way_of_the_lock(tmp_path, wrong):
 
 def test_a_killed_holder_leaves_no_lock_and_a_stopped_one_holds_it(tmp_path):
     state = tmp_path / "state"
-    first = start(state, python(NAP), heartbeat_s=30.0)
+    first = start(state, python(NAP))
     assert wait_for(lambda: f"edge-vision/{lock_name(state)}" in Path("/proc/net/unix").read_text())
     os.kill(first.pid, signal.SIGSTOP)
-    _, err = finish(second := start(state, python("print(2)"), heartbeat_s=30.0))
+    _, err = finish(second := start(state, python("print(2)")))
     assert second.returncode == supervise.BUSY and err == b"busy: held by another run\n"
     os.kill(first.pid, signal.SIGKILL)
     first.wait(5)
@@ -149,10 +149,10 @@ def test_what_a_foreign_holder_says_is_one_short_line(tmp_path):
 
 @pytest.mark.parametrize("ending", ["end of input", "silence", "SIGTERM", "SIGHUP", "SIGKILL", "limit"])
 def test_nothing_outlives_the_supervisor(tmp_path, ending, family, mark):
-    process = start(tmp_path / "state", family, limit_s=1.5 if ending == "limit" else 30.0)
+    limits = {"limit": {"limit_s": 4.0}, "silence": {"heartbeat_s": 4.0}}.get(ending, {})
+    process = start(tmp_path / "state", family, **limits)
     try:
         assert wait_for(lambda: len(alive(mark)) == 2 or (ending == "SIGKILL" and alive(mark)))
-        begun = time.monotonic()
         if ending == "end of input":
             process.stdin.close()
         elif ending.startswith("SIG"):
@@ -162,21 +162,20 @@ def test_nothing_outlives_the_supervisor(tmp_path, ending, family, mark):
                 process.stdin.write(b".")
                 process.stdin.flush()
                 time.sleep(0.2)
-        process.wait(10)
-        assert time.monotonic() - begun < 3
+        process.wait(20)
         expected = {"limit": supervise.TIMED_OUT, "SIGKILL": -9}.get(ending, supervise.LOST)
         assert process.returncode == expected
         if ending == "SIGKILL":  # the kernel ends the command; what that started itself is its own business
-            assert wait_for(lambda: len(alive(mark)) <= 1, 3)
+            assert wait_for(lambda: len(alive(mark)) <= 1, 20)
         else:
-            assert wait_for(lambda: not alive(mark), 3)
+            assert wait_for(lambda: not alive(mark), 20)
     finally:
         for pid in alive(mark):
             os.kill(pid, signal.SIGKILL)
 
 
 def test_signs_of_life_keep_it_going(tmp_path):
-    process = start(tmp_path / "state", python("import time; time.sleep(2.5); print(1)"))
+    process = start(tmp_path / "state", python("import time; time.sleep(2.5); print(1)"), heartbeat_s=1.0)
     while process.poll() is None:
         process.stdin.write(b".")
         process.stdin.flush()
@@ -186,7 +185,7 @@ def test_signs_of_life_keep_it_going(tmp_path):
 
 def test_a_broken_link_while_the_result_is_written(tmp_path):
     """Nobody reads: the write blocks, and the silence still ends it."""
-    process = start(tmp_path / "state", python("import json; print(json.dumps('x' * 5_000_000))"))
+    process = start(tmp_path / "state", python("import json; print(json.dumps('x' * 5_000_000))"), heartbeat_s=1.0)
     assert process.wait(20) == supervise.LOST
 
 
