@@ -129,7 +129,8 @@ def test_measuring_ends_with_the_process_that_started_it(models):
     code = (
         "import subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-m', 'hardware_runners.runner.remote.measure', *sys.argv[1:]])\n"
-        "print(child.pid, flush=True); time.sleep(2)"
+        "while 'ai_edge_litert' not in open(f'/proc/{child.pid}/maps').read():\n"  # it measures, or is about to
+        "    time.sleep(0.05)"
     )
     command = [sys.executable, "-c", code, str(models / "int8"), "--runs", "100000000"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)  # waits for the pipes to close

@@ -74,10 +74,10 @@ def test_a_broker_that_is_killed_fifty_times(inbox, tmp_path):
             broker.kill()
             time.sleep(random.random() * 0.05)
             broker.start()
+        assert until(lambda: len(source.sent) > 100, 60)
         sent = source.stop()
         all_arrive(inbox, link, sent)
         link.close()
-    assert len(sent) > 100
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])

@@ -98,7 +98,7 @@ def test_a_cable_that_is_pulled_and_a_device_that_is_killed(cable, tmp_path):
 
     with open(tmp_path / "log", "wb") as log:
         broker = subprocess.Popen(cable.inside(cable.broker, MOSQUITTO, "-c", tmp_path / "mosquitto.conf"), stderr=log)
-    time.sleep(0.5)
+    assert until(lambda: b"running" in (tmp_path / "log").read_bytes(), 20), (tmp_path / "log").read_text()
     consumer = Party(cable.inside(cable.broker, sys.executable, "-c", CONSUMER, THERE, PORT), stored)
     watch = cable.inside(cable.device, sys.executable, "-m", "edge", "watch", "site.json", "--json")
     try:

@@ -23,7 +23,7 @@ def test_overhead_of_the_remote_path(tmp_path, monkeypatch):
     host = ssh_hosts.Host(tmp_path / "device", home, 30)
     try:
         host.trust()
-        device = Device.model_validate(host.device("far"))
+        device = Device.model_validate(host.device("far", limits={"connect_s": 30.0, "heartbeat_s": 20.0}))
         device = device.model_copy(update={"fingerprint": ssh.probe(device)["fingerprint"]})
         excess, tries = 9.0, 0
         found: dict[str, list[float]] = {"local": [], "far": []}

@@ -85,7 +85,7 @@ def project(tmp_path, monkeypatch):
     params["variants"]["float"] = params["variants"].pop("teacher-onnx")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.setattr(speedup, "SIZE", tiny_models.SIZE)
-    slow = {rivals.EAGER: lambda: time.sleep(0.05), "fast, int8": lambda: time.sleep(0.02)}
+    slow = {rivals.EAGER: lambda: time.sleep(0.2), "fast, int8": lambda: time.sleep(0.02)}
     monkeypatch.setattr(rivals, "build", lambda folder: (slow, {"gone": "ImportError: no"}))
     monkeypatch.setattr(interleave.os, "sched_setaffinity", lambda *_: None)
 
@@ -97,7 +97,7 @@ def test_ratios_are_those_to_the_fastest_runtime(project, capsys):
     main(["speedup", "float", "int8", "--rounds", "5", "--output", "here/it.json"])
     found = json.loads(Path("here/it.json").read_text())
     latency, ratio = found["latency_ms"], found["times_faster_than_best_rival"]
-    assert latency[ratios.EAGER] >= 50 and 20 <= latency[BEST] < 50
+    assert latency[ratios.EAGER] >= 200 and 20 <= latency[BEST] < 200
     assert found["best_rival"] == BEST and found["rivals"] == [ratios.EAGER, BEST]
     assert ratio[BEST] == 1 and ratio[ratios.EAGER] < 1
     assert ratio["int8"] == pytest.approx(latency[BEST] / latency["int8"]) and ratio["int8"] > 4
@@ -166,7 +166,7 @@ def test_each_model_runs_after_another_one_and_again_at_once(project, monkeypatc
 
     def run(name):
         def once():
-            time.sleep(0.02 if last[-1:] != [name] else 0.005)
+            time.sleep(0.2 if last[-1:] != [name] else 0.005)
             last.append(name)
 
         return once
@@ -175,5 +175,5 @@ def test_each_model_runs_after_another_one_and_again_at_once(project, monkeypatc
     main(["speedup", "int8", "--rounds", "3", "--output", "it.json"])
     found = json.loads(Path("it.json").read_text())
     for name in (ratios.EAGER, BEST):
-        assert found["latency_ms"][name] >= 20 > found["again_ms"][name]
+        assert found["latency_ms"][name] >= 200 > found["again_ms"][name]
     assert last[-4:] == ["a", "a", "b", "b"]

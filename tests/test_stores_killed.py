@@ -58,6 +58,9 @@ def test_a_writer_that_is_killed(kind, tmp_path):
         with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE) as process:
             first = process.stdout.readline()
             assert first
+            for _ in range(5):
+                first = process.stdout.readline()
+                assert first
             time.sleep(random.random() * 0.4)
             process.send_signal(signal.SIGKILL)
             acknowledged = int([first, *process.stdout.read().split()][-1])

@@ -235,7 +235,7 @@ def test_two_hosts_do_what_one_does_in_less_time(hosts, tmp_path):
     out = finish(hosts.sweep(other, WIDTHS, SEEDS, *remote(tmp_path / "both")))
     again, used = time.monotonic() - start[0], processor_time() - start[1]
     assert "8 done, 0 to do" in out and (hosts.ran(0), hosts.ran(1)) == before
-    assert used <= 10  # seconds of processor time, which no other work makes more
+    assert used <= 60  # seconds of processor time, most of it imports
 
     found = f"one host {times[0]:.1f} s, two {times[1]:.1f} s, again {again:.1f} s ({used:.1f} s of processor time)"
     print(found)

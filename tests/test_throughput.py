@@ -34,7 +34,7 @@ def test_without_a_measurement_it_says_what_writes_one(tmp_path):
 
 @pytest.mark.slow
 def test_the_tool_measures_both_models_and_writes_their_record(tmp_path):
-    command = [sys.executable, "tests/throughput.py", "--clip", "32", "--repeats", "1", "--output"]
+    command = [sys.executable, "tests/throughput.py", "--clip", "32", "--repeats", "3", "--output"]
     done = subprocess.run(
         [*command, str(tmp_path / "throughput.json")],
         cwd=ROOT,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import sites
 from conftest import ROOT
-from watching import Kept, filmed, watched
+from watching import Kept, filmed, video, watched
 
 from edge.__main__ import main
 from edge.event import from_json
@@ -131,11 +131,13 @@ def test_a_rate_spares_frames(site):
     cameras = [{"name": "cam", "source": "in.avi", "objects": "motion", "rate": 5}]
     _, figures, _ = played(cameras=cameras)
     frames = figures["cameras"]["cam"]["frames"]
-    assert balanced(frames) and 27 <= frames["judged"] <= 33
+    assert balanced(frames) and frames["judged"] <= 33
+    assert frames["judged"] + frames["dropped"] / 5 >= 27  # a busy machine drops frames instead of judging them
 
 
 def test_watch_ends_after_so_long_and_ends_its_events(site):
-    events, figures, _ = played(seconds=2.8)
+    video(site / "in.avi", seconds=20, leaves=20)
+    events, figures, _ = played(seconds=5)
     assert [event.phase for event in events] == ["new", "end"] and events[-1].context["ended_by"] == "stopped"
     assert balanced(figures["cameras"]["cam"]["frames"])
 
