@@ -241,7 +241,7 @@ def test_killed_runs_leave_no_orphan_and_equal_outputs(project, tmp_path):
         time.sleep(1.5)  # in the middle of its imports or its work
         os.kill(run.pid if victim == "dvc" else running()[0], signal.SIGKILL)
         assert run.wait(30) != 0
-        assert wait_for(lambda: not stage_processes(folder), 20), "a stage outlived its dvc"
+        assert wait_for(lambda: not stage_processes(folder), 5), "a stage outlived its dvc"
         assert not (folder / "artifacts/teacher").exists()
     assert toy.dvc(folder, "repro", "teacher").returncode == 0
     run = subprocess.Popen(
@@ -253,7 +253,7 @@ def test_killed_runs_leave_no_orphan_and_equal_outputs(project, tmp_path):
     )
     assert wait_for(lambda: list((folder / ".checkpoints/distill").glob("*.safetensors")), 120)
     run.kill()
-    assert run.wait(30) != 0 and wait_for(lambda: not stage_processes(folder), 20)
+    assert run.wait(30) != 0 and wait_for(lambda: not stage_processes(folder), 5)
     assert not (folder / "artifacts/student").exists()
     result = toy.dvc(folder, "repro", *(f"compile@{v}" for v in toy.VARIANTS))
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]

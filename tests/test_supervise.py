@@ -149,7 +149,7 @@ def test_what_a_foreign_holder_says_is_one_short_line(tmp_path):
 
 @pytest.mark.parametrize("ending", ["end of input", "silence", "SIGTERM", "SIGHUP", "SIGKILL", "limit"])
 def test_nothing_outlives_the_supervisor(tmp_path, ending, family, mark):
-    limits = {"limit": {"limit_s": 4.0}, "silence": {"heartbeat_s": 4.0}}.get(ending, {})
+    limits = {"limit": {"limit_s": 4.0}, "silence": {"heartbeat_s": 4.0}}.get(ending, {"heartbeat_s": 60.0})
     process = start(tmp_path / "state", family, **limits)
     try:
         assert wait_for(lambda: len(alive(mark)) == 2 or (ending == "SIGKILL" and alive(mark)))
