@@ -27,7 +27,7 @@ WRITER = """\
     sys.path.insert(0, "tests")
     from stores_points import MODEL, points
     from stages.defects.stores.table import open_store
-    vectors, payloads = points(5_000, 7)
+    vectors, payloads = points(20_000, 7)
     store = open_store(sys.argv[1], sys.argv[2], "defects", MODEL)
     for start in range(int(sys.argv[3]), len(payloads), {step}):
         rows = slice(start, start + {step})
@@ -50,20 +50,19 @@ AT_TIMES = {
 def test_a_writer_that_is_killed(kind, tmp_path):
     """At random instants; the next one goes on with what the last one was about."""
     random.seed(1)
-    vectors, payloads = points(5_000, 7)
+    vectors, payloads = points(20_000, 7)
     program = textwrap.dedent(WRITER).format(step=STEP, at_times=AT_TIMES[kind])
     start, acknowledged = 0, 0
     for _ in range(KILLS):
         command = [sys.executable, "-c", program, kind, str(tmp_path), str(start)]
         with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE) as process:
-            first = process.stdout.readline()
-            assert first
-            for _ in range(5):
-                first = process.stdout.readline()
-                assert first
-            time.sleep(random.random() * 0.4)
+            for _ in range(random.randrange(6, 60)):  # steps, not seconds: a fast machine would come to the end
+                last = process.stdout.readline()
+                assert last
+            time.sleep(random.random() * 0.02)
             process.send_signal(signal.SIGKILL)
-            acknowledged = int([first, *process.stdout.read().split()][-1])
+            acknowledged = int([last, *process.stdout.read().split()][-1])
+        assert process.returncode == -signal.SIGKILL
         start = acknowledged  # again, and on
         with open_store(kind, str(tmp_path), "defects") as store:
             check(store, vectors, payloads, acknowledged)
