@@ -14,6 +14,7 @@ import numpy as np
 from edge.errors import UserError
 from edge.inference.detector import load
 from edge.inference.runtimes import FORMATS
+from edge.processor import int8_instructions
 from experiments import interleave, provenance
 from hardware_runners.runner.remote import machine
 from stages.common import atomic, params
@@ -45,7 +46,7 @@ def latency(names: list[str], rounds: int) -> dict:
         "rounds": rounds,
         "latency_ms": {name: float(np.median(values)) for name, values in zip(names, samples, strict=True)},
         "p10_p90_ms": {n: np.percentile(v, [10, 90]).tolist() for n, v in zip(names, samples, strict=True)},
-        "machine": {"cpu": machine.cpu_model(), "int8": machine.int8_instructions()},
+        "machine": {"cpu": machine.cpu_model(), "int8": int8_instructions()},
         "versions": versions(),
     }
 

@@ -17,6 +17,7 @@ from edge.errors import UserError
 from edge.inference.modelfile import open_model
 from edge.inference.modelinfo import ModelInfo
 from edge.inference.runtimes import FORMATS
+from edge.processor import int8_instructions
 from experiments import gemm, interleave, layers, provenance, truncated
 from hardware_runners.runner.remote import machine
 from stages.common import atomic
@@ -90,7 +91,7 @@ def measure(info: ModelInfo, rounds: int, folder: Path) -> dict:
         # of a median, for values in a normal distribution, whose quartiles are 1.35 standard deviations apart
         "standard_error_ms": float(np.median(high - low) / 1.35 * 1.25 / rounds**0.5),
         "peak_gmacs": float(peak),
-        "machine": {"cpu": machine.cpu_model(), "int8": machine.int8_instructions()},
+        "machine": {"cpu": machine.cpu_model(), "int8": int8_instructions()},
         "runtime": FORMATS["tflite"].open(info.path, 1, info.sha256).details,
     }
 

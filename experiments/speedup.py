@@ -13,6 +13,7 @@ import numpy as np
 
 from edge.errors import UserError
 from edge.inference.detector import load
+from edge.processor import int8_instructions
 from experiments import interleave, provenance, ratios, rivals
 from experiments.efficientad import SIZE
 from hardware_runners.runner.remote import machine
@@ -56,7 +57,7 @@ def measure(variants: list[str], rounds: int, folder: Path) -> dict:
         "best_rival": best,
         "not_measured": {ratios.rival(name): why for name, why in absent.items()},
         "times_faster_than_best_rival": {name: latency[best] / value for name, value in latency.items()},
-        "machine": {"cpu": machine.cpu_model(), "int8": machine.int8_instructions()},
+        "machine": {"cpu": machine.cpu_model(), "int8": int8_instructions()},
         "versions": rivals.versions(),
     }
 

@@ -159,20 +159,6 @@ def test_machine_description_reads_what_is_there(tmp_path, monkeypatch):
     assert state["governor"] is state["frequency_mhz"] is state["temperature_c"] is None
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("flags\t\t: fpu avx512f avx512_vnni avx_vnni", "avx512_vnni avx_vnni"),
-        ("Features\t: fp asimd crc32 asimddp", "asimddp"),  # Raspberry Pi 5
-        ("Features\t: fp asimd crc32", "none"),  # Raspberry Pi 4
-        ("nothing: of that kind", None),
-    ],
-)
-def test_int8_instructions_of_a_cpu(line, expected, monkeypatch):
-    monkeypatch.setattr(machine, "_text", lambda path: f"processor\t: 0\n{line}\n" if path.name == "cpuinfo" else None)
-    assert machine.int8_instructions() == expected
-
-
 def test_plan_names_known_variants_and_devices(monkeypatch):
     monkeypatch.chdir(ROOT)
     plan = devices.plan()

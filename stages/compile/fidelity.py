@@ -14,7 +14,7 @@ from stages.graph.quantize import QuantNetwork
 # the fraction of outputs at most one step apart. onnxruntime's requantization rounds differently from XNNPACK's, which
 # is simulated, and a deep network amplifies that: 0.98 to 1 on trained ones. Where its kernels overflow, on processors
 # without VNNI (x86 before 2019, AMD before Zen 4), it was 0.28: the limit, a choice in between, is there to notice it.
-# OpenVINO overflows there by design and is recorded only.
+# `edge` asks both ONNX Runtime and OpenVINO for exact sums there. OpenVINO is recorded only.
 ONNX_WITHIN_1 = 0.9
 REFERENCE_MACS = 8_000_000_000  # that the reference kernels may take, at 1 to 2 GMAC/s: a choice
 

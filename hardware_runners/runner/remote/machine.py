@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from edge.inference.formats import Accelerator
+from edge.processor import int8_instructions
 
 CPU = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 THERMAL = Path("/sys/class/thermal")
-INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}  # as Linux names them
 THROTTLE_COUNT = Path("/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count")  # x86
 
 
@@ -91,15 +91,6 @@ def cpu_model() -> str | None:
         if key.strip().lower() == "model name" and value.strip():
             return value.strip()
     return (_text(Path("/proc/device-tree/model")) or "").strip("\0") or platform.processor() or None
-
-
-def int8_instructions() -> str | None:
-    """The CPU's instructions for dot products of int8, which decide how fast such a network is; "none" without any."""
-    for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip().lower() in ("flags", "features"):
-            return " ".join(sorted(INT8 & set(value.split()))) or "none"
-    return None
 
 
 def peak_rss_mb() -> float:
