@@ -182,7 +182,7 @@ def test_openvino_int8_has_the_grids_and_is_recorded_but_not_held(root):
     record = fidelity.check(detector, network, images, LIMITS)
     assert record["kernel"].startswith("openvino CPU") and 0 < record["exact"] <= 1
     found, wanted = fidelity.device_outputs(detector, images), fidelity.simulated(network, images, ["score"])
-    assert wanted.std() > 10 and np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99  # 0.44 where sums overflow
+    assert wanted.std() > 10 and np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.9  # 0.44 where sums overflow
     build, _ = exported(root, "qat", "openvino", "int8")
     steps = []
     for op in openvino.convert_model(build.work / "int8.onnx").get_ops():  # which openvino_steps changes then
