@@ -9,6 +9,7 @@ from exporting import random_student
 from openvino import opset13 as op
 from torch.nn.functional import conv2d, max_pool2d
 
+from edge.inference.runtimes.openvino import core
 from stages.compile.exporters import onnx as onnx_exporter
 from stages.compile.openvino_steps import CONVOLUTIONS, in_steps
 
@@ -17,7 +18,7 @@ SIDE, CHANNELS = 12, 4
 
 def run(model: openvino.Model, image: np.ndarray) -> list[np.ndarray]:
     """By the kernels of this CPU."""
-    return list(openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([image]).values())
+    return list(core(openvino).compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([image]).values())
 
 
 def rounded(x, low, high, least, most, node):

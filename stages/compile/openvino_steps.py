@@ -17,6 +17,8 @@ import openvino
 from openvino import Model, Node, Output
 from openvino import opset13 as op
 
+from edge.inference.runtimes.openvino import core
+
 STEPS = 255
 TOGETHER = 64  # channels of which max pooling compares so many at a time; 128 were no faster
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
@@ -187,4 +189,4 @@ def _computed(values: list[Output]) -> list[np.ndarray]:
     if not values:
         return []
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    return list(openvino.Core().compile_model(Model(values, []), "CPU", settings)({}).values())
+    return list(core(openvino).compile_model(Model(values, []), "CPU", settings)({}).values())

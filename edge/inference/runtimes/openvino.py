@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,18 +12,25 @@ from edge.inference.formats import Format, Library, Tensor, describe
 from edge.processor import int8_may_overflow
 
 
+@cache
+def core(library: ModuleType) -> Any:
+    """The one Core of a process, which is never freed: with the last one OpenVINO unloads its CPU plugin and with that
+    the memory on which the thread that loaded it takes signals. Freed by another thread, it left an interrupt to end
+    the process in a segmentation fault."""
+    return library.Core()
+
+
 class OpenVINO:
     """An IR, computed in float32 where it is not int8; all of it on x86 without VNNI, where OpenVINO's int8 kernels
     overflow without a word (image AUROC of a student fell from .975 to .877)."""
 
     def __init__(self, library: ModuleType, path: Path, threads: int):
         settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        core = library.Core()
-        network = core.read_model(str(path))
+        network = core(library).read_model(str(path))
         exact = int8_may_overflow() and any(node.get_type_name() == "FakeQuantize" for node in network.get_ops())
         if exact:  # rounded to the same grids, summed in float32
             settings["LP_TRANSFORMS_MODE"] = "NO"
-        model = core.compile_model(network, "CPU", settings)
+        model = core(library).compile_model(network, "CPU", settings)
         self.inputs, self.outputs = [_tensor(t) for t in model.inputs], [_tensor(t) for t in model.outputs]
         self._request = model.create_infer_request()
         # filled in place: handing arrays over at each call took .07 ms on a Xeon
