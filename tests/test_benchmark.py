@@ -137,6 +137,25 @@ def test_measuring_ends_with_the_process_that_started_it(models):
     assert done.returncode == 0 and done.stderr.count("Traceback") == 0
 
 
+@pytest.mark.parametrize("action", ["measure(device, folder, 100000000, 1, [1])", "score(device, folder, {'a.png': b''})"])
+def test_measuring_ends_when_who_started_it_is_gone_before_it_begins(models, tmp_path, action):
+    code = (
+        "import os, subprocess, sys\n"
+        "from hardware_runners.runner.devices import Device\n"
+        "from hardware_runners.runner.transports import local\n"
+        "def leave(command, capture_output, text, **more):\n"
+        "    subprocess.Popen(command, **more)\n"
+        "    os._exit(0)\n"
+        "subprocess.run = leave\n"
+        "device, folder = Device.model_validate_json(sys.argv[1]), sys.argv[2]\n"
+        f"local.{action}"
+    )
+    command = [sys.executable, "-c", code, DEVICE.model_dump_json(), str(models / "int8")]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "") and "error" not in done.stderr  # once both have closed their pipes
+
+
 def test_errors_of_the_measuring_process_are_one_line(models, tmp_path):
     with pytest.raises(RunnerError, match=r"^device local: .*nothing: no such model folder$"):
         local.measure(DEVICE, tmp_path / "nothing", 2, 1, [1])

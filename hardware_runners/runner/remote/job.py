@@ -12,7 +12,8 @@ from typing import Any
 from edge.errors import UserError
 from edge.inference.runtimes import DELEGATES
 
-PARENT = os.getppid()
+STARTED_BY = "EDGE_VISION_PARENT"  # says who starts this, who may be gone before it can ask
+PARENT = int(os.environ.get(STARTED_BY) or os.getppid())
 
 
 def parser(name: str, doc: str | None) -> argparse.ArgumentParser:

@@ -27,6 +27,7 @@ def score(
         use(detector, kernels)
     spec, scores, packed = detector.info.input, {}, {}
     for path in sorted(path for path in Path(pictures).rglob("*") if path.is_file()):
+        job.end_with_parent()
         detector.reset()
         sample = to_sample([read_image(path, spec.depth)] * spec.frames, spec.color)
         name, found = path.relative_to(pictures).as_posix(), detector.predict(sample)

@@ -12,6 +12,7 @@ from typing import Any
 
 from hardware_runners.runner.devices import Device
 from hardware_runners.runner.errors import RunnerError
+from hardware_runners.runner.remote import job
 from hardware_runners.runner.remote import probe as remote
 from hardware_runners.runner.transports import jobs
 
@@ -50,7 +51,7 @@ def probe(device: Device) -> dict[str, Any]:
 
 
 def _run(device: Device, command: list[str]) -> dict[str, Any]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), job.STARTED_BY: str(os.getpid())}
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
