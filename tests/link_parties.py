@@ -216,7 +216,8 @@ class Line:
                 try:
                     if not self._up:
                         raise OSError("cut")
-                    far = socket.create_connection((LOCAL, self._to), 1)
+                    far = socket.create_connection((LOCAL, self._to), 10)
+                    far.settimeout(None)
                 except OSError:
                     near.close()
                     continue

@@ -121,7 +121,8 @@ REFUSED = "echo 'sbatch: error: invalid partition specified: nope' >&2; exit 1"
 def test_slurm_that_gives_no_worker_ends_the_sweep(toy_project, tmp_path, sbatch, told):
     environment = with_slurm(tmp_path / "tools", f"#!/bin/sh\n{sbatch}\n")
     arguments = ["student.width=0.25,0.5", "--engine", "slurm://nope", "--remote", str(tmp_path / "remote")]
-    done = sweep_project.command(toy_project, *arguments, "--wait", "3", **environment)
+    wait = "3" if "for 3 s" in told else "120"  # jobs that were refused end it at once
+    done = sweep_project.command(toy_project, *arguments, "--wait", wait, **environment)
     assert done.returncode == 1 and f"error: sweep: {told}" in done.stderr
     assert "Traceback" not in done.stderr and not list(toy_project.glob("reports/sweeps/*/*seed*.json"))
 

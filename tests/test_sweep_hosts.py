@@ -242,7 +242,7 @@ def test_two_hosts_do_what_one_does_in_less_time(hosts, tmp_path):
     if min(free) < IDLE:
         pytest.skip(f"only {min(free):.2f} cores were idle, so that these times are not judged: {found}")
     assert times[1] <= 0.6 * times[0]
-    assert again <= 10
+    assert again - used < 20  # it waits for nobody: a scheduler that is away is waited for 30 s
 
 
 def test_a_killed_worker_and_a_cut_network(hosts, tmp_path):
