@@ -119,7 +119,7 @@ class Inbox:
             self.events[outside["source"], outside["id"]] = event
 
     def ids(self) -> list[str]:
-        return [event.message for event in self.events.values()]
+        return [event.message for event in list(self.events.values())]  # it may grow meanwhile
 
 
 class Broker:

@@ -212,7 +212,7 @@ def test_a_serial_meter_is_recorded_while_the_device_works(monkeypatch, line, co
     ):
         windows = power.run_windows(work, 1.0, 1.5)
     found = recorder.energy(windows, 0.0)
-    assert found["reason"] is None and found["idle_w"] == pytest.approx(2, rel=0.05)
+    assert found["reason"] is None and found["idle_w"] == pytest.approx(2, rel=0.25)  # by when work begins
     assert found["active_w"] == pytest.approx(5, rel=0.05) and found["n"] == windows["n"]
 
 
@@ -269,9 +269,11 @@ class Port:
 def test_an_unplugged_meter_is_no_busy_loop(wait, gone):
     port, recorder = Port(wait, b"1.5\n", b"1.6\n"), meter.Recorder({"port": "/dev/ttyUSB0", "columns": {"power": 0}})
     thread = threading.Thread(target=recorder._record, args=(port,), daemon=True)
+    begun = time.monotonic()
     thread.start()
-    thread.join(0.5)
-    assert port.reads < 20 and thread.is_alive() != gone
+    thread.join(30 if gone else 0.5)
+    expected = 0 if gone else (time.monotonic() - begun) / wait
+    assert port.reads < 10 + expected and thread.is_alive() != gone
     recorder.stop.set()
     thread.join(5)
     assert recorder.lines == ["1.5", "1.6"] and (recorder.error or "").startswith("/dev/ttyUSB0: the meter is") == gone

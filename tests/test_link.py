@@ -299,10 +299,13 @@ SITE = """\
     from edge.link.link import Link
     from link_parties import site
     folder = Path(sys.argv[1])
-    link = Link(site(folder, "https://127.0.0.1:1"), say=lambda line: print(line, flush=True))
+    said = []
+    say = lambda line: (print(line, flush=True), said.append(line))
+    link = Link(site(folder, "https://127.0.0.1:1"), say=say)
     for line in (folder / "events").read_bytes().splitlines():
         link.send(from_json(line))
-    time.sleep(0.3)
+    while not said:
+        time.sleep(0.01)
     print(link, link._key, vars(link._outbox)["path"], link._sender, flush=True)
     print(open("/proc/self/cmdline").read(), flush=True)
     link.send(replace(from_json(line), score=float("nan")))
@@ -315,7 +318,7 @@ def test_nothing_is_shown(tmp_path, pair):
     site(tmp_path, ADDRESS, pair)
     (tmp_path / "events").write_bytes(b"\n".join(message.to_json() for message in messages(20)))
     command = [sys.executable, "-c", textwrap.dedent(SITE), str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, timeout=60)
     assert b"data.score = nan: must be" in done.stderr and b"messages wait" in done.stdout
     files = [path for path in tmp_path.iterdir() if path.name.startswith("outbox")]
     assert "outbox.db" in {path.name for path in files}

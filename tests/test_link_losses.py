@@ -95,7 +95,8 @@ def test_a_broker_that_remembers(inbox, tmp_path, end):
         consumer.connect(LOCAL, broker.port)
         consumer.loop_start()
         assert subscribed.wait(10)
-        time.sleep(0.1)
+        saved = tmp_path / "mosquitto.db"
+        assert until(lambda: saved.exists() and b"edge-vision/+/events" in saved.read_bytes())
         link = Link(site(tmp_path, f"mqtt://{LOCAL}:{broker.port}", protocol="3.1.1"))
         source = Source(link)
         for _ in range(6):

@@ -214,7 +214,7 @@ def test_home_assistant(inbox, broker, make, protocol):
     with Consumer(broker, inbox) as consumer:
 
         def configurations():
-            return [topic for topic in consumer.topics if topic.startswith("homeassistant/")]
+            return [topic for topic in list(consumer.topics) if topic.startswith("homeassistant/")]
 
         assert until(lambda: len(configurations()) == 2)
         found = [json.loads(consumer.topics[topic][0]) for topic in configurations()]
@@ -245,6 +245,7 @@ def test_a_line_that_stalls(inbox, broker, make, said, monkeypatch):
     with Consumer(broker, inbox) as consumer, Line(broker.port) as line:
         link = make(line.port)
         assert until(lambda: consumer.topics.get(f"{PREFIX}/available") == [b"online"])
+        assert until(lambda: link._number == 1)  # the broker has acknowledged it
         monkeypatch.setattr(mqtt, "TIMEOUT", 0.5)
         line.stall()
         for message in messages(6):
@@ -280,13 +281,13 @@ def test_what_is_no_broker(inbox, make, said, answer, protocol):
 
 def test_close_and_start_again_leaves_no_thread(inbox, broker, make):
     with Consumer(broker, inbox):
-        before = threading.active_count()
+        before = set(threading.enumerate())
         for number in range(5):
             link = make(broker.port)
             link.send(event(id=f"n{number}", clip=None))
             assert until(lambda link=link: link.counts["waiting"] == 0)
             link.close()
-        assert until(lambda: threading.active_count() == before)
+        assert until(lambda: not set(threading.enumerate()) - before)
         assert len(inbox.events) == 5 and len(list(Path("/proc/self/fd").iterdir())) < 200
 
 
@@ -331,7 +332,7 @@ def test_what_comes_in(inbox, broker, tmp_path, said, protocol):
         assert said[1] == (
             "sensors/door: 'maybe' left out: must be on or open or true or 1 or off or closed or false or 0"
         )
-        line.cut(up=True)
         heard.sensors.clear()
+        line.cut(up=True)
         assert until(lambda: heard.sensors == {"door": True})
         link.close()
