@@ -26,6 +26,6 @@ def int8_instructions() -> str | None:
 
 
 def int8_may_overflow() -> bool:
-    """Whether usual int8 kernels add pairs of products in 16 bits here, which is too little: x86 without VNNI, or where
-    nobody knows."""
+    """Whether usual int8 kernels add pairs of products in 16 bits here, which is too little: x86 without VNNI, or x86
+    of which the system doesn't say."""
     return platform.machine().lower() in X86 and not INT8_X86 & set((int8_instructions() or "").split())

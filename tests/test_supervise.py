@@ -103,6 +103,8 @@ def test_busy_names_the_holder_and_a_short_wait_is_waited(tmp_path):
     third = start(state, python("print(3)"), lock_wait_s=20.0)
     _, err = finish(second)
     assert second.returncode == 75 and err.decode() == f"busy: held by me@here, process {first.pid}\n"
+    time.sleep(1)
+    assert third.poll() is None
     go.touch()
     assert finish(third)[0] == b"[3]\n" and finish(first)[0] == b"[1]\n"
 

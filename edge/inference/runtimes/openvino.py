@@ -27,7 +27,7 @@ class OpenVINO:
     def __init__(self, library: ModuleType, path: Path, threads: int):
         settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         network = core(library).read_model(str(path))
-        exact = int8_may_overflow() and any(node.get_type_name() == "FakeQuantize" for node in network.get_ops())
+        exact = any(node.get_type_name() == "FakeQuantize" for node in network.get_ops()) and int8_may_overflow()
         if exact:  # rounded to the same grids, summed in float32
             settings["LP_TRANSFORMS_MODE"] = "NO"
         model = core(library).compile_model(network, "CPU", settings)

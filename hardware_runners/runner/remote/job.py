@@ -13,7 +13,7 @@ from edge.errors import UserError
 from edge.inference.runtimes import DELEGATES
 
 STARTED_BY = "EDGE_VISION_PARENT"  # says who starts this, who may be gone before it can ask
-PARENT = int(os.environ.get(STARTED_BY) or os.getppid())
+PARENT = int(os.environ.pop(STARTED_BY, 0)) or os.getppid()
 
 
 def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
