@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from conftest import ROOT, one_line
+from conftest import ROOT
 from link_parties import Inbox, environment, links, messages, pauses, site, until
 from test_event import event
 
@@ -19,7 +19,7 @@ from edge.event import Clip
 from edge.link import link as module
 from edge.link.keys import decoded
 from edge.link.link import Link
-from edge.link.parts import PART, part, parts, read_part
+from edge.link.parts import read_part
 from edge.link.sender import LinkError, Refused, Unheard
 
 ADDRESS = "https://127.0.0.1:1"  # of nobody
@@ -258,36 +258,6 @@ def test_a_clip_that_was_deleted_meanwhile_is_counted(make, sender, clip, tmp_pa
     link.send(clip)
     assert until(lambda: link.counts["gone"] == 1) and until(lambda: link.counts["waiting"] == 0)
     assert said == ["e0.avi: no longer there to be sent"] and sender.kinds == ["event", "clip"]
-
-
-@pytest.mark.parametrize("size", [0, 1, PART - 1, PART, PART + 1, 3 * PART])
-def test_parts(tmp_path, size):
-    path = tmp_path / "a.avi"
-    path.write_bytes(bytes(i % 251 for i in range(size)))
-    read = [read_part(part(path, i)) for i in range(parts(path))]
-    assert b"".join(data for _, data in read) == path.read_bytes() and part(path, parts(path)) is None
-    assert all(
-        head == {"name": "a.avi", "bytes": size, "part": i, "parts": len(read)} for i, (head, _) in enumerate(read)
-    )
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"{}\n",
-        b"\xff\n",
-        b'{"name":"../a","bytes":1,"part":0,"parts":1}\n1',
-        b'{"name":"a","bytes":1,"part":1,"parts":1}\n1',
-        b'{"name":"a","bytes":1,"part":0,"parts":1}\n',
-        b'{"name":"a","bytes":1,"part":0,"parts":2}\n1',
-        b'{"name":"a","bytes":48000000000,"part":0,"parts":1000000}\n1',
-    ],
-)
-def test_what_is_no_part(data):
-    with pytest.raises(UserError) as caught:
-        read_part(data)
-    one_line(caught)
 
 
 SITE = """\
