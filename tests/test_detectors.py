@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import one_line
 from exporting import export
+from safetensors.torch import load_file, save_file
 from scipy.spatial import distance
 from students import pictures
 
@@ -125,6 +126,25 @@ def test_a_damaged_or_foreign_folder_is_refused_in_one_line(kind):
             load(folder)
         one_line(caught)
         path.write_bytes(content)
+    load(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_of_another_version_is_refused_in_one_line(kind):
+    """A tensor that this version doesn't know, or no file at all, in a folder that its manifest says is whole."""
+    folder = saved(fitted(kind))
+    for path in sorted(folder.glob("*.safetensors")):
+        content, (first, *rest) = path.read_bytes(), load_file(path).items()
+        for other in (dict([("former." + first[0], first[1]), *rest]), None):
+            path.unlink()
+            if other:
+                save_file(other, path)
+            base.manifest.write(folder)
+            with pytest.raises(UserError, match=rf"{folder}: no {kind} as this version writes it \(.") as caught:
+                load(folder)
+            one_line(caught)
+            path.write_bytes(content)
+    base.manifest.write(folder)
     load(folder)
 
 

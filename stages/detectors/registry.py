@@ -4,16 +4,24 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from edge.errors import UserError
+from edge.errors import UserError, reason
 from stages.detectors.base import Detector, read_settings
 
 PACKAGE = str(Path(__file__).parent)
 
 
 def load(folder: str | Path) -> Detector:
-    """The detector in an artifact folder, whatever its kind; UserError when it is damaged or of no known kind."""
+    """The detector in an artifact folder, whatever its kind; UserError when it is damaged, of no known kind or as
+    another version wrote it."""
     settings = read_settings(Path(folder))
-    return find(settings.pop("kind"), str(folder)).read(Path(folder), settings)
+    kind = settings.pop("kind", None)
+    found = find(kind, str(folder))
+    try:
+        return found.read(Path(folder), settings)
+    except UserError:
+        raise
+    except (RuntimeError, LookupError, TypeError, ValueError, OSError) as error:  # whole, as the manifest says
+        raise UserError(f"{folder}: no {kind} as this version writes it ({reason(error)}); run dvc repro") from error
 
 
 def find(kind: str, where: str = "kind") -> type[Detector]:
