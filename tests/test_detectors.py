@@ -133,9 +133,11 @@ def test_a_damaged_or_foreign_folder_is_refused_in_one_line(kind):
 def test_a_folder_of_another_version_is_refused_in_one_line(kind):
     """A tensor that this version doesn't know, or no file at all, in a folder that its manifest says is whole."""
     folder = saved(fitted(kind))
-    for path in sorted(folder.glob("*.safetensors")):
-        content, (first, *rest) = path.read_bytes(), load_file(path).items()
-        for other in (dict([("former." + first[0], first[1]), *rest]), None):
+    files = sorted(folder.glob("*.safetensors"))
+    assert files
+    for path in files:
+        content, ((name, value), *rest) = path.read_bytes(), load_file(path).items()
+        for other in (dict([("former." + name, value), *rest]), None):
             path.unlink()
             if other:
                 save_file(other, path)
